@@ -1,0 +1,252 @@
+//! The key card: one share of a root key, in 161 bytes. `docs/card.md` has it byte by byte.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use sha2::{Digest, Sha256};
+
+use super::Passphrase;
+use crate::aead::{Cipher, Suite, TAG_LEN};
+use crate::{EngineError, RootKeyId, Secret};
+
+const MAGIC: &[u8; 8] = b"SEALCARD";
+const FORMAT: u8 = 1;
+const HEADER_LEN: usize = 81;
+const SALT: std::ops::Range<usize> = 53..69;
+const NONCE: std::ops::Range<usize> = 69..81;
+const SHARE: std::ops::Range<usize> = 81..113;
+const TAG: std::ops::Range<usize> = 113..129;
+
+/// Bytes of a key card.
+pub const CARD_LEN: usize = 161;
+
+/// Most cards in a set.
+const MAX_CARDS: u8 = 16;
+
+/// What a card's Argon2id parameters may be: checked before anything is allocated.
+const MEMORY_KIB: std::ops::RangeInclusive<u32> = 8 * 1024..=1024 * 1024;
+const PASSES: std::ops::RangeInclusive<u32> = 1..=16;
+const LANES: std::ops::RangeInclusive<u8> = 1..=4;
+
+/// RFC 9106, section 4, second recommendation, with one lane.
+const DEFAULT_MEMORY_KIB: u32 = 64 * 1024;
+const DEFAULT_PASSES: u32 = 3;
+const DEFAULT_LANES: u8 = 1;
+
+/// What is wrong with a card, or with its passphrase.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CardError {
+    /// The bytes are not a key card.
+    #[error("this is not a key card")]
+    NotACard,
+    /// The card's format is newer than this program.
+    #[error("this card has format {0}, this program knows format 1: use a newer one")]
+    Format(u8),
+    /// The checksum does not match.
+    #[error("this card is damaged: its checksum does not match; read it again or use another card")]
+    Damaged,
+    /// The header says what no card may say.
+    #[error("this card's {0} is out of bounds: it was not made by Sealwire, or was forged")]
+    Bounds(&'static str),
+    /// The passphrase does not open the card.
+    #[error("wrong passphrase for card {number} of {of}")]
+    WrongPassphrase {
+        /// The card's number.
+        number: u8,
+        /// The cards in its set.
+        of: u8,
+    },
+    /// The card belongs to another set.
+    #[error("card {number} belongs to card set {found}, this ceremony has begun with set {expected}")]
+    Foreign {
+        /// The card's number.
+        number: u8,
+        /// The set that the ceremony has begun with.
+        expected: String,
+        /// The card's set.
+        found: String,
+    },
+    /// The card is of another root key than this engine's.
+    #[error("card {number} is of root key {found}, this engine is pinned to root key {pinned}")]
+    OtherRoot {
+        /// The card's number.
+        number: u8,
+        /// The card's root key id.
+        found: RootKeyId,
+        /// The engine's.
+        pinned: RootKeyId,
+    },
+    /// The card was shown twice.
+    #[error("card {0} was already shown in this ceremony: show another one")]
+    Repeated(u8),
+    /// The shares do not give the root key that the cards name.
+    #[error(
+        "these cards do not give the root key that they name: at least one share is wrong, and with \
+         exactly the quorum it cannot be told which; try again with another card"
+    )]
+    Mismatch,
+    /// The set's numbers are not possible.
+    #[error("a set has 2 to 16 cards, and a threshold from 2 to the number of cards")]
+    Threshold,
+}
+
+/// What all cards of a set have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CardSet {
+    /// The set's name: random.
+    pub id: [u8; 16],
+    /// The root key that the set gives.
+    pub root: RootKeyId,
+    /// How many cards give the root key.
+    pub threshold: u8,
+    /// How many cards there are.
+    pub cards: u8,
+}
+
+impl CardSet {
+    /// A new set for a root key.
+    ///
+    /// # Errors
+    /// [`CardError::Threshold`] unless 2 <= threshold <= cards <= 16.
+    pub(super) fn new(id: [u8; 16], root: RootKeyId, k: u8, n: u8) -> Result<Self, CardError> {
+        if (2..=n).contains(&k) && n <= MAX_CARDS {
+            Ok(Self { id, root, threshold: k, cards: n })
+        } else {
+            Err(CardError::Threshold)
+        }
+    }
+
+    /// The set's name in text.
+    #[must_use]
+    pub fn name(&self) -> String {
+        hex::encode(self.id)
+    }
+}
+
+/// A share that was opened: the number of its card and 32 bytes of polynomial values.
+pub(super) struct Share {
+    pub(super) number: u8,
+    pub(super) y: Secret<32>,
+}
+
+/// A key card whose header is sound and whose checksum matches.
+#[derive(Debug, Clone)]
+pub struct Card {
+    bytes: [u8; CARD_LEN],
+    set: CardSet,
+    number: u8,
+    params: Params,
+}
+
+impl Card {
+    /// Reads a card. Nothing is decrypted yet.
+    ///
+    /// # Errors
+    /// [`CardError::NotACard`], [`CardError::Format`], [`CardError::Damaged`], [`CardError::Bounds`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, CardError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(CardError::NotACard)?;
+        match rest.first() {
+            Some(&FORMAT) => {}
+            Some(&format) => return Err(CardError::Format(format)),
+            None => return Err(CardError::Damaged),
+        }
+        let bytes: [u8; CARD_LEN] = bytes.try_into().map_err(|_| CardError::Damaged)?;
+        if Sha256::digest(&bytes[..TAG.end]).as_slice() != &bytes[TAG.end..] {
+            return Err(CardError::Damaged);
+        }
+        let [threshold, cards, number] = [bytes[9], bytes[10], bytes[11]];
+        let root = RootKeyId::from_bytes(take(&bytes, 28));
+        let set = CardSet::new(take(&bytes, 12), root, threshold, cards)
+            .map_err(|_| CardError::Bounds("threshold"))?;
+        if number == 0 || number > cards {
+            return Err(CardError::Bounds("number"));
+        }
+        let memory = u32::from_be_bytes(take(&bytes, 44));
+        let passes = u32::from_be_bytes(take(&bytes, 48));
+        let params = bounded(memory, passes, bytes[52])?;
+        Ok(Self { bytes, set, number, params })
+    }
+
+    /// Makes the card of a share under a passphrase.
+    pub(super) fn seal(
+        set: CardSet,
+        share: &Share,
+        passphrase: &Passphrase,
+    ) -> Result<Self, EngineError> {
+        let mut bytes = [0; CARD_LEN];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&[FORMAT, set.threshold, set.cards, share.number]);
+        bytes[12..28].copy_from_slice(&set.id);
+        bytes[28..44].copy_from_slice(&set.root.to_bytes());
+        bytes[44..48].copy_from_slice(&DEFAULT_MEMORY_KIB.to_be_bytes());
+        bytes[48..52].copy_from_slice(&DEFAULT_PASSES.to_be_bytes());
+        bytes[52] = DEFAULT_LANES;
+        getrandom::fill(&mut bytes[SALT])?;
+        getrandom::fill(&mut bytes[NONCE])?;
+        let params = bounded(DEFAULT_MEMORY_KIB, DEFAULT_PASSES, DEFAULT_LANES)
+            .expect("the defaults are within the bounds");
+        let mut card = Self { bytes, set, number: share.number, params };
+        let cipher = card.cipher(passphrase)?;
+        let (header, sealed) = card.bytes.split_at_mut(HEADER_LEN);
+        let body = &mut sealed[..SHARE.len()];
+        body.copy_from_slice(share.y.expose());
+        let tag = cipher.seal_in_place(&header[NONCE], header, body)?;
+        card.bytes[TAG].copy_from_slice(&tag);
+        let checksum = Sha256::digest(&card.bytes[..TAG.end]);
+        card.bytes[TAG.end..].copy_from_slice(&checksum);
+        Ok(card)
+    }
+
+    /// Opens the share. Takes about a tenth of a second, and 64 MiB, by design.
+    pub(super) fn open(&self, passphrase: &Passphrase) -> Result<Share, CardError> {
+        let wrong = CardError::WrongPassphrase { number: self.number, of: self.set.cards };
+        let cipher = self.cipher(passphrase).map_err(|_| wrong.clone())?;
+        let mut y = Secret::zeroed();
+        y.expose_mut().copy_from_slice(&self.bytes[SHARE]);
+        let header = &self.bytes[..HEADER_LEN];
+        cipher
+            .open_in_place(&header[NONCE], header, y.expose_mut(), &self.bytes[TAG])
+            .map_err(|_| wrong)?;
+        Ok(Share { number: self.number, y })
+    }
+
+    /// The bytes to store.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; CARD_LEN] {
+        &self.bytes
+    }
+
+    /// The set that the card belongs to.
+    #[must_use]
+    pub fn set(&self) -> &CardSet {
+        &self.set
+    }
+
+    /// The card's number in its set, from 1.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    fn cipher(&self, passphrase: &Passphrase) -> Result<Cipher, EngineError> {
+        const { assert!(TAG.end - TAG.start == TAG_LEN) };
+        let mut key = Secret::<32>::zeroed();
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone())
+            .hash_password_into(passphrase.bytes(), &self.bytes[SALT], key.expose_mut())
+            .map_err(|error| EngineError::Document(format!("Argon2id: {error}")))?;
+        Ok(Cipher::new(Suite::Aes256GcmSiv, key.expose())?)
+    }
+}
+
+fn take<const N: usize>(bytes: &[u8; CARD_LEN], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the header's fields are within the card")
+}
+
+fn bounded(memory: u32, passes: u32, lanes: u8) -> Result<Params, CardError> {
+    let sound =
+        MEMORY_KIB.contains(&memory) && PASSES.contains(&passes) && LANES.contains(&lanes);
+    if !sound {
+        return Err(CardError::Bounds("Argon2id parameters"));
+    }
+    Params::new(memory, passes, u32::from(lanes), Some(32))
+        .map_err(|_| CardError::Bounds("Argon2id parameters"))
+}

@@ -1,0 +1,109 @@
+//! The document of an app: a business system that may log in.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ipnet::IpNet;
+use sealwire_protocol::credential;
+use serde::{Deserialize, Serialize};
+
+use super::{Document, DocumentKind, Grants};
+use crate::{EngineError, KeyBinding, Purpose, Uid, WrappedKey};
+
+/// Most secrets that an app has at once: the current one, and one that is on its way out.
+const MAX_SECRETS: usize = 2;
+
+/// Whether an app may log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppState {
+    /// It may.
+    Active,
+    /// It may not, and its sessions end.
+    Disabled,
+}
+
+/// An AppSecret, wrapped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSecret {
+    /// Which secret it is.
+    pub uid: Uid,
+    /// The version, from 1.
+    pub version: u32,
+    /// The wrapped secret, base64.
+    pub wrapped: String,
+    /// Unix time in seconds from which it is no longer taken; `None` while it is the current one.
+    pub until: Option<u64>,
+}
+
+impl AppSecret {
+    /// The document's form of a wrapped secret.
+    #[must_use]
+    pub fn new(wrapped: &WrappedKey, until: Option<u64>) -> Self {
+        let binding = wrapped.binding();
+        let blob = STANDARD.encode(wrapped.blob());
+        Self { uid: binding.uid, version: binding.version, wrapped: blob, until }
+    }
+
+    pub(crate) fn key(&self, app: &str) -> Result<WrappedKey, EngineError> {
+        let purpose = Purpose::AppSecret;
+        let blob = STANDARD
+            .decode(&self.wrapped)
+            .map_err(|_| EngineError::Unwrap(purpose.name()))?;
+        let (uid, version, name) = (self.uid, self.version, app.to_owned());
+        WrappedKey::new(KeyBinding { purpose, uid, index: 0, version, name }, &blob)
+    }
+}
+
+/// The document of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppDocument {
+    /// Always [`DocumentKind::App`].
+    #[serde(rename = "type")]
+    pub kind: DocumentKind,
+    /// The AppKey.
+    pub id: String,
+    /// See [`Document::revision`].
+    pub revision: u64,
+    /// The name that people use.
+    pub name: String,
+    /// Whether it may log in.
+    pub state: AppState,
+    /// Unix time in seconds of its making.
+    pub created: u64,
+    /// Addresses that it may log in from; empty denies all.
+    pub allow: Vec<IpNet>,
+    /// What it may do; empty denies everything.
+    pub grants: Grants,
+    /// Its secrets.
+    pub secrets: Vec<AppSecret>,
+}
+
+impl Document for AppDocument {
+    const KIND: DocumentKind = DocumentKind::App;
+
+    fn kind(&self) -> DocumentKind {
+        self.kind
+    }
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !credential::is_app_key(self.id.as_bytes()) {
+            return Err("the id is not an AppKey".into());
+        }
+        if self.secrets.is_empty() || self.secrets.len() > MAX_SECRETS {
+            return Err("an app has one secret, or two while one is on its way out".into());
+        }
+        if self.allow.iter().any(|net| net.trunc() != *net) {
+            return Err("a network of the allow-list has host bits".into());
+        }
+        Ok(())
+    }
+}

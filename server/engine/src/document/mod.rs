@@ -1,0 +1,78 @@
+//! Documents: what an app may do, and what a key is. Canonical JSON, signed by the engine.
+//!
+//! A document is stored as its exact bytes and a MAC. It has one encoding: parsing and writing it
+//! again gives the same bytes, or it is refused.
+
+mod app;
+mod grant;
+mod key;
+
+pub use app::{AppDocument, AppSecret, AppState};
+pub use grant::{Grant, GrantError, Grants, Op, Ops, Pattern};
+pub use key::{KeyDocument, KeyVersion, VersionState};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::EngineError;
+
+/// What a document speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DocumentKind {
+    /// A business system.
+    App,
+    /// A business key.
+    Key,
+}
+
+impl DocumentKind {
+    /// The name in the keystore and in the document.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A kind of document.
+pub trait Document: Serialize + DeserializeOwned {
+    /// What the document speaks of.
+    const KIND: DocumentKind;
+
+    /// The kind that the document itself names.
+    fn kind(&self) -> DocumentKind;
+
+    /// Which one it is: never used twice within a kind.
+    fn id(&self) -> String;
+
+    /// The revision: counted over the whole site, larger at every change.
+    fn revision(&self) -> u64;
+
+    /// Whether the document says only what a document may say.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// The one encoding of a document.
+pub(crate) fn encode<D: Document>(document: &D) -> Result<Vec<u8>, EngineError> {
+    if document.kind() != D::KIND {
+        return Err(EngineError::Document("it names another kind".into()));
+    }
+    document.check().map_err(EngineError::Document)?;
+    serde_json::to_vec(document).map_err(|error| EngineError::Document(error.to_string()))
+}
+
+/// Reads a document whose MAC was verified.
+pub(crate) fn decode<D: Document>(body: &[u8]) -> Result<D, EngineError> {
+    let document: D = serde_json::from_slice(body)
+        .map_err(|error| EngineError::Document(error.to_string()))?;
+    if encode(&document)? == body {
+        Ok(document)
+    } else {
+        Err(EngineError::Document("it is not in its canonical form".into()))
+    }
+}

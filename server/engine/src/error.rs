@@ -1,0 +1,66 @@
+//! What the engine refuses.
+
+use sealwire_protocol::BodyError;
+
+use crate::{RootKeyId, aead::AeadError};
+
+/// Why the engine refused. No variant carries a secret or a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The engine holds no root key.
+    #[error("the engine is sealed: unseal it with the key cards (`sealwire root unseal`)")]
+    Sealed,
+    /// A wrapped key names another root key.
+    #[error("wrapped under root key {found}, this engine holds {held}")]
+    OtherRoot {
+        /// The root key id in the wrapped key.
+        found: RootKeyId,
+        /// The root key id of this engine.
+        held: RootKeyId,
+    },
+    /// A wrapped key does not open: its bytes or what it is bound to were changed.
+    #[error("the wrapped {0} does not open: it, or what it is bound to, was changed")]
+    Unwrap(&'static str),
+    /// A document's MAC does not verify.
+    #[error("the {kind} document `{id}` does not verify: it was changed, added or moved")]
+    DocumentMac {
+        /// The kind of document that the row claims to be.
+        kind: &'static str,
+        /// The id that the row claims.
+        id: String,
+    },
+    /// A document verifies, and says what no document may say.
+    #[error("the document is not sound: {0}")]
+    Document(String),
+    /// AUTH was refused. Why is not told: every refusal looks alike.
+    #[error("authentication refused")]
+    AuthFailed,
+    /// A capability was changed, or is not one.
+    #[error("the capability does not verify")]
+    Capability,
+    /// A capability is past its time.
+    #[error("the capability has expired")]
+    CapabilityExpired,
+    /// The capability does not cover this operation on this key.
+    #[error("no grant covers this")]
+    NotGranted,
+    /// The envelope names another key or version than the wrapped key.
+    #[error("the envelope names another key")]
+    KeyMismatch,
+    /// The suite refused.
+    #[error(transparent)]
+    Aead(#[from] AeadError),
+    /// A binding is over its limits.
+    #[error(transparent)]
+    Binding(#[from] BodyError),
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness: {0}")]
+    Random(getrandom::Error),
+}
+
+impl From<getrandom::Error> for EngineError {
+    fn from(error: getrandom::Error) -> Self {
+        Self::Random(error)
+    }
+}

@@ -1,0 +1,42 @@
+//! The encryption server: it holds the root key, opens and wraps the keys under it, and runs the
+//! suites. It knows no database, no HTTP and no row, and keeps nothing but the root key.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`aead`] | the six suites over plain slices |
+//! | [`session`](Session) | ENC, DEC, REENC in place on the caller's buffer, under a capability |
+//! | [`auth`](GatewayRole::auth_verify) | AUTH_VERIFY: the client's proof against a signed app document |
+//! | [`document`] | apps and keys as canonical, signed documents; grants |
+//! | [`wrap`](WrappedKey) | keys wrapped under the root key, bound to what they are |
+//! | [`custody`] | key cards, the chip, the ceremony socket |
+//!
+//! Who may ask what stands in the type: a [`GatewayRole`] authenticates, verifies and opens sessions,
+//! a [`ManagerRole`] also signs and makes keys. Both are handles on one [`Engine`].
+#![forbid(unsafe_code)]
+
+pub mod aead;
+mod auth;
+mod capability;
+pub mod custody;
+pub mod document;
+mod engine;
+mod error;
+mod kdf;
+mod nonce;
+mod role;
+mod root;
+mod secret;
+mod session;
+mod sign;
+mod wrap;
+
+pub use auth::{AuthAttempt, Authenticated};
+pub use capability::Capability;
+pub use engine::{Engine, EngineConfig, State};
+pub use error::EngineError;
+pub use role::{GatewayRole, ManagerRole};
+pub use root::{RootKey, RootKeyId};
+pub use secret::Secret;
+pub use session::Session;
+pub use sign::{SignedDocument, Site, Verified};
+pub use wrap::{KeyBinding, Purpose, Uid, WRAPPED_LEN, WrappedKey};

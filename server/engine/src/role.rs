@@ -1,0 +1,169 @@
+//! Who may ask the engine what: the role stands in the type.
+
+use std::sync::Arc;
+
+use sealwire_protocol::credential;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::document::Document;
+use crate::{
+    AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, Purpose, Secret,
+    Session, SignedDocument, Site, State, Uid, Verified, WrappedKey,
+};
+
+/// What a gateway may ask: AUTH_VERIFY, VERIFY, sessions, STATUS.
+#[derive(Clone)]
+pub struct GatewayRole(Arc<Engine>);
+
+/// What a manager may ask: VERIFY, SIGN, GENKEY, STATUS.
+#[derive(Clone)]
+pub struct ManagerRole(Arc<Engine>);
+
+impl GatewayRole {
+    /// The gateway's handle on an engine in this process.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
+    }
+
+    /// AUTH_VERIFY: checks the client's proof against the app's document, inside, in constant time.
+    ///
+    /// # Errors
+    /// [`EngineError::AuthFailed`] for every proof that is not good, whatever the reason;
+    /// [`EngineError::DocumentMac`] when the document was tampered with; [`EngineError::Sealed`].
+    pub fn auth_verify(
+        &self,
+        site: &Site,
+        app: &SignedDocument,
+        attempt: &AuthAttempt<'_>,
+    ) -> Result<Authenticated, EngineError> {
+        self.0.auth_verify(site, app, attempt)
+    }
+
+    /// Opens a session under a capability, which is checked here, once. `now` is Unix time in
+    /// seconds.
+    ///
+    /// # Errors
+    /// [`EngineError::Capability`], [`EngineError::CapabilityExpired`], [`EngineError::Sealed`].
+    pub fn session(
+        &self,
+        site: &Site,
+        capability: &Capability,
+        now: u64,
+    ) -> Result<Session, EngineError> {
+        self.0.session(site, capability, now)
+    }
+
+    /// VERIFY: a stored document.
+    ///
+    /// # Errors
+    /// [`EngineError::DocumentMac`], [`EngineError::Document`], [`EngineError::Sealed`].
+    pub fn verify<D: Document>(
+        &self,
+        site: &Site,
+        signed: &SignedDocument,
+    ) -> Result<Verified<D>, EngineError> {
+        self.0.verify(site, signed)
+    }
+
+    /// STATUS: sealed or open.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.0.state()
+    }
+
+    /// Tells of every sealing and opening.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.watch()
+    }
+}
+
+impl ManagerRole {
+    /// The manager's handle on an engine in this process.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
+    }
+
+    /// The keys of a new site.
+    ///
+    /// # Errors
+    /// [`EngineError::Sealed`], [`EngineError::Random`].
+    pub fn make_site(&self) -> Result<Site, EngineError> {
+        let make = |purpose| {
+            let binding = KeyBinding::of_site(purpose, Uid::generate()?);
+            self.make(binding).map(|(wrapped, _)| wrapped)
+        };
+        Ok(Site { document_mac: make(Purpose::DocumentMac)?, audit_mac: make(Purpose::AuditMac)? })
+    }
+
+    /// GENKEY: a fresh business key, wrapped; it never leaves the engine otherwise.
+    ///
+    /// # Errors
+    /// [`EngineError::Sealed`], [`EngineError::Random`]; [`EngineError::Document`] when the binding is
+    /// not a business key's.
+    pub fn genkey(&self, binding: KeyBinding) -> Result<WrappedKey, EngineError> {
+        if binding.purpose != Purpose::BusinessKey || binding.index == 0 || binding.version == 0 {
+            return Err(EngineError::Document("not the binding of a business key".into()));
+        }
+        self.make(binding).map(|(wrapped, _)| wrapped)
+    }
+
+    /// A fresh AppSecret: wrapped, and once in its text form, to be shown to the app's owner.
+    ///
+    /// # Errors
+    /// [`EngineError::Sealed`], [`EngineError::Random`].
+    pub fn make_app_secret(
+        &self,
+        app: &str,
+        version: u32,
+    ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
+        let (purpose, uid, name) = (Purpose::AppSecret, Uid::generate()?, app.to_owned());
+        let (wrapped, secret) = self.make(KeyBinding { purpose, uid, index: 0, version, name })?;
+        Ok((wrapped, credential::encode_app_secret(secret.expose())))
+    }
+
+    /// SIGN: a document that is sound.
+    ///
+    /// # Errors
+    /// [`EngineError::Document`], [`EngineError::Sealed`].
+    pub fn sign<D: Document>(
+        &self,
+        site: &Site,
+        document: &D,
+    ) -> Result<SignedDocument, EngineError> {
+        self.0.sign(site, document)
+    }
+
+    /// VERIFY: a stored document.
+    ///
+    /// # Errors
+    /// [`EngineError::DocumentMac`], [`EngineError::Document`], [`EngineError::Sealed`].
+    pub fn verify<D: Document>(
+        &self,
+        site: &Site,
+        signed: &SignedDocument,
+    ) -> Result<Verified<D>, EngineError> {
+        self.0.verify(site, signed)
+    }
+
+    /// STATUS: sealed or open.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.0.state()
+    }
+
+    /// Tells of every sealing and opening.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.watch()
+    }
+
+    fn make(&self, binding: KeyBinding) -> Result<(WrappedKey, Secret<32>), EngineError> {
+        let secret = Secret::generate()?;
+        let wrapped = self.0.with_root(|root| root.wrap(binding, &secret))?;
+        Ok((wrapped, secret))
+    }
+}

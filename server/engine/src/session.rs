@@ -1,0 +1,248 @@
+//! ENC, DEC and REENC in place on the caller's buffer, under a capability that was checked once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sealwire_protocol::envelope::{self, Envelope, EnvelopeHeader};
+use sealwire_protocol::{Binding, Suite};
+use zeroize::Zeroize;
+
+use crate::aead::{Cipher, TAG_LEN};
+use crate::document::{Grants, Op, Ops};
+use crate::nonce::NoncePool;
+use crate::wrap::Fingerprint;
+use crate::{Engine, EngineError, WrappedKey};
+
+/// Ciphers that a session keeps for itself, so that the hot path takes no lock.
+const SLOTS: usize = 64;
+
+/// What the session's app may do with a key, and the key's cipher.
+struct Slot {
+    epoch: u64,
+    fingerprint: Fingerprint,
+    suite: Suite,
+    ops: Ops,
+    cipher: Arc<Cipher>,
+}
+
+/// The handle behind a capability: one for each connection. It is not shared, and takes no lock that
+/// two connections share once a key is warm.
+pub struct Session {
+    engine: Arc<Engine>,
+    grants: Arc<Grants>,
+    slots: Box<[Option<Slot>]>,
+    nonces: NoncePool,
+    aad: Vec<u8>,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<Engine>, grants: Arc<Grants>) -> Self {
+        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
+        Self { engine, grants, slots, nonces: NoncePool::new(), aad: Vec::new() }
+    }
+
+    /// Another session under the same capability, for work beside this one.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::new(self.engine.clone(), self.grants.clone())
+    }
+
+    /// The grants of the session's app.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Called once for each batch of requests: drops nonces that were drawn too long ago.
+    pub fn tick(&mut self, now: Instant) {
+        self.nonces.tick(now);
+    }
+
+    /// Drops the ciphers that this session keeps, after the engine was sealed.
+    pub fn purge(&mut self) {
+        self.slots.fill_with(|| None);
+    }
+
+    /// ENC: appends the envelope of `message` to `out`.
+    ///
+    /// # Errors
+    /// [`EngineError`]; `out` is as it was before then.
+    #[inline]
+    pub fn enc(
+        &mut self,
+        key: &WrappedKey,
+        suite: Suite,
+        binding: &Binding<'_>,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let start = out.len();
+        let header = header_of(key, suite);
+        let (slot, nonces, aad) = self.slot(key, suite)?;
+        if !slot.ops.contains(Op::Enc) {
+            return Err(EngineError::NotGranted);
+        }
+        binding.bound_aad(header, aad)?;
+        let nonce = nonces.next(suite.nonce_len())?;
+        out.reserve(envelope::MAX_OVERHEAD + message.len());
+        out.extend_from_slice(&header.to_bytes());
+        out.extend_from_slice(nonce);
+        let body = out.len();
+        out.extend_from_slice(message);
+        match slot.cipher.seal_in_place(nonce, aad, &mut out[body..]) {
+            Ok(tag) => out.extend_from_slice(&tag),
+            Err(error) => {
+                wipe(out, start);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// DEC: appends the message of `envelope` to `out`.
+    ///
+    /// # Errors
+    /// [`EngineError`]; `out` is as it was before then, and holds no plaintext behind its end.
+    #[inline]
+    pub fn dec(
+        &mut self,
+        key: &WrappedKey,
+        binding: &Binding<'_>,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        check_key(key, envelope)?;
+        let (slot, _, aad) = self.slot(key, envelope.header.suite)?;
+        if !slot.ops.contains(Op::Dec) {
+            return Err(EngineError::NotGranted);
+        }
+        open(&slot.cipher, binding, envelope, aad, out)
+    }
+
+    /// REENC: opens `envelope` under `key` and appends an envelope of the same message under
+    /// `target`. The message exists only in `out`, for the time between.
+    ///
+    /// Within one key it needs the grant `reenc`; to another key `reenc:A>B`; another binding needs
+    /// `dec` on the source and `enc` on the target besides.
+    ///
+    /// # Errors
+    /// [`EngineError`]; `out` is as it was before then, and holds no plaintext behind its end.
+    #[inline]
+    pub fn reenc(
+        &mut self,
+        (key, envelope, binding): (&WrappedKey, &Envelope<'_>, &Binding<'_>),
+        (target, suite, new_binding): (&WrappedKey, Suite, &Binding<'_>),
+        out: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        check_key(key, envelope)?;
+        self.check_reenc(key, target, binding == new_binding)?;
+        let start = out.len();
+        let header = header_of(target, suite);
+        out.reserve(envelope::MAX_OVERHEAD + envelope.ciphertext.len());
+        out.extend_from_slice(&header.to_bytes());
+        let nonce_at = out.len();
+        out.resize(nonce_at + suite.nonce_len(), 0);
+        let body = out.len();
+        let result = self
+            .slot(key, envelope.header.suite)
+            .and_then(|(slot, _, aad)| open(&slot.cipher, binding, envelope, aad, out))
+            .and_then(|()| self.slot(target, suite))
+            .and_then(|(slot, nonces, aad)| {
+                new_binding.bound_aad(header, aad)?;
+                let nonce = nonces.next(suite.nonce_len())?;
+                out[nonce_at..body].copy_from_slice(nonce);
+                Ok(slot.cipher.seal_in_place(nonce, aad, &mut out[body..])?)
+            });
+        match result {
+            Ok(tag) => out.extend_from_slice(&tag),
+            Err(error) => {
+                wipe(out, start);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_reenc(
+        &self,
+        key: &WrappedKey,
+        target: &WrappedKey,
+        same_binding: bool,
+    ) -> Result<(), EngineError> {
+        let (from, to) = (key.binding(), target.binding());
+        let allowed = if from.uid == to.uid {
+            self.grants.allows(Op::Reenc, &from.name)
+        } else {
+            self.grants.allows_cross(&from.name, &to.name)
+        };
+        let rebound = same_binding
+            || (self.grants.allows(Op::Dec, &from.name) && self.grants.allows(Op::Enc, &to.name));
+        if allowed && rebound { Ok(()) } else { Err(EngineError::NotGranted) }
+    }
+
+    /// The slot of a key and a suite, with the session's nonces and its AAD buffer.
+    #[inline]
+    fn slot(
+        &mut self,
+        key: &WrappedKey,
+        suite: Suite,
+    ) -> Result<(&Slot, &mut NoncePool, &mut Vec<u8>), EngineError> {
+        let epoch = self.engine.epoch();
+        let fingerprint = key.fingerprint();
+        let position = usize::from(fingerprint[0] ^ (suite.id() << 3)) % SLOTS;
+        let slot = &mut self.slots[position];
+        let warm = slot.as_ref().is_some_and(|slot| {
+            slot.epoch == epoch && slot.suite == suite && slot.fingerprint == *fingerprint
+        });
+        if !warm {
+            *slot = Some(Slot {
+                epoch,
+                fingerprint: *fingerprint,
+                suite,
+                ops: self.grants.ops(&key.binding().name),
+                cipher: self.engine.cipher(key, suite)?,
+            });
+        }
+        let slot = slot.as_ref().expect("the slot was filled above");
+        Ok((slot, &mut self.nonces, &mut self.aad))
+    }
+}
+
+fn header_of(key: &WrappedKey, suite: Suite) -> EnvelopeHeader {
+    let binding = key.binding();
+    EnvelopeHeader { suite, key_index: binding.index, key_version: binding.version }
+}
+
+fn check_key(key: &WrappedKey, envelope: &Envelope<'_>) -> Result<(), EngineError> {
+    if header_of(key, envelope.header.suite) == envelope.header {
+        Ok(())
+    } else {
+        Err(EngineError::KeyMismatch)
+    }
+}
+
+/// Appends the message of `envelope` to `out`, or leaves `out` as it was.
+#[inline]
+fn open(
+    cipher: &Cipher,
+    binding: &Binding<'_>,
+    envelope: &Envelope<'_>,
+    aad: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<(), EngineError> {
+    binding.bound_aad(envelope.header, aad)?;
+    let start = out.len();
+    out.reserve(envelope.ciphertext.len() + TAG_LEN);
+    out.extend_from_slice(envelope.ciphertext);
+    if let Err(error) = cipher.open_in_place(envelope.nonce, aad, &mut out[start..], envelope.tag) {
+        out.truncate(start);
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Zeroizes what stands behind `start`, and cuts it off.
+fn wipe(out: &mut Vec<u8>, start: usize) {
+    out[start..].zeroize();
+    out.truncate(start);
+}

@@ -1,0 +1,171 @@
+//! Signed documents: a MAC by a key that is itself wrapped under the root key.
+
+use std::ops::Deref;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::document::{self, Document, DocumentKind};
+use crate::{Engine, EngineError, KeyBinding, Purpose, Secret, Uid, WrappedKey, kdf};
+
+const DOCUMENT_LABEL: &str = "sealwire document v1";
+const CAPABILITY_LABEL: &str = "sealwire capability v1";
+
+/// The site's own keys, wrapped: stored in the keystore, handed in with every call that needs them,
+/// since the engine keeps nothing but the root key.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Signs documents and capabilities.
+    pub document_mac: WrappedKey,
+    /// Signs audit records.
+    pub audit_mac: WrappedKey,
+}
+
+/// The stored form of a [`Site`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSite {
+    document_mac: StoredKey,
+    audit_mac: StoredKey,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    uid: Uid,
+    wrapped: String,
+}
+
+impl StoredKey {
+    fn new(key: &WrappedKey) -> Self {
+        Self { uid: key.binding().uid, wrapped: STANDARD.encode(key.blob()) }
+    }
+
+    fn key(&self, purpose: Purpose) -> Result<WrappedKey, EngineError> {
+        let blob =
+            STANDARD.decode(&self.wrapped).map_err(|_| EngineError::Unwrap(purpose.name()))?;
+        WrappedKey::new(KeyBinding::of_site(purpose, self.uid), &blob)
+    }
+}
+
+impl Site {
+    /// The bytes to store. They need no MAC: neither key opens when it was changed.
+    ///
+    /// # Panics
+    /// Never: the form has no map and no float.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let stored = StoredSite {
+            document_mac: StoredKey::new(&self.document_mac),
+            audit_mac: StoredKey::new(&self.audit_mac),
+        };
+        serde_json::to_vec(&stored).expect("plain fields")
+    }
+
+    /// Reads what [`Site::to_bytes`] has written.
+    ///
+    /// # Errors
+    /// [`EngineError::Document`], [`EngineError::Unwrap`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
+        let stored: StoredSite = serde_json::from_slice(bytes)
+            .map_err(|error| EngineError::Document(format!("the site's keys: {error}")))?;
+        Ok(Self {
+            document_mac: stored.document_mac.key(Purpose::DocumentMac)?,
+            audit_mac: stored.audit_mac.key(Purpose::AuditMac)?,
+        })
+    }
+}
+
+/// A document as it is stored: what the row claims to be, the exact bytes, and their MAC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedDocument {
+    /// The kind that the row claims.
+    pub kind: DocumentKind,
+    /// The id that the row claims.
+    pub id: String,
+    /// The revision that the row claims.
+    pub revision: u64,
+    /// The document's bytes.
+    pub body: Vec<u8>,
+    /// HMAC-SHA256.
+    pub mac: [u8; 32],
+}
+
+/// A document whose MAC was verified: only the engine makes one.
+#[derive(Debug, Clone)]
+pub struct Verified<D>(D);
+
+impl<D> Deref for Verified<D> {
+    type Target = D;
+
+    fn deref(&self) -> &D {
+        &self.0
+    }
+}
+
+impl<D> Verified<D> {
+    /// The document, to be changed and signed anew.
+    #[must_use]
+    pub fn into_inner(self) -> D {
+        self.0
+    }
+}
+
+/// What a MAC is over: a document is never taken for a capability.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Signs {
+    Document,
+    Capability,
+}
+
+impl Engine {
+    pub(crate) fn sign<D: Document>(
+        &self,
+        site: &Site,
+        document: &D,
+    ) -> Result<SignedDocument, EngineError> {
+        let body = document::encode(document)?;
+        let mac = self.mac(site, Signs::Document, &body)?.finalize().into_bytes().into();
+        let (kind, id, revision) = (D::KIND, document.id(), document.revision());
+        Ok(SignedDocument { kind, id, revision, body, mac })
+    }
+
+    pub(crate) fn verify<D: Document>(
+        &self,
+        site: &Site,
+        signed: &SignedDocument,
+    ) -> Result<Verified<D>, EngineError> {
+        let refused =
+            || EngineError::DocumentMac { kind: D::KIND.name(), id: signed.id.clone() };
+        let mac = self.mac(site, Signs::Document, &signed.body)?;
+        if signed.kind != D::KIND || mac.verify_slice(&signed.mac).is_err() {
+            return Err(refused());
+        }
+        let document: D = document::decode(&signed.body)?;
+        if document.id() != signed.id || document.revision() != signed.revision {
+            return Err(refused());
+        }
+        Ok(Verified(document))
+    }
+
+    /// The MAC over `body`, not yet finished.
+    pub(crate) fn mac(
+        &self,
+        site: &Site,
+        signs: Signs,
+        body: &[u8],
+    ) -> Result<Hmac<Sha256>, EngineError> {
+        let label = match signs {
+            Signs::Document => DOCUMENT_LABEL,
+            Signs::Capability => CAPABILITY_LABEL,
+        };
+        let root = self.unwrap(&site.document_mac)?;
+        let key: Secret<32> = kdf::derive(root.expose(), label, &[]);
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
+        mac.update(body);
+        Ok(mac)
+    }
+}

@@ -1,0 +1,71 @@
+//! Apps: make, list.
+
+use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, Grants};
+use sealwire_keystore::{By, KeystoreError, Taken};
+
+use crate::manager::{Draft, app_key};
+use crate::{AppView, CreateApp, CreatedApp, Manager, ManagerError};
+
+/// Longest name of an app, in bytes.
+const MAX_NAME: usize = 128;
+
+/// Most apps in a list.
+const MAX_APPS: u32 = 10_000;
+
+impl Manager {
+    /// Makes an app. Its secret is in the answer, and nowhere else in clear.
+    ///
+    /// # Errors
+    /// [`ManagerError::Conflict`] when another app has the name; [`ManagerError::Invalid`].
+    pub async fn create_app(&self, request: &CreateApp) -> Result<CreatedApp, ManagerError> {
+        let name = request.name.trim();
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(ManagerError::Invalid(
+                "an app's name has 1 to 128 bytes and no control characters".into(),
+            ));
+        }
+        let taken = || ManagerError::Conflict(format!("an app called `{name}` exists already"));
+        if self.read::<AppDocument>(By::Name(name)).await?.is_some() {
+            return Err(taken());
+        }
+        let id = app_key()?;
+        let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1)?;
+        let mut change = self.begin().await?;
+        let made = loop {
+            let document = AppDocument {
+                kind: DocumentKind::App,
+                id: id.clone(),
+                revision: change.revision().await?,
+                name: name.to_owned(),
+                state: AppState::Active,
+                created: self.now(),
+                allow: request.allow.iter().map(ipnet::IpNet::trunc).collect(),
+                grants: Grants(request.grants.clone()),
+                secrets: vec![AppSecret::new(&wrapped, None)],
+            };
+            let draft = Draft { document, name: name.to_owned(), number: None, wrapped: None };
+            match change.commit(draft).await {
+                Ok(None) => {}
+                Ok(Some(app)) => break Ok(app),
+                Err(error) => break Err(error),
+            }
+        };
+        match made {
+            Ok(app) => {
+                tracing::info!(app = %app.id, name = %app.name, "app made");
+                Ok(CreatedApp { app: AppView::new(&app), app_secret })
+            }
+            Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => Err(taken()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every app, by name.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn list_apps(&self) -> Result<Vec<AppView>, ManagerError> {
+        let apps = self.read_page::<AppDocument>("", MAX_APPS).await?;
+        Ok(apps.iter().map(|app| AppView::new(app)).collect())
+    }
+}

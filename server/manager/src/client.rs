@@ -1,0 +1,159 @@
+//! The operator's end of the manager's socket.
+
+use std::io;
+use std::path::PathBuf;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use crate::api::Refusal;
+use crate::{AppView, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView};
+
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Why a call to the manager did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The manager could not be reached.
+    #[error("manager socket {path}: {source}; is the server running?")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The manager refused.
+    #[error("{message} [{name} {number}]")]
+    Refused {
+        /// The number in the protocol's registry.
+        number: u16,
+        /// The name in the protocol's registry.
+        name: String,
+        /// What was wrong, and what to do next.
+        message: String,
+    },
+    /// The connection broke.
+    #[error("manager socket: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer was not one.
+    #[error("the manager's answer was not understood: {0}")]
+    Answer(String),
+}
+
+/// Calls the manager over its socket.
+#[derive(Debug, Clone)]
+pub struct ManagerClient {
+    path: PathBuf,
+}
+
+impl ManagerClient {
+    /// Speaks to the manager behind this socket.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_key(&self, key: &CreateKey) -> Result<KeyView, ClientError> {
+        self.call(Method::POST, "/v1/keys", Some(key)).await
+    }
+
+    /// Adds a version to a key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rotate_key(&self, key: &str) -> Result<KeyView, ClientError> {
+        self.call(Method::POST, &format!("/v1/keys/{}/rotate", segment(key)), None::<&()>).await
+    }
+
+    /// A key with its wrapped versions.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn show_key(&self, key: &str) -> Result<KeyView, ClientError> {
+        self.call(Method::GET, &format!("/v1/keys/{}", segment(key)), None::<&()>).await
+    }
+
+    /// Every key, page by page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_keys(&self) -> Result<Vec<KeyView>, ClientError> {
+        let (mut keys, mut after) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/keys?after={}", segment(&after));
+            let page: KeyPage = self.call(Method::GET, &path, None::<&()>).await?;
+            keys.extend(page.keys);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(keys),
+            }
+        }
+    }
+
+    /// Makes an app. The answer has its secret, this once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_app(&self, app: &CreateApp) -> Result<CreatedApp, ClientError> {
+        self.call(Method::POST, "/v1/apps", Some(app)).await
+    }
+
+    /// Every app.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_apps(&self) -> Result<Vec<AppView>, ClientError> {
+        self.call(Method::GET, "/v1/apps", None::<&()>).await
+    }
+
+    async fn call<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let connect = |source| ClientError::Connect { path: self.path.clone(), source };
+        let stream = UnixStream::connect(&self.path).await.map_err(connect)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let answer = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
+        let bytes = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|error| answer(&error))?,
+            None => Vec::new(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "manager")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|error| answer(&error))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = Zeroizing::new(body.map_err(|error| answer(&error))?.to_bytes().to_vec());
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| answer(&error));
+        }
+        let refusal: Refusal = serde_json::from_slice(&body).map_err(|error| answer(&error))?;
+        let Refusal { error: number, name, message } = refusal;
+        Err(ClientError::Refused { number, name, message })
+    }
+}
+
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}

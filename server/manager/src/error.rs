@@ -1,0 +1,60 @@
+//! What the manager refuses.
+
+use sealwire_engine::EngineError;
+use sealwire_keystore::{KeystoreError, Taken};
+use sealwire_protocol::ErrorCode;
+
+/// Why the manager did not do it. Each has a number of the protocol's registry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagerError {
+    /// A field of the request is not allowed.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such key.
+    #[error("no key is called `{0}`; `sealwire key list` shows them")]
+    NoSuchKey(String),
+    /// Another key or app has the name or the index.
+    #[error("{0}")]
+    Conflict(String),
+    /// The index is outside the site's range, or none is free.
+    #[error("index {index} is not in this site's range, {first} to {last}")]
+    IndexRange {
+        /// The index that was asked for.
+        index: u32,
+        /// The first of the range.
+        first: u32,
+        /// The last of the range.
+        last: u32,
+    },
+    /// Every index of the site's range is in use.
+    #[error("every index of this site's range, {0} to {1}, is in use")]
+    IndexesUsedUp(u32, u32),
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The keystore refused.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+}
+
+impl ManagerError {
+    /// The number in the protocol's registry.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid(_) => ErrorCode::MALFORMED_BODY,
+            Self::NoSuchKey(_) => ErrorCode::KEY_NOT_FOUND,
+            Self::Conflict(_) => ErrorCode::KEY_CONFLICT,
+            Self::Keystore(KeystoreError::Taken(Taken::Name | Taken::Number)) => {
+                ErrorCode::KEY_CONFLICT
+            }
+            Self::IndexRange { .. } | Self::IndexesUsedUp(..) => ErrorCode::INDEX_NOT_ALLOWED,
+            Self::Engine(EngineError::Sealed) => ErrorCode::SEALED,
+            Self::Keystore(KeystoreError::Database(_) | KeystoreError::Moved(_)) => {
+                ErrorCode::UNAVAILABLE
+            }
+            Self::Engine(_) | Self::Keystore(_) => ErrorCode::INTERNAL,
+        }
+    }
+}

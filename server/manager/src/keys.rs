@@ -1,0 +1,209 @@
+//! Keys: make, rotate, show, list.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sealwire_engine::document::{DocumentKind, KeyDocument, KeyVersion, VersionState};
+use sealwire_engine::{Uid, Verified, WrappedKey};
+use sealwire_keystore::{By, KeystoreError, Taken, WrappedRow};
+use sealwire_protocol::{Suite, credential};
+
+use crate::manager::Draft;
+use crate::{CreateKey, KeyPage, KeyView, Manager, ManagerError};
+
+/// Most keys on a page.
+const MAX_PAGE: u32 = 1000;
+
+/// A key that was made, or found under the same name.
+pub struct MadeKey {
+    /// The key.
+    pub key: KeyDocument,
+    /// Whether this request made it.
+    pub created: bool,
+}
+
+impl Manager {
+    /// GENKEY: makes a key, or finds the one that was made before under the same name and index. On
+    /// disk when it returns.
+    ///
+    /// # Errors
+    /// [`ManagerError::Conflict`] when another key has the name or the index;
+    /// [`ManagerError::IndexRange`], [`ManagerError::IndexesUsedUp`], [`ManagerError::Invalid`].
+    pub async fn genkey(
+        &self,
+        name: &str,
+        index: Option<u32>,
+        suites: &[Suite],
+    ) -> Result<MadeKey, ManagerError> {
+        let name = credential::key_name(name.as_bytes())
+            .map_err(|error| ManagerError::Invalid(error.to_string()))?;
+        let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
+        if let Some(index) = index.filter(|index| !self.settings.indexes.contains(index)) {
+            return Err(ManagerError::IndexRange { index, first, last });
+        }
+        if let Some(found) = self.made_before(name, index).await? {
+            return Ok(found);
+        }
+        let suites = if suites.is_empty() { &self.settings.suites } else { suites };
+        let made = self.make_key(name, index, suites).await;
+        match made {
+            Ok(key) => {
+                tracing::info!(key = %key.name, index = key.index, "key made");
+                Ok(MadeKey { key, created: true })
+            }
+            Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name | Taken::Number))) => {
+                let found = self.made_before(name, index).await?;
+                found.ok_or_else(|| ManagerError::Conflict(conflict(name, index)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn make_key(
+        &self,
+        name: &str,
+        index: Option<u32>,
+        suites: &[Suite],
+    ) -> Result<KeyDocument, ManagerError> {
+        let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
+        let mut change = self.begin().await?;
+        loop {
+            let revision = change.revision().await?;
+            let free = match index {
+                Some(index) => Some(index),
+                None => self.keystore.free_index(first, last).await?,
+            };
+            let mut key = KeyDocument {
+                kind: DocumentKind::Key,
+                uid: Uid::generate()?,
+                revision,
+                name: name.to_owned(),
+                index: free.ok_or(ManagerError::IndexesUsedUp(first, last))?,
+                suites: suites.to_vec(),
+                versions: Vec::new(),
+            };
+            let wrapped = self.add_version(&mut key)?;
+            if let Some(key) = change.commit(draft(key, &wrapped)).await? {
+                return Ok(key);
+            }
+        }
+    }
+
+    async fn made_before(
+        &self,
+        name: &str,
+        index: Option<u32>,
+    ) -> Result<Option<MadeKey>, ManagerError> {
+        if let Some(key) = self.read::<KeyDocument>(By::Name(name)).await? {
+            if index.is_some_and(|index| index != key.index) {
+                return Err(ManagerError::Conflict(format!(
+                    "key `{name}` exists already, with index {}",
+                    key.index
+                )));
+            }
+            return Ok(Some(MadeKey { key: key.into_inner(), created: false }));
+        }
+        if let Some(index) = index
+            && let Some(key) = self.read::<KeyDocument>(By::Number(index)).await?
+        {
+            let other = &key.name;
+            return Err(ManagerError::Conflict(format!("index {index} is key `{other}` already")));
+        }
+        Ok(None)
+    }
+
+    /// Adds a version to a key. ENC uses it from now on; older versions still open.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchKey`].
+    pub async fn rotate_key(&self, key: &str) -> Result<KeyView, ManagerError> {
+        let mut change = self.begin().await?;
+        let rotated = loop {
+            let revision = change.revision().await?;
+            let mut document = self.find(key).await?.into_inner();
+            document.revision = revision;
+            let wrapped = self.add_version(&mut document)?;
+            if let Some(rotated) = change.commit(draft(document, &wrapped)).await? {
+                break rotated;
+            }
+        };
+        tracing::info!(key = %rotated.name, version = rotated.versions.len(), "key rotated");
+        Ok(KeyView::new(&rotated))
+    }
+
+    /// A key with its wrapped versions. `key` is a name or an index.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchKey`].
+    pub async fn show_key(&self, key: &str) -> Result<KeyView, ManagerError> {
+        let document = self.find(key).await?;
+        let mut view = KeyView::new(&document);
+        for row in self.keystore.wrapped(&view.uid).await? {
+            if let Some(version) = view.versions.iter_mut().find(|v| v.version == row.version) {
+                version.wrapped = Some(STANDARD.encode(&row.blob));
+            }
+        }
+        Ok(view)
+    }
+
+    /// A page of keys by name, behind the name `after`.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn list_keys(&self, after: &str, limit: u32) -> Result<KeyPage, ManagerError> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let documents = self.read_page::<KeyDocument>(after, limit).await?;
+        let keys: Vec<_> = documents.iter().map(|key| KeyView::new(key)).collect();
+        let full = keys.len() == usize::try_from(limit).unwrap_or(usize::MAX);
+        let next = keys.last().filter(|_| full).map(|last| last.name.clone());
+        Ok(KeyPage { keys, next })
+    }
+
+    /// Makes a key as the API asks for it.
+    ///
+    /// # Errors
+    /// As [`Manager::genkey`].
+    pub async fn create_key(&self, request: &CreateKey) -> Result<KeyView, ManagerError> {
+        let mut suites = Vec::with_capacity(request.suites.len());
+        for name in &request.suites {
+            let suite: Suite = name.parse().map_err(|error: sealwire_protocol::suite::UnknownSuite| {
+                ManagerError::Invalid(error.to_string())
+            })?;
+            if suites.contains(&suite) {
+                return Err(ManagerError::Invalid(format!("suite {suite} is listed twice")));
+            }
+            suites.push(suite);
+        }
+        let made = self.genkey(&request.name, request.index, &suites).await?;
+        Ok(KeyView { created: made.created, ..KeyView::new(&made.key) })
+    }
+
+    async fn find(&self, key: &str) -> Result<Verified<KeyDocument>, ManagerError> {
+        let by = key.parse().map_or(By::Name(key), By::Number);
+        self.read(by).await?.ok_or_else(|| ManagerError::NoSuchKey(key.to_owned()))
+    }
+
+    /// Makes the next version of a key, and enters it into the document.
+    fn add_version(&self, key: &mut KeyDocument) -> Result<WrappedKey, ManagerError> {
+        let version = u32::try_from(key.versions.len() + 1)
+            .map_err(|_| ManagerError::Invalid("a key has at most 2^32-1 versions".into()))?;
+        let created = self.now();
+        key.versions.push(KeyVersion { version, state: VersionState::Active, created });
+        Ok(self.engine.genkey(key.binding(version))?)
+    }
+}
+
+fn draft(document: KeyDocument, wrapped: &WrappedKey) -> Draft<KeyDocument> {
+    let row = WrappedRow {
+        uid: document.uid.to_string(),
+        version: wrapped.binding().version,
+        blob: wrapped.blob().to_vec(),
+    };
+    let (name, number) = (document.name.clone(), Some(document.index));
+    Draft { document, name, number, wrapped: Some(row) }
+}
+
+fn conflict(name: &str, index: Option<u32>) -> String {
+    match index {
+        Some(index) => format!("name `{name}` or index {index} is in use by another key"),
+        None => format!("name `{name}` is in use by another key"),
+    }
+}

@@ -1,0 +1,196 @@
+//! The manager: the site's keys, and one way to change a document.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use sealwire_engine::document::{AppDocument, AppSecret, AppState, Document, DocumentKind, Grants};
+use sealwire_engine::{ManagerRole, Site, Verified};
+use sealwire_keystore::{
+    By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, Taken, WrappedRow,
+};
+use sealwire_protocol::Suite;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::ManagerError;
+
+/// Times that a change is made anew when another manager was faster.
+const TRIES: usize = 8;
+
+/// How a site makes keys.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The indexes that keys get. Never 0.
+    pub indexes: RangeInclusive<u32>,
+    /// The suites of a key that names none, the first being its default.
+    pub suites: Vec<Suite>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let mut suites = vec![Suite::DEFAULT];
+        suites.extend(Suite::ALL.into_iter().filter(|suite| *suite != Suite::DEFAULT));
+        Self { indexes: 1..=i32::MAX.unsigned_abs(), suites }
+    }
+}
+
+/// The management service.
+pub struct Manager {
+    pub(crate) engine: ManagerRole,
+    pub(crate) keystore: Arc<dyn Keystore>,
+    pub(crate) settings: Settings,
+    clock: fn() -> u64,
+    site: OnceCell<Site>,
+    /// One change at a time, so that managers of one process do not race each other.
+    changing: Mutex<()>,
+}
+
+impl Manager {
+    /// A manager. `clock` gives Unix time in seconds.
+    #[must_use]
+    pub fn new(
+        engine: ManagerRole,
+        keystore: Arc<dyn Keystore>,
+        settings: Settings,
+        clock: fn() -> u64,
+    ) -> Self {
+        Self {
+            engine,
+            keystore,
+            settings,
+            clock,
+            site: OnceCell::new(),
+            changing: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// The site's own keys. An empty keystore gets them, as soon as the engine is open.
+    ///
+    /// # Errors
+    /// [`ManagerError`], [`sealwire_engine::EngineError::Sealed`] among them.
+    pub async fn site(&self) -> Result<&Site, ManagerError> {
+        self.site
+            .get_or_try_init(|| async {
+                if let Some(row) = self.keystore.site().await? {
+                    return Ok(Site::from_bytes(&row.keys)?);
+                }
+                let (site, row) = self.make_site()?;
+                match self.keystore.init_site(&row).await {
+                    Ok(()) => {
+                        tracing::info!("a new site: its keys were made and wrapped");
+                        Ok(site)
+                    }
+                    Err(KeystoreError::Taken(Taken::Id)) => {
+                        let row = self.keystore.site().await?;
+                        let row = row.ok_or(KeystoreError::Taken(Taken::Id))?;
+                        Ok(Site::from_bytes(&row.keys)?)
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .await
+    }
+
+    /// The keys of a new site, and the decoy that unknown AppKeys are checked against: an app whose
+    /// secret nobody was shown.
+    fn make_site(&self) -> Result<(Site, SiteRow), ManagerError> {
+        let site = self.engine.make_site()?;
+        let id = app_key()?;
+        let (wrapped, _) = self.engine.make_app_secret(&id, 1)?;
+        let decoy = AppDocument {
+            kind: DocumentKind::App,
+            id,
+            revision: 0,
+            name: "decoy".into(),
+            state: AppState::Disabled,
+            created: self.now(),
+            allow: Vec::new(),
+            grants: Grants::default(),
+            secrets: vec![AppSecret::new(&wrapped, None)],
+        };
+        let decoy = self.engine.sign(&site, &decoy)?;
+        let row = SiteRow { keys: site.to_bytes(), decoy };
+        Ok((site, row))
+    }
+
+    /// Reads a document and has the engine verify it.
+    pub(crate) async fn read<D: Document>(
+        &self,
+        by: By<'_>,
+    ) -> Result<Option<Verified<D>>, ManagerError> {
+        let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
+        Ok(Some(self.engine.verify(self.site().await?, &row.signed)?))
+    }
+
+    /// Reads a page of documents and has the engine verify each.
+    pub(crate) async fn read_page<D: Document>(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Verified<D>>, ManagerError> {
+        let rows = self.keystore.list(D::KIND, after, limit).await?;
+        let site = self.site().await?;
+        rows.iter().map(|row| Ok(self.engine.verify(site, &row.signed)?)).collect()
+    }
+
+    /// Begins a change of a document; other changes in this process wait for its end.
+    pub(crate) async fn begin(&self) -> Result<Changing<'_>, ManagerError> {
+        let site = self.site().await?;
+        let one_at_a_time = self.changing.lock().await;
+        Ok(Changing { manager: self, site, upon: 0, tries: 0, _one_at_a_time: one_at_a_time })
+    }
+}
+
+/// A change of a document on its way: ask for the [revision](Changing::revision), make the document,
+/// [commit](Changing::commit) it, and begin anew when another manager was faster.
+pub(crate) struct Changing<'a> {
+    manager: &'a Manager,
+    site: &'a Site,
+    upon: u64,
+    tries: usize,
+    _one_at_a_time: MutexGuard<'a, ()>,
+}
+
+impl Changing<'_> {
+    /// The revision that the document will have.
+    pub(crate) async fn revision(&mut self) -> Result<u64, ManagerError> {
+        self.upon = self.manager.keystore.revision().await?;
+        Ok(self.upon + 1)
+    }
+
+    /// Signs the document and writes it: on disk when this returns it; `None` when another manager
+    /// was faster.
+    pub(crate) async fn commit<D: Document>(
+        &mut self,
+        draft: Draft<D>,
+    ) -> Result<Option<D>, ManagerError> {
+        let Draft { document, name, number, wrapped } = draft;
+        let signed = self.manager.engine.sign(self.site, &document)?;
+        let document_row = DocumentRow { signed, name, number };
+        let change = Change { upon: self.upon, document: document_row, wrapped };
+        self.tries += 1;
+        match self.manager.keystore.commit(&change).await {
+            Ok(()) => Ok(Some(document)),
+            Err(KeystoreError::Moved(_)) if self.tries < TRIES => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A document to be signed and written.
+pub(crate) struct Draft<D> {
+    pub(crate) document: D,
+    pub(crate) name: String,
+    pub(crate) number: Option<u32>,
+    pub(crate) wrapped: Option<WrappedRow>,
+}
+
+/// A fresh AppKey.
+pub(crate) fn app_key() -> Result<String, ManagerError> {
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(sealwire_engine::EngineError::from)?;
+    Ok(format!("ak_{}", hex::encode(random)))
+}

@@ -1,0 +1,138 @@
+//! What the API takes and shows.
+
+use ipnet::IpNet;
+use sealwire_engine::document::{AppDocument, AppState, Grant, KeyDocument, VersionState};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// A key to make.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// The name.
+    pub name: String,
+    /// The index; `None` takes the next free one.
+    #[serde(default)]
+    pub index: Option<u32>,
+    /// Names of suites, the first being the default; empty takes the site's.
+    #[serde(default)]
+    pub suites: Vec<String>,
+}
+
+/// A version of a key, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The number.
+    pub version: u32,
+    /// What it may be used for.
+    pub state: VersionState,
+    /// Unix time in seconds of its making.
+    pub created: u64,
+    /// The wrapped key, base64. Not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<String>,
+}
+
+/// A key, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// The name.
+    pub name: String,
+    /// The index.
+    pub index: u32,
+    /// The uid.
+    pub uid: String,
+    /// Names of the suites, the first being the default.
+    pub suites: Vec<String>,
+    /// The document's revision.
+    pub revision: u64,
+    /// Whether this request made it.
+    #[serde(default)]
+    pub created: bool,
+    /// The versions.
+    pub versions: Vec<VersionView>,
+}
+
+impl KeyView {
+    pub(crate) fn new(key: &KeyDocument) -> Self {
+        let versions = key.versions.iter().map(|version| VersionView {
+            version: version.version,
+            state: version.state,
+            created: version.created,
+            wrapped: None,
+        });
+        Self {
+            name: key.name.clone(),
+            index: key.index,
+            uid: key.uid.to_string(),
+            suites: key.suites.iter().map(|suite| suite.name().to_owned()).collect(),
+            revision: key.revision,
+            created: false,
+            versions: versions.collect(),
+        }
+    }
+}
+
+/// A page of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPage {
+    /// The keys, by name.
+    pub keys: Vec<KeyView>,
+    /// The name to go on behind; `None` on the last page.
+    pub next: Option<String>,
+}
+
+/// An app to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApp {
+    /// The name.
+    pub name: String,
+    /// Addresses that it may log in from; empty denies all.
+    pub allow: Vec<IpNet>,
+    /// What it may do; empty denies everything.
+    pub grants: Vec<Grant>,
+}
+
+/// An app, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppView {
+    /// The AppKey.
+    pub app_key: String,
+    /// The name.
+    pub name: String,
+    /// Whether it may log in.
+    pub state: AppState,
+    /// Unix time in seconds of its making.
+    pub created: u64,
+    /// Addresses that it may log in from.
+    pub allow: Vec<IpNet>,
+    /// What it may do.
+    pub grants: Vec<Grant>,
+    /// The document's revision.
+    pub revision: u64,
+}
+
+impl AppView {
+    pub(crate) fn new(app: &AppDocument) -> Self {
+        Self {
+            app_key: app.id.clone(),
+            name: app.name.clone(),
+            state: app.state,
+            created: app.created,
+            allow: app.allow.clone(),
+            grants: app.grants.0.clone(),
+            revision: app.revision,
+        }
+    }
+}
+
+/// An app that was made. The secret is shown this once.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedApp {
+    /// The app.
+    #[serde(flatten)]
+    pub app: AppView,
+    /// The AppSecret.
+    pub app_secret: Zeroizing<String>,
+}
