@@ -1,2 +1,44 @@
-//! x
-fn main(){}
+//! Sealwire: server-side message encryption for IM systems. One binary holds the server, its
+//! ceremonies, its management and a client.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod parts;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    if let Err(problem) = process::check_cpu() {
+        eprintln!("sealwire: {problem}");
+        return ExitCode::FAILURE;
+    }
+    let cli = cli::Cli::parse();
+    process::log(&cli.log);
+    if let Err(error) = process::harden() {
+        eprintln!("sealwire: core dumps could not be switched off: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sealwire: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(commands::run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if commands::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealwire: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

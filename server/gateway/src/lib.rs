@@ -1,1 +1,33 @@
-//! x
+//! The crypto service: it keeps connections, authenticates apps, checks grants, and has the engine
+//! seal and open. It stores no message and knows neither the root key nor an unwrapped key.
+//!
+//! The tree is a request's path:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`listener`] | accepts, caps connections, tells TLS from plain TCP |
+//! | [`handshake`](connection) | AUTH: nobody goes on without it |
+//! | [`connection`] | one read buffer, one write for every reply that is ready |
+//! | `session` | which operation a frame asks for, and its reply |
+//! | `ops` | ENC, DEC, REENC: parse in place, find the key, hand it to the engine |
+//! | `later` | what cannot be answered at once: key loads, large messages, GENKEY |
+//! | [`directory`](Directory) | verified documents and wrapped keys, as fresh as the keystore |
+#![forbid(unsafe_code)]
+
+mod admission;
+mod buffer;
+pub mod connection;
+mod directory;
+mod gateway;
+mod handshake;
+mod keyring;
+mod later;
+pub mod listener;
+mod ops;
+mod refusal;
+mod session;
+pub mod tls;
+
+pub use directory::Directory;
+pub use gateway::{Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey};
+pub use refusal::Refusal;

@@ -1,0 +1,115 @@
+//! The client's error: opaque, with predicates.
+
+use std::io;
+use std::sync::Arc;
+
+use sealwire_protocol::error::Fault;
+use sealwire_protocol::{BodyError, ErrorCode};
+
+/// Why a request did not succeed. Ask the predicates what to do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Kind);
+
+#[derive(Debug, Clone, thiserror::Error)]
+enum Kind {
+    #[error("{0}")]
+    Usage(String),
+    #[error("connection to {address}: {source}")]
+    Io {
+        address: String,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    #[error("{}{separator}{detail}", code, separator = if detail.is_empty() { "" } else { "; " })]
+    Refused { code: ErrorCode, detail: String },
+    #[error("the connection broke before the answer came")]
+    Lost,
+    #[error("no answer within the deadline")]
+    Deadline,
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self(Kind::Usage(text.into()))
+    }
+
+    pub(crate) fn io(address: &str, source: io::Error) -> Self {
+        Self(Kind::Io { address: address.to_owned(), source: Arc::new(source) })
+    }
+
+    pub(crate) fn protocol(text: impl Into<String>) -> Self {
+        Self(Kind::Protocol(text.into()))
+    }
+
+    pub(crate) fn refused(code: ErrorCode, detail: &str) -> Self {
+        Self(Kind::Refused { code, detail: detail.to_owned() })
+    }
+
+    pub(crate) const fn lost() -> Self {
+        Self(Kind::Lost)
+    }
+
+    pub(crate) const fn deadline() -> Self {
+        Self(Kind::Deadline)
+    }
+
+    pub(crate) const fn closed() -> Self {
+        Self(Kind::Closed)
+    }
+
+    /// The number of the server's refusal, when it was one.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match &self.0 {
+            Kind::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later: the network failed, or the server said so.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match &self.0 {
+            Kind::Io { .. } | Kind::Lost | Kind::Deadline => true,
+            Kind::Refused { code, .. } => code.is_retryable(),
+            Kind::Usage(_) | Kind::Protocol(_) | Kind::Closed => false,
+        }
+    }
+
+    /// Whether the server understood and does not allow it: wrong credentials, no grant.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.code()
+            .and_then(ErrorCode::info)
+            .is_some_and(|info| info.fault == Fault::Policy)
+    }
+
+    /// Whether AUTH was refused.
+    #[must_use]
+    pub fn is_auth(&self) -> bool {
+        self.code() == Some(ErrorCode::AUTH_FAILED)
+    }
+
+    /// Whether an envelope did not open: changed bytes, another key, another context or AAD.
+    #[must_use]
+    pub fn is_open_failed(&self) -> bool {
+        self.code() == Some(ErrorCode::OPEN_FAILED)
+    }
+
+    /// Whether no answer came within the deadline.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0, Kind::Deadline)
+    }
+}
+
+impl From<BodyError> for Error {
+    fn from(error: BodyError) -> Self {
+        Self::usage(error.to_string())
+    }
+}

@@ -1,0 +1,378 @@
+//! A connection: one read buffer, one write for every reply that is ready.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sealwire_engine::State;
+use sealwire_protocol::message::{Goaway, GoawayReason};
+use sealwire_protocol::{ErrorCode, Frame, Header, Opcode, frame};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::buffer::ReadBuffer;
+use crate::handshake::{self, CONNECTION};
+use crate::session::{Handled, Session};
+use crate::{Gateway, Refusal};
+
+pub use crate::handshake::Peer;
+
+/// Output at which a batch is written, however much input is left.
+const FLUSH_AT: usize = 64 * 1024;
+
+/// Output buffer above which it is given back after a large reply.
+const KEEP: usize = 256 * 1024;
+
+/// How often a connection looks at its clocks.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    /// The peer is gone.
+    #[error("closed by the peer")]
+    Closed,
+    /// The peer does not take what is written, or the network failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A fatal refusal, still to be written.
+    #[error("{1}")]
+    Refused(Header, Refusal),
+    /// A fatal refusal that stands in the output already.
+    #[error("a fatal refusal")]
+    Written,
+}
+
+impl End {
+    pub(crate) fn refused(header: Header, refusal: Refusal) -> Self {
+        Self::Refused(header, refusal)
+    }
+
+    fn connection(code: ErrorCode) -> Self {
+        Self::Refused(CONNECTION, code.into())
+    }
+}
+
+/// A stream with its buffers.
+pub(crate) struct Link<S> {
+    stream: S,
+    pub(crate) input: ReadBuffer,
+    pub(crate) output: Vec<u8>,
+    write_timeout: Duration,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    fn new(stream: S, write_timeout: Duration) -> Self {
+        Self { stream, input: ReadBuffer::new(), output: Vec::new(), write_timeout }
+    }
+
+    /// Reads once; 0 is the end. Safe to cancel.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        self.input.fill(&mut self.stream).await
+    }
+
+    /// Writes everything that is ready, in one go.
+    pub(crate) async fn flush(&mut self) -> Result<(), End> {
+        let write = async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.flush().await
+        };
+        match timeout(self.write_timeout, write).await {
+            Ok(done) => done?,
+            Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
+        if self.output.capacity() > KEEP {
+            self.output.zeroize();
+            self.output = Vec::new();
+        }
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Says why the connection ends, when there is something to say, and ends it.
+    async fn close(mut self, end: End) {
+        match end {
+            End::Closed | End::Io(_) => {}
+            End::Written => drop(self.flush().await),
+            End::Refused(header, refusal) => {
+                refusal.write(header, &mut self.output);
+                drop(self.flush().await);
+            }
+        }
+        // A closing handshake, as far as the peer takes part in it: without it, the last answer may
+        // be lost when unread input makes the kernel reset the connection.
+        let _ = timeout(self.write_timeout.min(TICK), async {
+            self.stream.shutdown().await?;
+            self.input.consume(self.input.unread().len());
+            while self.fill().await? > 0 {
+                self.input.consume(self.input.unread().len());
+            }
+            io::Result::Ok(())
+        })
+        .await;
+    }
+}
+
+impl<S> Drop for Link<S> {
+    fn drop(&mut self) {
+        self.output.zeroize();
+    }
+}
+
+/// Serves a connection to its end: AUTH within its time limit, then requests, until the peer leaves,
+/// breaks a rule, or `stop` asks it to go.
+///
+/// `authenticated` is called when AUTH has succeeded.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    gateway: &Arc<Gateway>,
+    stop: &CancellationToken,
+    deadline: tokio::time::Instant,
+    authenticated: impl FnOnce(),
+) {
+    let mut link = Link::new(stream, gateway.limits.write_timeout);
+    let authentication = handshake::authenticate(&mut link, &peer, gateway);
+    let session = tokio::select! {
+        session = tokio::time::timeout_at(deadline, authentication) => {
+            session.unwrap_or_else(|_| Err(End::connection(ErrorCode::TIMEOUT)))
+        }
+        () = stop.cancelled() => Err(End::connection(ErrorCode::SHUTTING_DOWN)),
+    };
+    let end = match session {
+        Err(end) => end,
+        Ok(session) => {
+            authenticated();
+            Connection::new(&mut link, session, gateway, stop).run().await
+        }
+    };
+    tracing::debug!(peer = %peer.address, %end, "connection ends");
+    link.close(end).await;
+}
+
+/// A connection whose peer has proven itself.
+struct Connection<'a, S> {
+    link: &'a mut Link<S>,
+    session: Session,
+    gateway: &'a Gateway,
+    stop: &'a CancellationToken,
+    engine: watch::Receiver<State>,
+    later: JoinSet<(usize, Zeroizing<Vec<u8>>)>,
+    /// Bytes held by what runs beside the connection.
+    later_bytes: usize,
+    clock: Interval,
+    begun: Instant,
+    last_request: Instant,
+    /// When the frame that is incomplete now began to arrive.
+    partial_since: Option<Instant>,
+    /// When the connection ends after GOAWAY.
+    leave_by: Option<Instant>,
+}
+
+/// What a connection woke up for.
+enum Event {
+    Input(io::Result<usize>),
+    Reply(Option<Result<(usize, Zeroizing<Vec<u8>>), tokio::task::JoinError>>),
+    AppChanged,
+    EngineChanged,
+    Stopping,
+    Tick,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
+    fn new(
+        link: &'a mut Link<S>,
+        session: Session,
+        gateway: &'a Gateway,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        let mut clock = tokio::time::interval(TICK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now();
+        Self {
+            link,
+            session,
+            gateway,
+            stop,
+            engine: gateway.engine.watch(),
+            later: JoinSet::new(),
+            later_bytes: 0,
+            clock,
+            begun: now,
+            last_request: now,
+            partial_since: None,
+            leave_by: None,
+        }
+    }
+
+    async fn run(mut self) -> End {
+        loop {
+            if let Err(end) = self.answer_all().await {
+                return end;
+            }
+            let event = self.next_event().await;
+            if let Err(end) = self.take(event).await {
+                return end;
+            }
+        }
+    }
+
+    /// Answers every whole frame that has arrived, as far as the limits allow, batch by batch.
+    async fn answer_all(&mut self) -> Result<(), End> {
+        loop {
+            let more = self.answer_batch()?;
+            if !self.link.output.is_empty() {
+                self.link.flush().await?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers frames until the output is worth a write. Returns whether frames may be left.
+    fn answer_batch(&mut self) -> Result<bool, End> {
+        let max_frame = self.gateway.limits.max_frame;
+        let Link { input, output, .. } = &mut *self.link;
+        if input.unread().is_empty() {
+            self.partial_since = None;
+            return Ok(false);
+        }
+        let now = Instant::now();
+        self.session.tick(now);
+        while output.len() < FLUSH_AT {
+            if self.later.len() >= self.gateway.limits.max_in_flight
+                || self.later_bytes > 4 * max_frame
+            {
+                return Ok(false);
+            }
+            match Frame::parse(input.unread(), max_frame) {
+                Ok(Some(frame)) => {
+                    self.last_request = now;
+                    self.partial_since = None;
+                    match self.session.handle(&frame, output) {
+                        Handled::Replied => {}
+                        Handled::Fatal => return Err(End::Written),
+                        Handled::Later(job) => {
+                            let size = job.size();
+                            self.later_bytes += size;
+                            self.later.spawn(async move { (size, job.run().await) });
+                        }
+                    }
+                    let length = frame.wire_len();
+                    input.consume(length);
+                }
+                Ok(None) => {
+                    let arriving = !input.unread().is_empty();
+                    self.partial_since =
+                        arriving.then(|| self.partial_since.unwrap_or(now));
+                    return Ok(false);
+                }
+                Err(error) => return Err(End::Refused(CONNECTION, error.into())),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let busy = self.later.len() >= self.gateway.limits.max_in_flight
+            || self.later_bytes > 4 * self.gateway.limits.max_frame;
+        let leaving = self.leave_by.is_some();
+        tokio::select! {
+            read = self.link.fill(), if !busy => Event::Input(read),
+            reply = self.later.join_next(), if !self.later.is_empty() => Event::Reply(reply),
+            _ = self.session.app.changed() => Event::AppChanged,
+            _ = self.engine.changed() => Event::EngineChanged,
+            () = self.stop.cancelled(), if !leaving => Event::Stopping,
+            _ = self.clock.tick() => Event::Tick,
+        }
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Input(read) => {
+                if read? == 0 {
+                    return self.finish().await;
+                }
+            }
+            Event::Reply(reply) => self.append(reply),
+            Event::AppChanged => return Err(End::connection(ErrorCode::SESSION_ENDED)),
+            Event::EngineChanged => self.session.purge(),
+            Event::Stopping => {
+                self.say_goaway(GoawayReason::SHUTDOWN).await?;
+            }
+            Event::Tick => self.look_at_clocks().await?,
+        }
+        while let Some(reply) = self.later.try_join_next() {
+            self.append(Some(reply));
+        }
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        reply: Option<Result<(usize, Zeroizing<Vec<u8>>), tokio::task::JoinError>>,
+    ) {
+        match reply {
+            Some(Ok((size, reply))) => {
+                self.later_bytes -= size;
+                self.link.output.extend_from_slice(&reply);
+            }
+            Some(Err(error)) => tracing::error!(%error, "a request failed"),
+            None => {}
+        }
+    }
+
+    /// The peer will send nothing more: what it has asked for is still answered.
+    async fn finish(&mut self) -> Result<(), End> {
+        while let Some(reply) = self.later.join_next().await {
+            self.append(Some(reply));
+        }
+        self.answer_all().await?;
+        while let Some(reply) = self.later.join_next().await {
+            self.append(Some(reply));
+        }
+        self.link.flush().await?;
+        Err(End::Closed)
+    }
+
+    async fn look_at_clocks(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let limits = &self.gateway.limits;
+        let over = |since: Instant, limit| now.duration_since(since) >= limit;
+        if self.partial_since.is_some_and(|since| over(since, limits.frame_timeout)) {
+            return Err(End::connection(ErrorCode::TIMEOUT));
+        }
+        if self.later.is_empty() && over(self.last_request, limits.idle_timeout) {
+            return Err(End::connection(ErrorCode::IDLE));
+        }
+        match self.leave_by {
+            Some(time) if now >= time && self.later.is_empty() => {
+                let stopping = self.stop.is_cancelled();
+                let code =
+                    if stopping { ErrorCode::SHUTTING_DOWN } else { ErrorCode::SESSION_ENDED };
+                Err(End::connection(code))
+            }
+            None if over(self.begun, limits.session_lifetime) => {
+                self.say_goaway(GoawayReason::SESSION_LIFETIME).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks the client to move to another connection, and goes on answering for a while.
+    async fn say_goaway(&mut self, reason: GoawayReason) -> Result<(), End> {
+        let grace = self.gateway.limits.drain_timeout;
+        tracing::debug!(app = %self.session.app_key, ?reason, "GOAWAY");
+        self.leave_by = Some(Instant::now() + grace);
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let open = frame::begin(&mut self.link.output, Header { opcode: Opcode::GOAWAY, ..CONNECTION });
+        Goaway { reason, grace_ms }.encode(&mut self.link.output);
+        open.finish(&mut self.link.output);
+        self.link.flush().await
+    }
+}

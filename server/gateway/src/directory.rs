@@ -1,0 +1,336 @@
+//! The directory: verified documents and wrapped keys, as fresh as the keystore.
+//!
+//! A background task asks the keystore for changes five times a second ([`POLL`]); what was
+//! committed in this process is asked for at once. Sessions compare one number, the
+//! [generation](Directory::generation), and look again when it has moved.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use sealwire_engine::document::{DocumentKind, KeyDocument};
+use sealwire_engine::{EngineError, GatewayRole, SignedDocument, Site, Verified, WrappedKey};
+use sealwire_keystore::{By, DocumentRow, Keystore, KeystoreError};
+use sealwire_protocol::ErrorCode;
+use tokio::sync::{OnceCell, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::Refusal;
+
+/// Time between two questions for changes: a fifth of the second within which a revocation holds.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Changes that are read at once.
+const PAGE: u32 = 1000;
+
+/// Tries to load a key that changes while it is loaded.
+const TRIES: usize = 3;
+
+/// A verified key with its wrapped versions.
+pub(crate) struct KeyEntry {
+    pub(crate) document: Verified<KeyDocument>,
+    /// By version, from 1; `None` where the keystore has no blob.
+    versions: Vec<Option<WrappedKey>>,
+    newest: Option<u32>,
+    /// The directory's epoch before it was read.
+    as_of: u64,
+    /// Whether nothing had changed while it was read: only then may others find it.
+    settled: AtomicBool,
+}
+
+impl KeyEntry {
+    /// The version that seals.
+    #[inline]
+    pub(crate) fn newest(&self) -> Option<&WrappedKey> {
+        self.version(self.newest?)
+    }
+
+    /// Whether the entry is as new as the keystore, now that it can be found: no change was taken
+    /// in between the moment before it was read and this one.
+    fn settle(&self, epoch: u64) -> bool {
+        let settled = self.settled.load(Ordering::Acquire) || self.as_of == epoch;
+        self.settled.store(settled, Ordering::Release);
+        settled
+    }
+
+    /// A version's wrapped key, whatever its state.
+    #[inline]
+    pub(crate) fn version(&self, version: u32) -> Option<&WrappedKey> {
+        let position = usize::try_from(version.checked_sub(1)?).ok()?;
+        self.versions.get(position)?.as_ref()
+    }
+}
+
+/// The site's row, read once.
+struct SiteEntry {
+    site: Site,
+    decoy: SignedDocument,
+}
+
+/// See the module.
+pub struct Directory {
+    keystore: Arc<dyn Keystore>,
+    engine: GatewayRole,
+    site: OnceCell<SiteEntry>,
+    keys: Cache<u32, Arc<KeyEntry>>,
+    /// App documents of recent logins, for the time that the keystore is away.
+    apps: Cache<String, SignedDocument>,
+    /// Sessions of each app wait here for a change of its document.
+    watched: Mutex<HashMap<String, watch::Sender<u64>>>,
+    /// Counts the times that changes were taken in; raised before the first of them is.
+    epoch: AtomicU64,
+    /// The revision up to which changes have been taken in.
+    applied: AtomicU64,
+    /// The newest revision committed in this process.
+    committed: Arc<AtomicU64>,
+    refreshing: tokio::sync::Mutex<Instant>,
+    stale: AtomicBool,
+    max_stale: Duration,
+}
+
+/// A generation that nothing was read in: whoever sees it looks again.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+impl Directory {
+    /// An empty directory that keeps at most `cached_keys` keys, and trusts what it keeps for at most
+    /// `max_stale` without a word from the keystore.
+    #[must_use]
+    pub fn new(
+        keystore: Arc<dyn Keystore>,
+        engine: GatewayRole,
+        cached_keys: usize,
+        max_stale: Duration,
+    ) -> Arc<Self> {
+        let committed = keystore.committed();
+        Arc::new(Self {
+            keystore,
+            engine,
+            site: OnceCell::new(),
+            keys: Cache::new(cached_keys),
+            apps: Cache::new(1024),
+            watched: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            applied: AtomicU64::new(committed.load(Ordering::Acquire)),
+            committed,
+            refreshing: tokio::sync::Mutex::new(Instant::now()),
+            stale: AtomicBool::new(false),
+            max_stale,
+        })
+    }
+
+    /// Follows the keystore until `stop`.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "the keystore is away");
+            }
+        }
+    }
+
+    /// What sessions compare: it moves with every change, and is [`NEVER`] while nothing that was
+    /// read may be trusted.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        let applied = self.applied.load(Ordering::Acquire);
+        let behind = self.committed.load(Ordering::Acquire) > applied;
+        if behind || self.stale.load(Ordering::Relaxed) { NEVER } else { applied }
+    }
+
+    /// A key that is here and up to date.
+    pub(crate) fn cached(&self, index: u32) -> Option<Arc<KeyEntry>> {
+        if self.generation() == NEVER {
+            return None;
+        }
+        self.keys.get(&index).filter(|entry| entry.settled.load(Ordering::Acquire))
+    }
+
+    /// A key, from the keystore when it is not here. However many wait for it, it is loaded once.
+    ///
+    /// # Errors
+    /// `KEY_NOT_FOUND`, `UNAVAILABLE`, `SEALED`; `INTERNAL` when a row was tampered with: the log
+    /// names it.
+    pub(crate) async fn load(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
+        self.catch_up().await?;
+        for _ in 0..TRIES {
+            let load = self.read_key(By::Number(index));
+            let entry = self.keys.get_or_insert_async(&index, load).await?;
+            if entry.settle(self.epoch.load(Ordering::Acquire)) {
+                return Ok(entry);
+            }
+            self.keys.remove(&index);
+        }
+        self.read_key(By::Number(index)).await
+    }
+
+    /// A key by its name, from the keystore.
+    ///
+    /// # Errors
+    /// As [`Directory::load`].
+    pub(crate) async fn load_by_name(&self, name: &str) -> Result<Arc<KeyEntry>, Refusal> {
+        self.read_key(By::Name(name)).await
+    }
+
+    /// Asks the keystore for changes now, unless that has just been done: for an envelope of a key
+    /// version that is not known here.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub(crate) async fn look_again(&self) -> Result<(), Refusal> {
+        self.refresh().await.map_err(|error| unavailable(&error))
+    }
+
+    /// The site's own keys.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`; `SEALED` before the manager has made them.
+    pub(crate) async fn site(&self) -> Result<&Site, Refusal> {
+        Ok(&self.site_entry().await?.site)
+    }
+
+    /// The document that an AppKey is checked against: the app's, or a decoy that nobody has the
+    /// secret of. Both take one look into the keystore.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`, `SEALED`.
+    pub(crate) async fn app(&self, app_key: &str) -> Result<SignedDocument, Refusal> {
+        let decoy = &self.site_entry().await?.decoy;
+        match self.keystore.document(DocumentKind::App, By::Id(app_key)).await {
+            Ok(row) => Ok(row.map_or_else(|| decoy.clone(), |row| row.signed)),
+            Err(error) if self.stale.load(Ordering::Relaxed) => Err(unavailable(&error)),
+            Err(_) => Ok(self.apps.get(app_key).unwrap_or_else(|| decoy.clone())),
+        }
+    }
+
+    /// Has a session of an app be told when the app's document changes. The document that the
+    /// session was opened with is kept for the time that the keystore is away.
+    pub(crate) fn watch(&self, document: SignedDocument) -> watch::Receiver<u64> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = document.revision;
+        let sender = watched
+            .entry(document.id.clone())
+            .or_insert_with(|| watch::Sender::new(revision));
+        let receiver = sender.subscribe();
+        drop(watched);
+        self.apps.insert(document.id.clone(), document);
+        receiver
+    }
+
+    async fn site_entry(&self) -> Result<&SiteEntry, Refusal> {
+        self.site
+            .get_or_try_init(|| async {
+                let row = self.keystore.site().await.map_err(|error| unavailable(&error))?;
+                let row = row.ok_or_else(|| {
+                    Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
+                })?;
+                Ok(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy })
+            })
+            .await
+    }
+
+    async fn read_key(&self, by: By<'_>) -> Result<Arc<KeyEntry>, Refusal> {
+        let as_of = self.epoch.load(Ordering::Acquire);
+        let row = self.keystore.document(DocumentKind::Key, by).await;
+        let row = row.map_err(|error| unavailable(&error))?.ok_or(ErrorCode::KEY_NOT_FOUND)?;
+        let document = self.verify_key(&row).await?;
+        let mut versions: Vec<Option<WrappedKey>> = document.versions.iter().map(|_| None).collect();
+        let uid = document.uid.to_string();
+        for row in self.keystore.wrapped(&uid).await.map_err(|error| unavailable(&error))? {
+            let position = row.version.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+            if let Some(slot) = position.and_then(|at| versions.get_mut(at)) {
+                *slot = Some(document.wrapped(row.version, &row.blob)?);
+            }
+        }
+        let newest = document.newest_active();
+        let settled = AtomicBool::new(false);
+        Ok(Arc::new(KeyEntry { document, versions, newest, as_of, settled }))
+    }
+
+    async fn verify_key(&self, row: &DocumentRow) -> Result<Verified<KeyDocument>, Refusal> {
+        let site = self.site().await?;
+        let document: Verified<KeyDocument> = self.engine.verify(site, &row.signed)?;
+        if document.name != row.name || Some(document.index) != row.number {
+            return Err(EngineError::DocumentMac { kind: "key", id: row.signed.id.clone() }.into());
+        }
+        Ok(document)
+    }
+
+    async fn catch_up(&self) -> Result<(), Refusal> {
+        if self.generation() == NEVER {
+            self.refresh().await.map_err(|error| unavailable(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what has changed. One at a time: who waited finds that it is done.
+    async fn refresh(&self) -> Result<(), KeystoreError> {
+        let asked = Instant::now();
+        let mut last = self.refreshing.lock().await;
+        if *last > asked {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        match self.take_in().await {
+            Ok(()) => {
+                *last = begun;
+                self.stale.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                if last.elapsed() > self.max_stale {
+                    self.stale.store(true, Ordering::Relaxed);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn take_in(&self) -> Result<(), KeystoreError> {
+        loop {
+            let since = self.applied.load(Ordering::Acquire);
+            let rows = self.keystore.changes(since, PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            for row in &rows {
+                match row.signed.kind {
+                    DocumentKind::Key => {
+                        if let Some(index) = row.number {
+                            self.keys.remove(&index);
+                        }
+                    }
+                    DocumentKind::App => self.tell(&row.signed),
+                }
+            }
+            self.applied.store(last.signed.revision, Ordering::Release);
+        }
+    }
+
+    /// Tells the sessions of an app that its document has changed.
+    fn tell(&self, document: &SignedDocument) {
+        self.apps.remove(&document.id);
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|id, sender| {
+            if *id == document.id {
+                sender.send_replace(document.revision);
+            }
+            sender.receiver_count() > 0
+        });
+    }
+}
+
+fn unavailable(error: &KeystoreError) -> Refusal {
+    tracing::warn!(%error, "keystore");
+    match error {
+        KeystoreError::Database(_) => {
+            Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again")
+        }
+        _ => ErrorCode::INTERNAL.into(),
+    }
+}

@@ -1,0 +1,161 @@
+//! AUTH: challenge and response, then the allow-list. All refusals look alike on the wire, and take
+//! the same way inside; the log tells them apart.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
+use sealwire_protocol::auth::{Channel, Transcript};
+use sealwire_protocol::message::{AuthRequest, AuthResponse};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connection::{End, Link};
+use crate::session::{Session, reply};
+use crate::{Gateway, Refusal};
+
+/// Who is at the other end, as far as the socket tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// The address; an IPv4-mapped one is given as IPv4.
+    pub address: IpAddr,
+    /// What the connection runs over.
+    pub channel: Channel,
+}
+
+/// Authenticates the peer, or ends the connection.
+pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    peer: &Peer,
+    gateway: &Arc<Gateway>,
+) -> Result<Session, End> {
+    let offered = gateway.limits.offered();
+    let (header, hello) = next_request(link, |frame| match AuthRequest::parse(frame.body)? {
+        AuthRequest::Hello { client_nonce, app_key } => Ok((client_nonce, app_key.to_vec())),
+        AuthRequest::Proof { .. } => Err(state("a proof came before the challenge")),
+    })
+    .await?;
+    let (client_nonce, app_key) = hello;
+    let mut server_nonce = [0; limits::AUTH_NONCE_LEN];
+    getrandom::fill(&mut server_nonce)
+        .map_err(|_| End::refused(header, ErrorCode::INTERNAL.into()))?;
+    let challenge = AuthResponse::Challenge { server_nonce, limits: offered };
+    answer(link, header, &challenge).await?;
+    let (header, proof) = next_request(link, |frame| match AuthRequest::parse(frame.body)? {
+        AuthRequest::Proof { proof } => Ok(proof),
+        AuthRequest::Hello { .. } => Err(state("a second hello came instead of the proof")),
+    })
+    .await?;
+    let transcript = Transcript {
+        channel: peer.channel,
+        client_nonce,
+        server_nonce,
+        app_key: &app_key,
+        limits: offered,
+    };
+    let attempt = AuthAttempt {
+        transcript,
+        proof,
+        now: gateway.now(),
+        lifetime: gateway.limits.session_lifetime.as_secs() + gateway.limits.drain_timeout.as_secs(),
+    };
+    let (session, server_proof) =
+        admit(gateway, peer, &attempt).await.map_err(|refusal| End::refused(header, refusal))?;
+    answer(link, header, &AuthResponse::Accepted { proof: server_proof }).await?;
+    Ok(session)
+}
+
+/// Has the engine check the proof, then the allow-list, then opens the session.
+async fn admit(
+    gateway: &Arc<Gateway>,
+    peer: &Peer,
+    attempt: &AuthAttempt<'_>,
+) -> Result<(Session, sealwire_protocol::auth::Proof), Refusal> {
+    let app_key = std::str::from_utf8(attempt.transcript.app_key)
+        .map_err(|_| Refusal::from(ErrorCode::AUTH_FAILED))?;
+    let refuse = |reason: &str| {
+        tracing::warn!(app = app_key, peer = %peer.address, reason, "AUTH refused");
+        Refusal::from(ErrorCode::AUTH_FAILED)
+    };
+    let directory = &gateway.directory;
+    let document = directory.app(app_key).await?;
+    let site = directory.site().await?;
+    let verified = gateway.engine.auth_verify(site, &document, attempt);
+    let Authenticated { server_proof, capability, app } = verified.map_err(|error| match error {
+        EngineError::Sealed => ErrorCode::SEALED.into(),
+        EngineError::AuthFailed => refuse("unknown AppKey, wrong proof, or disabled"),
+        other => refuse(&other.to_string()),
+    })?;
+    if !app.allow.iter().any(|network| network.contains(&peer.address)) {
+        return Err(refuse("the address is not on the app's allow-list"));
+    }
+    let revision = document.revision;
+    let watch = directory.watch(document);
+    if directory.app(app_key).await?.revision != revision {
+        return Err(ErrorCode::SESSION_ENDED.into());
+    }
+    let engine = gateway.engine.session(site, &capability, attempt.now)?;
+    tracing::info!(app = app_key, peer = %peer.address, "AUTH accepted");
+    Ok((Session::new(gateway.clone(), app.id.clone(), watch, engine), server_proof))
+}
+
+/// The next frame, which must be AUTH. Before AUTH has succeeded, every defect ends the connection.
+async fn next_request<S, T>(
+    link: &mut Link<S>,
+    parse: impl FnOnce(&Frame<'_>) -> Result<T, Refusal>,
+) -> Result<(Header, T), End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match Frame::parse(link.input.unread(), limits::PRE_AUTH_MAX_FRAME) {
+            Ok(Some(frame)) => {
+                let header = frame.header;
+                let parsed = check_header(header).and_then(|()| parse(&frame));
+                let length = frame.wire_len();
+                let parsed = parsed.map_err(|refusal| End::refused(header, refusal))?;
+                link.input.consume(length);
+                return Ok((header, parsed));
+            }
+            Ok(None) => {
+                if link.fill().await? == 0 {
+                    return Err(End::Closed);
+                }
+            }
+            Err(error) => return Err(End::Refused(CONNECTION, error.into())),
+        }
+    }
+}
+
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    header: Header,
+    response: &AuthResponse,
+) -> Result<(), End> {
+    reply(header, &mut link.output, |out| {
+        response.encode(out);
+        Ok(())
+    });
+    link.flush().await
+}
+
+/// The header of what the server says of the connection itself.
+pub(crate) const CONNECTION: Header =
+    Header { opcode: Opcode(0), flags: Flags::RESPONSE, request_id: 0 };
+
+fn check_header(header: Header) -> Result<(), Refusal> {
+    if header.request_id == 0 {
+        return Err(Refusal::new(ErrorCode::MALFORMED_FRAME, "request id 0 is the server's own"));
+    }
+    if header.opcode != Opcode::AUTH {
+        return Err(ErrorCode::AUTH_REQUIRED.into());
+    }
+    if header.flags != Flags::REQUEST {
+        return Err(ErrorCode::RESERVED_FLAGS.into());
+    }
+    Ok(())
+}
+
+fn state(detail: &'static str) -> Refusal {
+    Refusal::new(ErrorCode::AUTH_STATE, detail)
+}

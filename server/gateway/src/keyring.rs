@@ -1,0 +1,73 @@
+//! The keys that a connection has used lately.
+
+use std::sync::Arc;
+
+use sealwire_protocol::ErrorCode;
+
+use crate::directory::{Directory, KeyEntry, NEVER};
+use crate::ops::{Need, Stop};
+
+const SLOTS: usize = 64;
+
+struct Slot {
+    index: u32,
+    generation: u64,
+    entry: Arc<KeyEntry>,
+}
+
+/// The keys that a connection has used lately. Looking one up takes no lock, as long as the
+/// directory has not moved.
+pub(crate) struct Keyring {
+    directory: Arc<Directory>,
+    slots: Box<[Option<Slot>]>,
+    /// Set for a request that has loaded its keys itself: it uses those, whatever happens meanwhile.
+    loaded: bool,
+    looked_again: bool,
+}
+
+impl Keyring {
+    pub(crate) fn new(directory: Arc<Directory>) -> Self {
+        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
+        Self { directory, slots, loaded: false, looked_again: false }
+    }
+
+    /// A key by its index, or the need to load it.
+    #[inline]
+    pub(crate) fn get(&mut self, index: u32) -> Result<&Arc<KeyEntry>, Stop> {
+        let generation = self.directory.generation();
+        let slot = &mut self.slots[position(index)];
+        let warm = slot.as_ref().is_some_and(|slot| {
+            slot.index == index
+                && (self.loaded || (slot.generation == generation && generation != NEVER))
+        });
+        if !warm {
+            let entry = self.directory.cached(index).ok_or(Stop::Need(Need::Key(index)))?;
+            *slot = Some(Slot { index, generation, entry });
+        }
+        Ok(&slot.as_ref().expect("the slot was filled above").entry)
+    }
+
+    /// Puts a key that was loaded for this request.
+    pub(crate) fn put(&mut self, index: u32, entry: Arc<KeyEntry>) {
+        self.loaded = true;
+        self.slots[position(index)] = Some(Slot { index, generation: NEVER, entry });
+    }
+
+    /// Notes that the keystore was asked for changes on behalf of this request.
+    pub(crate) fn note_looked_again(&mut self) {
+        self.looked_again = true;
+    }
+
+    /// What to do about a version that the key does not have: look once more, then refuse.
+    pub(crate) fn unknown_version(&self, index: u32) -> Stop {
+        if self.looked_again {
+            Stop::Refuse(ErrorCode::KEY_VERSION_UNAVAILABLE.into())
+        } else {
+            Stop::Need(Need::Newer(index))
+        }
+    }
+}
+
+fn position(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(0) % SLOTS
+}

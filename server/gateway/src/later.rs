@@ -1,0 +1,141 @@
+//! What cannot be answered at once: requests whose key must be loaded, large messages, GENKEY and
+//! KEYINFO. Each runs beside its connection, under a session of its own, and gives a whole reply.
+
+use std::sync::Arc;
+
+use sealwire_engine::Session as EngineSession;
+use sealwire_engine::document::Op;
+use sealwire_protocol::message::{GenkeyRequest, GenkeyResponse, KeyinfoRequest, KeyinfoResponse};
+use sealwire_protocol::{ErrorCode, Frame, Header, Opcode};
+use zeroize::Zeroizing;
+
+use crate::keyring::Keyring;
+use crate::ops::{Need, Stop, Tools, max_body};
+use crate::session::reply;
+use crate::{Gateway, KeyOrder, Refusal};
+
+/// Times that a request may need something loaded: both keys of a REENC, and one look for a newer
+/// version.
+const LOADS: usize = 4;
+
+/// A request on its way to a later reply.
+pub(crate) struct Job {
+    gateway: Arc<Gateway>,
+    header: Header,
+    body: Zeroizing<Vec<u8>>,
+    work: Work,
+}
+
+/// What a job works with; it moves to another thread and back.
+struct Work {
+    engine: EngineSession,
+    keyring: Keyring,
+}
+
+impl Job {
+    pub(crate) fn new(gateway: Arc<Gateway>, engine: EngineSession, frame: &Frame<'_>) -> Self {
+        let keyring = Keyring::new(gateway.directory.clone());
+        let body = Zeroizing::new(frame.body.to_vec());
+        Self { gateway, header: frame.header, body, work: Work { engine, keyring } }
+    }
+
+    /// What the job holds in memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Runs the request, and gives its reply.
+    pub(crate) async fn run(self) -> Zeroizing<Vec<u8>> {
+        let header = self.header;
+        let result = match header.opcode {
+            Opcode::GENKEY => self.genkey().await,
+            Opcode::KEYINFO => self.keyinfo().await,
+            _ => self.crypt().await,
+        };
+        let mut out = Vec::new();
+        reply(header, &mut out, |out| {
+            out.extend_from_slice(&result?);
+            Ok(())
+        });
+        Zeroizing::new(out)
+    }
+
+    async fn genkey(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let request = GenkeyRequest::parse(&self.body)?;
+        if !self.work.engine.grants().allows(Op::Genkey, request.name) {
+            return Err(Refusal::new(ErrorCode::DENIED, "no grant `genkey` covers this name"));
+        }
+        let order = KeyOrder {
+            name: request.name.to_owned(),
+            index: (request.index != 0).then_some(request.index),
+            suites: request.suites,
+        };
+        let made = self.gateway.key_maker.genkey(order).await;
+        let made = made.map_err(|error| Refusal::new(error.code, error.detail))?;
+        let mut body = Zeroizing::new(Vec::new());
+        let (index, version, suite, created) =
+            (made.index, made.version, made.suite, made.created);
+        GenkeyResponse { index, version, suite, created }.encode(&mut body);
+        Ok(body)
+    }
+
+    async fn keyinfo(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let request = KeyinfoRequest::parse(&self.body)?;
+        if !self.work.engine.grants().mentions(request.name) {
+            return Err(ErrorCode::KEY_NOT_FOUND.into());
+        }
+        let key = self.gateway.directory.load_by_name(request.name).await?;
+        let newest = key.newest().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?;
+        let response = KeyinfoResponse {
+            index: key.document.index,
+            version: newest.binding().version,
+            suites: key.document.suites.clone(),
+        };
+        let mut body = Zeroizing::new(Vec::new());
+        response.encode(&mut body)?;
+        Ok(body)
+    }
+
+    /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large.
+    async fn crypt(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let Self { gateway, header, body, mut work } = self;
+        let max_body = max_body(gateway.limits.max_frame);
+        let large = body.len() >= gateway.limits.offload;
+        let body = Arc::new(body);
+        for _ in 0..LOADS {
+            let body = body.clone();
+            let run = move || {
+                let mut out = Zeroizing::new(Vec::new());
+                let Work { engine, keyring } = &mut work;
+                let ran = Tools { engine, keyring, max_body }.run(header.opcode, &body, &mut out);
+                (work, ran.map(|()| out))
+            };
+            let (returned, ran) = if large {
+                let ran = tokio::task::spawn_blocking(run).await;
+                ran.map_err(|_| Refusal::from(ErrorCode::INTERNAL))?
+            } else {
+                run()
+            };
+            work = returned;
+            match ran {
+                Ok(out) => return Ok(out),
+                Err(Stop::Refuse(refusal)) => return Err(refusal),
+                Err(Stop::Need(need)) => load(&gateway, &mut work.keyring, need).await?,
+            }
+        }
+        Err(Refusal::new(ErrorCode::UNAVAILABLE, "the key changes too fast: try again"))
+    }
+}
+
+async fn load(gateway: &Gateway, keyring: &mut Keyring, need: Need) -> Result<(), Refusal> {
+    let index = match need {
+        Need::Key(index) => index,
+        Need::Newer(index) => {
+            gateway.directory.look_again().await?;
+            keyring.note_looked_again();
+            index
+        }
+    };
+    keyring.put(index, gateway.directory.load(index).await?);
+    Ok(())
+}

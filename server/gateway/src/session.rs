@@ -1,0 +1,146 @@
+//! A session: an app that has proven itself, on one connection. Only the handshake makes one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sealwire_engine::Session as EngineSession;
+use sealwire_protocol::message::PingRequest;
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame};
+use tokio::sync::watch;
+
+use crate::keyring::Keyring;
+use crate::later::Job;
+use crate::ops::{Stop, Tools, max_body};
+use crate::{Gateway, Refusal};
+
+/// An app that has proven itself.
+pub(crate) struct Session {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) app_key: String,
+    /// Moves when the app's document changes: the session ends then.
+    pub(crate) app: watch::Receiver<u64>,
+    engine: EngineSession,
+    keyring: Keyring,
+}
+
+/// What has become of a frame.
+pub(crate) enum Handled {
+    /// Its reply stands in the output.
+    Replied,
+    /// Its reply comes later.
+    Later(Job),
+    /// Its reply stands in the output, and the connection ends with it.
+    Fatal,
+}
+
+impl Session {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        app_key: String,
+        app: watch::Receiver<u64>,
+        engine: EngineSession,
+    ) -> Self {
+        let keyring = Keyring::new(gateway.directory.clone());
+        Self { gateway, app_key, app, engine, keyring }
+    }
+
+    /// Called once for each batch of frames.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.engine.tick(now);
+    }
+
+    /// Drops every cipher, after the engine was sealed.
+    pub(crate) fn purge(&mut self) {
+        self.engine.purge();
+    }
+
+    /// Answers a frame, now or later.
+    #[inline]
+    pub(crate) fn handle(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Handled {
+        let header = frame.header;
+        if let Err(refusal) = check_header(header) {
+            refusal.write(header, out);
+            let fatal = refusal.code.is_fatal();
+            return if fatal { Handled::Fatal } else { Handled::Replied };
+        }
+        let large = frame.body.len() >= self.gateway.limits.offload;
+        match header.opcode {
+            Opcode::ENC | Opcode::DEC | Opcode::REENC if !large => self.run(frame, out),
+            Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::GENKEY | Opcode::KEYINFO => {
+                Handled::Later(self.job(frame))
+            }
+            Opcode::PING => {
+                reply(header, out, |out| {
+                    PingRequest::parse(frame.body)?.encode(out);
+                    Ok(())
+                });
+                Handled::Replied
+            }
+            _ => {
+                Refusal::from(ErrorCode::UNKNOWN_OPCODE).write(header, out);
+                Handled::Replied
+            }
+        }
+    }
+
+    #[inline]
+    fn run(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Handled {
+        let header = frame.header;
+        let open = frame::begin(out, Header { flags: Flags::RESPONSE, ..header });
+        let mut tools = Tools {
+            engine: &mut self.engine,
+            keyring: &mut self.keyring,
+            max_body: max_body(self.gateway.limits.max_frame),
+        };
+        match tools.run(header.opcode, frame.body, out) {
+            Ok(()) => {
+                open.finish(out);
+                Handled::Replied
+            }
+            Err(Stop::Refuse(refusal)) => {
+                open.cancel(out);
+                refusal.write(header, out);
+                Handled::Replied
+            }
+            Err(Stop::Need(_)) => {
+                open.cancel(out);
+                Handled::Later(self.job(frame))
+            }
+        }
+    }
+
+    #[cold]
+    fn job(&self, frame: &Frame<'_>) -> Job {
+        Job::new(self.gateway.clone(), self.engine.fork(), frame)
+    }
+}
+
+/// Writes a reply: the response that `encode` makes, or its refusal.
+pub(crate) fn reply(
+    header: Header,
+    out: &mut Vec<u8>,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
+) {
+    let open = frame::begin(out, Header { flags: Flags::RESPONSE, ..header });
+    match encode(out) {
+        Ok(()) => open.finish(out),
+        Err(refusal) => {
+            open.cancel(out);
+            refusal.write(header, out);
+        }
+    }
+}
+
+#[inline]
+fn check_header(header: Header) -> Result<(), Refusal> {
+    if header.request_id == 0 {
+        return Err(Refusal::new(ErrorCode::MALFORMED_FRAME, "request id 0 is the server's own"));
+    }
+    if header.flags != Flags::REQUEST {
+        return Err(ErrorCode::RESERVED_FLAGS.into());
+    }
+    if header.opcode == Opcode::AUTH {
+        return Err(Refusal::new(ErrorCode::AUTH_STATE, "AUTH has already succeeded"));
+    }
+    Ok(())
+}

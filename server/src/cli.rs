@@ -1,0 +1,330 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use sealwire_engine::document::Grant;
+use sealwire_protocol::Suite;
+
+/// Server-side message encryption for IM systems.
+#[derive(Parser)]
+#[command(
+    name = "sealwire",
+    version,
+    max_term_width = 100,
+    after_help = "Start here:\n  sealwire quickstart           see the whole way in half a minute\n  \
+                  sealwire quickstart --stay    the same, and keep serving"
+)]
+pub(crate) struct Cli {
+    /// What to log to stderr: error, warn, info, debug, or a tracing filter.
+    #[arg(long, global = true, env = "SEALWIRE_LOG", default_value = "warn")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Everything in one: a ceremony, a key, an app, a message there and back, and an attempt to steal.
+    #[command(after_help = "Examples:\n  sealwire quickstart\n  sealwire quickstart --dir ./demo --stay")]
+    Quickstart(Quickstart),
+    /// Run all parts in one process.
+    #[command(after_help = "Example:\n  sealwire serve --config /etc/sealwire/sealwire.toml")]
+    Serve {
+        /// The configuration; `sealwire config check FILE` says what it means.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// The root key: ceremonies with key cards.
+    #[command(subcommand)]
+    Root(Root),
+    /// Business keys, shown only wrapped.
+    #[command(subcommand)]
+    Key(Key),
+    /// Apps: the business systems that may log in.
+    #[command(subcommand)]
+    App(App),
+    /// Encrypt standard input.
+    #[command(after_help = "Examples:\n  echo -n hello | sealwire enc --key chat > hello.sealed\n  \
+                            sealwire enc --key chat --lines < chat.jsonl > chat.sealed")]
+    Enc(Enc),
+    /// Decrypt standard input.
+    #[command(after_help = "Examples:\n  sealwire dec < hello.sealed\n  sealwire dec --lines < chat.sealed")]
+    Dec(Dec),
+    /// Re-encrypt standard input: under the newest version of its key, or under another key.
+    #[command(after_help = "Examples:\n  sealwire reenc --lines < old.sealed > new.sealed\n  \
+                            sealwire reenc --to archive --lines < chat.sealed")]
+    Reenc(Reenc),
+    /// Load a running server and measure it.
+    #[command(after_help = "Example:\n  sealwire bench --key chat --connections 16 --depth 64 --size 256 --op enc")]
+    Bench(Bench),
+    /// Look at a configuration.
+    #[command(subcommand)]
+    Config(Config),
+}
+
+#[derive(Args)]
+pub(crate) struct Quickstart {
+    /// Where to put everything. With --stay: ./sealwire-quickstart unless given; else a temporary
+    /// folder that is removed at the end.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep serving at the default addresses, and write DIR/client.env for the client commands.
+    #[arg(long)]
+    pub(crate) stay: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Root {
+    /// Make the root key, and its key cards.
+    #[command(after_help = "Example (three sticks, all three needed):\n  sealwire root init --card /media/usb1 \
+                            --card /media/usb2 --card /media/usb3\n\nEach card is written, read back and \
+                            proven before the root key comes into force. Its passphrase is shown once.")]
+    Init {
+        /// Where a card goes: a folder (a file sealwire.card is made in it) or a file. Once for each.
+        #[arg(long = "card", required = true)]
+        cards: Vec<PathBuf>,
+        /// How many cards give the root key. All of them unless given.
+        #[arg(long)]
+        threshold: Option<u8>,
+        #[command(flatten)]
+        socket: CeremonySocket,
+    },
+    /// Show cards until the engine opens.
+    #[command(after_help = "Examples:\n  sealwire root unseal --card /media/usb1\n  sealwire root unseal \
+                            --card /media/usb1 --pin-file pin1 --card /media/usb2 --pin-file pin2")]
+    Unseal {
+        /// A card: a folder or a file. Once for each; custodians may come one after another.
+        #[arg(long = "card", required = true)]
+        cards: Vec<PathBuf>,
+        /// A file with the passphrase of the card, in the order of the cards. Asked for unless given.
+        #[arg(long = "pin-file")]
+        pins: Vec<PathBuf>,
+        #[command(flatten)]
+        socket: CeremonySocket,
+    },
+    /// Sealed or open, which root key, which chip.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: CeremonySocket,
+    },
+    /// Seal the engine: nothing opens until cards are shown again.
+    Seal {
+        #[command(flatten)]
+        socket: CeremonySocket,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CeremonySocket {
+    /// The engine's ceremony socket.
+    #[arg(long = "ceremony-socket", env = "SEALWIRE_CEREMONY_SOCKET")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct ManagerSocket {
+    /// The manager's socket.
+    #[arg(long = "socket", env = "SEALWIRE_SOCKET")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Key {
+    /// Make a key; the same name again gives the same key.
+    #[command(after_help = "Examples:\n  sealwire key create chat\n  sealwire key create archive --index 100 --suite aes-256-gcm-siv")]
+    Create {
+        /// The name, in any language.
+        name: String,
+        /// The index; the next free one unless given.
+        #[arg(long)]
+        index: Option<u32>,
+        /// A suite that it may seal with, the first being its default; all unless given.
+        #[arg(long = "suite")]
+        suites: Vec<Suite>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// List keys.
+    List {
+        /// Print JSON: an array of objects.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// Show a key with its wrapped versions.
+    Show {
+        /// A name or an index.
+        key: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// Add a version: ENC uses it from now on, older ones still open.
+    Rotate {
+        /// A name or an index.
+        key: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum App {
+    /// Make an app. Its secret is shown this once.
+    #[command(after_help = "Example:\n  sealwire app create im-gateway --allow 10.1.0.0/16 --grant enc,dec,reenc:chat\n\n\
+                            A grant is operations (enc, dec, reenc, genkey), a colon and a key: a name, PREFIX* or *.\n\
+                            reenc:A>B lets the app re-encrypt from key A to key B, which opens A to B's readers.")]
+    Create {
+        /// The name, in any language.
+        name: String,
+        /// An address or network that it may log in from. None: it may not log in.
+        #[arg(long, num_args = 1.., value_parser = network)]
+        allow: Vec<IpNet>,
+        /// What it may do. None: nothing.
+        #[arg(long, num_args = 1..)]
+        grant: Vec<Grant>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// List apps.
+    List {
+        /// Print JSON: an array of objects.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+}
+
+/// An address alone is a network of one.
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("`{text}` is not an address or a network such as 10.1.0.0/16"))
+}
+
+/// How client commands reach the server. The secret comes from the environment alone.
+#[derive(Args)]
+pub(crate) struct Connection {
+    /// The server: sealwire://HOST:PORT (TLS) or sealwire+tcp://HOST:PORT (plain, loopback).
+    #[arg(long, env = "SEALWIRE_ADDR")]
+    pub(crate) addr: String,
+    /// The AppKey. The AppSecret comes from SEALWIRE_APP_SECRET.
+    #[arg(long, env = "SEALWIRE_APP_KEY")]
+    pub(crate) app_key: String,
+    /// A file with the certificate authorities to trust, in PEM; the system's unless given.
+    #[arg(long, env = "SEALWIRE_CA")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Input {
+    /// One message a line: envelopes are lines of base64.
+    #[arg(long)]
+    pub(crate) lines: bool,
+    /// What the message is bound to; the same text is needed to decrypt.
+    #[arg(long, default_value = "")]
+    pub(crate) aad: String,
+    /// A second thing that the message is bound to, as the Transit API's `context`.
+    #[arg(long, default_value = "")]
+    pub(crate) context: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct Enc {
+    /// The key: a name or an index.
+    #[arg(long)]
+    pub(crate) key: String,
+    /// The suite; the key's default unless given.
+    #[arg(long)]
+    pub(crate) suite: Option<Suite>,
+    #[command(flatten)]
+    pub(crate) input: Input,
+}
+
+#[derive(Args)]
+pub(crate) struct Dec {
+    #[command(flatten)]
+    pub(crate) input: Input,
+}
+
+#[derive(Args)]
+pub(crate) struct Reenc {
+    /// Another key: a name or an index. Needs the grant reenc:A>B.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// The suite; the key's default unless given.
+    #[arg(long)]
+    pub(crate) suite: Option<Suite>,
+    #[command(flatten)]
+    pub(crate) input: Input,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchOp {
+    /// Seal messages.
+    Enc,
+    /// Open envelopes.
+    Dec,
+    /// Open and seal again.
+    Reenc,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// The key: a name or an index.
+    #[arg(long, default_value = "chat")]
+    pub(crate) key: String,
+    /// Connections.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) connections: u32,
+    /// Requests in flight on each connection.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) depth: u32,
+    /// Size of a message, in bytes.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) size: u32,
+    /// What to do.
+    #[arg(long, value_enum, default_value = "enc")]
+    pub(crate) op: BenchOp,
+    /// The suite; the key's default unless given.
+    #[arg(long)]
+    pub(crate) suite: Option<Suite>,
+    /// How long to measure, after a second of warming up.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Config {
+    /// Check a configuration, and say what it means.
+    #[command(after_help = "Example:\n  sealwire config check /etc/sealwire/sealwire.toml")]
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}

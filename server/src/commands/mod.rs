@@ -1,0 +1,94 @@
+//! The commands, one file each.
+
+mod app;
+mod bench;
+mod crypt;
+mod key;
+mod quickstart;
+mod root;
+mod serve;
+mod steal;
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use sealwire_client::{Builder, Client, Credentials};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::cli::{Command, Config as ConfigCommand, Connection};
+use crate::config::Config;
+
+/// The variable that holds the AppSecret: it is never an argument.
+const APP_SECRET: &str = "SEALWIRE_APP_SECRET";
+
+/// Runs a command.
+pub(crate) async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(args).await,
+        Command::Serve { config } => serve::run(&config).await,
+        Command::Root(command) => root::run(command).await,
+        Command::Key(command) => key::run(command).await,
+        Command::App(command) => app::run(command).await,
+        Command::Enc(args) => crypt::enc(args).await,
+        Command::Dec(args) => crypt::dec(args).await,
+        Command::Reenc(args) => crypt::reenc(args).await,
+        Command::Bench(args) => bench::run(args).await,
+        Command::Config(ConfigCommand::Check { file }) => {
+            print(&format!("{}\n", Config::read(&file)?))
+        }
+    }
+}
+
+/// Whether whoever reads our output is gone, which is not our failure.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints to stdout.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints JSON to stdout.
+fn print_json<T: Serialize>(value: &T) -> Result<()> {
+    let text = Zeroizing::new(serde_json::to_string_pretty(value)?);
+    print(&text)?;
+    print("\n")
+}
+
+/// The credentials of the environment.
+fn credentials(connection: &Connection) -> Result<Credentials> {
+    let secret = std::env::var(APP_SECRET).map(Zeroizing::new);
+    let secret = secret.with_context(|| {
+        format!("{APP_SECRET} is not set: `app create` has shown the secret; `quickstart --stay` writes it to client.env")
+    })?;
+    Ok(Credentials::new(&connection.app_key, &secret)?)
+}
+
+/// The authorities to trust.
+fn ca_pem(connection: &Connection) -> Result<Option<Vec<u8>>> {
+    let Some(path) = &connection.ca else { return Ok(None) };
+    Ok(Some(std::fs::read(path).with_context(|| format!("CA file {}", path.display()))?))
+}
+
+/// A client of the environment's server.
+async fn client(connection: &Connection) -> Result<Client> {
+    let mut builder: Builder = Client::builder(&connection.addr, credentials(connection)?);
+    if let Some(pem) = ca_pem(connection)? {
+        builder = builder.ca_pem(pem);
+    }
+    builder.connect().await.with_context(|| format!("server {}", connection.addr))
+}
+
+/// A key's index, by name or index.
+async fn key_index(client: &Client, key: &str) -> Result<u32> {
+    match key.parse() {
+        Ok(index) => Ok(index),
+        Err(_) => Ok(client.key(key).await.with_context(|| format!("key `{key}`"))?.index),
+    }
+}

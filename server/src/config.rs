@@ -1,0 +1,321 @@
+//! The configuration: one TOML file.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use sealwire_engine::custody::Chip;
+use sealwire_gateway::Limits;
+use sealwire_manager::Settings;
+use sealwire_protocol::{Suite, limits};
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the server keeps what it keeps. Made with mode 0700 when it is not there.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) engine: EngineConfig,
+    #[serde(default)]
+    pub(crate) keystore: KeystoreConfig,
+    #[serde(default)]
+    pub(crate) manager: ManagerConfig,
+    #[serde(default)]
+    pub(crate) gateway: GatewayConfig,
+}
+
+/// What seals the root key for the disk. It must be named: there is no safe default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ChipName {
+    None,
+    Software,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EngineConfig {
+    pub(crate) chip: ChipName,
+    /// The software chip's key file, outside the data folder.
+    pub(crate) chip_key_file: Option<PathBuf>,
+    /// `DATA_DIR/engine.sock` unless set.
+    pub(crate) ceremony_socket: Option<PathBuf>,
+    #[serde(default = "default_ciphers")]
+    pub(crate) cached_ciphers: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KeystoreConfig {
+    /// `sqlite:PATH`; `sqlite:DATA_DIR/keystore.db` unless set.
+    pub(crate) url: Option<String>,
+    /// Seconds for which what is cached is trusted while the keystore is away.
+    pub(crate) max_stale_seconds: u64,
+    /// Keys that the gateway keeps.
+    pub(crate) cached_keys: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ManagerConfig {
+    /// `DATA_DIR/manager.sock` unless set.
+    pub(crate) socket: Option<PathBuf>,
+    /// The indexes that keys get, first and last.
+    pub(crate) first_index: u32,
+    pub(crate) last_index: u32,
+    /// Suites of a key that names none, the first being its default.
+    pub(crate) suites: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct GatewayConfig {
+    pub(crate) listen: SocketAddr,
+    /// TLS: a PEM file with the certificate and its chain, and one with the key.
+    pub(crate) tls_certificate: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Plain TCP is served on loopback; `true` serves it everywhere, where anybody on the way can read
+    /// every message.
+    pub(crate) plain_tcp_beyond_loopback: bool,
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_source: usize,
+    pub(crate) max_unauthenticated: usize,
+    pub(crate) max_frame: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) auth_timeout_seconds: u64,
+    pub(crate) frame_timeout_seconds: u64,
+    pub(crate) write_timeout_seconds: u64,
+    pub(crate) idle_timeout_seconds: u64,
+    pub(crate) session_lifetime_seconds: u64,
+    pub(crate) drain_timeout_seconds: u64,
+}
+
+fn default_ciphers() -> usize {
+    sealwire_engine::EngineConfig::default().cached_ciphers
+}
+
+impl Default for KeystoreConfig {
+    fn default() -> Self {
+        Self { url: None, max_stale_seconds: 300, cached_keys: 100_000 }
+    }
+}
+
+impl Default for ManagerConfig {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            socket: None,
+            first_index: *settings.indexes.start(),
+            last_index: *settings.indexes.end(),
+            suites: settings.suites.iter().map(|suite| suite.name().to_owned()).collect(),
+        }
+    }
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            tls_certificate: None,
+            tls_key: None,
+            plain_tcp_beyond_loopback: false,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_unauthenticated: limits.max_unauthenticated,
+            max_frame: limits.max_frame,
+            max_in_flight: limits.max_in_flight,
+            auth_timeout_seconds: limits.auth_timeout.as_secs(),
+            frame_timeout_seconds: limits.frame_timeout.as_secs(),
+            write_timeout_seconds: limits.write_timeout.as_secs(),
+            idle_timeout_seconds: limits.idle_timeout.as_secs(),
+            session_lifetime_seconds: limits.session_lifetime.as_secs(),
+            drain_timeout_seconds: limits.drain_timeout.as_secs(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("configuration {}", path.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("configuration {}", path.display()))?;
+        config.check().with_context(|| format!("configuration {}", path.display()))?;
+        Ok(config)
+    }
+
+    /// What a demonstration needs: everything in one folder, a software chip beside it.
+    pub(crate) fn demonstration(dir: &Path, listen: SocketAddr) -> Self {
+        Self {
+            data_dir: dir.join("data"),
+            engine: EngineConfig {
+                chip: ChipName::Software,
+                chip_key_file: Some(dir.join("chip.key")),
+                ceremony_socket: None,
+                cached_ciphers: default_ciphers(),
+            },
+            keystore: KeystoreConfig::default(),
+            manager: ManagerConfig::default(),
+            gateway: GatewayConfig { listen, ..GatewayConfig::default() },
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.chip()?;
+        self.sqlite_path()?;
+        self.settings()?;
+        let gateway = &self.gateway;
+        ensure!(
+            gateway.tls_certificate.is_some() == gateway.tls_key.is_some(),
+            "gateway: tls_certificate and tls_key belong together"
+        );
+        ensure!(
+            (limits::MIN_MAX_FRAME..=limits::MAX_FRAME).contains(&gateway.max_frame),
+            "gateway: max_frame is {} bytes; it must be from {} to {}",
+            gateway.max_frame,
+            limits::MIN_MAX_FRAME,
+            limits::MAX_FRAME
+        );
+        for (name, value) in [
+            ("max_connections", gateway.max_connections),
+            ("max_connections_per_source", gateway.max_connections_per_source),
+            ("max_unauthenticated", gateway.max_unauthenticated),
+            ("max_in_flight", gateway.max_in_flight),
+        ] {
+            ensure!(value > 0, "gateway: {name} must not be 0");
+        }
+        for (name, value) in [
+            ("auth_timeout_seconds", gateway.auth_timeout_seconds),
+            ("frame_timeout_seconds", gateway.frame_timeout_seconds),
+            ("write_timeout_seconds", gateway.write_timeout_seconds),
+            ("idle_timeout_seconds", gateway.idle_timeout_seconds),
+            ("session_lifetime_seconds", gateway.session_lifetime_seconds),
+        ] {
+            ensure!(value > 0, "gateway: {name} must not be 0");
+        }
+        let reachable = gateway.listen.ip().is_loopback()
+            || gateway.tls_certificate.is_some()
+            || gateway.plain_tcp_beyond_loopback;
+        ensure!(
+            reachable,
+            "gateway: {} is not loopback, and there is no TLS: name tls_certificate and tls_key",
+            gateway.listen
+        );
+        Ok(())
+    }
+
+    pub(crate) fn chip(&self) -> Result<Chip> {
+        match (self.engine.chip, &self.engine.chip_key_file) {
+            (ChipName::None, None) => Ok(Chip::None),
+            (ChipName::Software, Some(file)) => Ok(Chip::Software { key_file: file.clone() }),
+            (ChipName::None, Some(_)) => bail!("engine: chip_key_file belongs to chip = \"software\""),
+            (ChipName::Software, None) => bail!("engine: chip = \"software\" needs chip_key_file"),
+        }
+    }
+
+    pub(crate) fn sqlite_path(&self) -> Result<PathBuf> {
+        match &self.keystore.url {
+            None => Ok(self.data_dir.join("keystore.db")),
+            Some(url) => match url.strip_prefix("sqlite:") {
+                Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+                _ => bail!("keystore: `{url}` is not a keystore; write sqlite:PATH"),
+            },
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let manager = &self.manager;
+        ensure!(
+            0 < manager.first_index && manager.first_index <= manager.last_index,
+            "manager: first_index must be from 1 to last_index"
+        );
+        let mut suites: Vec<Suite> = Vec::new();
+        for name in &manager.suites {
+            let suite = name.parse().context("manager: suites")?;
+            ensure!(!suites.contains(&suite), "manager: suites: {suite} is listed twice");
+            suites.push(suite);
+        }
+        ensure!(!suites.is_empty(), "manager: suites must name at least one");
+        Ok(Settings { indexes: manager.first_index..=manager.last_index, suites })
+    }
+
+    pub(crate) fn ceremony_socket(&self) -> PathBuf {
+        self.engine.ceremony_socket.clone().unwrap_or_else(|| self.data_dir.join("engine.sock"))
+    }
+
+    pub(crate) fn manager_socket(&self) -> PathBuf {
+        self.manager.socket.clone().unwrap_or_else(|| self.data_dir.join("manager.sock"))
+    }
+
+    pub(crate) fn max_stale(&self) -> Duration {
+        Duration::from_secs(self.keystore.max_stale_seconds)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let gateway = &self.gateway;
+        Limits {
+            max_connections: gateway.max_connections,
+            max_connections_per_source: gateway.max_connections_per_source,
+            max_unauthenticated: gateway.max_unauthenticated,
+            auth_timeout: Duration::from_secs(gateway.auth_timeout_seconds),
+            frame_timeout: Duration::from_secs(gateway.frame_timeout_seconds),
+            write_timeout: Duration::from_secs(gateway.write_timeout_seconds),
+            idle_timeout: Duration::from_secs(gateway.idle_timeout_seconds),
+            session_lifetime: Duration::from_secs(gateway.session_lifetime_seconds),
+            drain_timeout: Duration::from_secs(gateway.drain_timeout_seconds),
+            max_frame: gateway.max_frame,
+            max_in_flight: gateway.max_in_flight,
+            ..Limits::default()
+        }
+    }
+}
+
+/// What a configuration means, in words.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gateway = &self.gateway;
+        let chip = match self.engine.chip {
+            ChipName::None => "none: the engine waits for its key cards at every start",
+            ChipName::Software => {
+                "software: the engine opens itself at start; a stolen machine opens itself, too"
+            }
+        };
+        let tls = if gateway.tls_certificate.is_some() { "TLS 1.3" } else { "no TLS" };
+        let plain = if gateway.plain_tcp_beyond_loopback {
+            "plain TCP EVERYWHERE: whoever is on the way can read every message"
+        } else {
+            "plain TCP on loopback only"
+        };
+        writeln!(f, "data folder      {}", self.data_dir.display())?;
+        writeln!(f, "chip             {chip}")?;
+        writeln!(f, "ceremony socket  {}", self.ceremony_socket().display())?;
+        writeln!(f, "manager socket   {}", self.manager_socket().display())?;
+        writeln!(f, "keystore         SQLite, {}", self.sqlite_path().unwrap_or_default().display())?;
+        writeln!(
+            f,
+            "keystore away    cached keys go on for {} s, then everything is refused",
+            self.keystore.max_stale_seconds
+        )?;
+        writeln!(f, "gateway          {}, {tls}, {plain}", gateway.listen)?;
+        writeln!(
+            f,
+            "connections      {} in all, {} of one source, {} before AUTH",
+            gateway.max_connections,
+            gateway.max_connections_per_source,
+            gateway.max_unauthenticated
+        )?;
+        writeln!(f, "frames           up to {} bytes", gateway.max_frame)?;
+        write!(
+            f,
+            "new keys         index {} to {}, {}",
+            self.manager.first_index,
+            self.manager.last_index,
+            self.manager.suites.join(", ")
+        )
+    }
+}

@@ -1,0 +1,191 @@
+//! The parts, wired together in one process.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use sealwire_engine::custody::{self, Custodian};
+use sealwire_engine::{Engine, EngineConfig, GatewayRole, ManagerRole, State};
+use sealwire_gateway::listener::{self, Service};
+use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, tls};
+use sealwire_keystore::{Keystore, SqliteKeystore};
+use sealwire_manager::Manager;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::process::now;
+
+/// All parts, running.
+pub(crate) struct Parts {
+    /// Where the gateway listens.
+    pub(crate) listen: SocketAddr,
+    /// Whether the chip has opened the engine.
+    pub(crate) opened_by_chip: bool,
+    engine: Arc<Engine>,
+    keystore: Arc<dyn Keystore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    /// Starts all parts.
+    pub(crate) async fn start(config: &Config) -> Result<Self> {
+        make_data_dir(&config.data_dir)?;
+        let engine = Engine::new(&EngineConfig { cached_ciphers: config.engine.cached_ciphers });
+        let custodian =
+            Custodian::new(engine.clone(), config.data_dir.clone(), config.chip()?);
+        let opened_by_chip = custodian.start().unwrap_or_else(|error| {
+            tracing::error!(%error, "the chip did not open the root key: unseal with the key cards");
+            false
+        });
+        let keystore = open_keystore(config).await?;
+        let manager = Arc::new(Manager::new(
+            ManagerRole::new(engine.clone()),
+            keystore.clone(),
+            config.settings()?,
+            now,
+        ));
+        let listener = TcpListener::bind(config.gateway.listen)
+            .await
+            .with_context(|| format!("gateway: {}", config.gateway.listen))?;
+        let listen = listener.local_addr()?;
+        let role = GatewayRole::new(engine.clone());
+        let cached_keys = config.keystore.cached_keys;
+        let directory =
+            Directory::new(keystore.clone(), role.clone(), cached_keys, config.max_stale());
+        let maker = Arc::new(InProcess(manager.clone()));
+        let gateway = Gateway::new(role, directory.clone(), maker, config.limits(), now);
+        let service = Service {
+            gateway,
+            tls: read_tls(config)?,
+            plain_everywhere: config.gateway.plain_tcp_beyond_loopback,
+        };
+
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(make_site(engine.clone(), manager.clone(), stop.clone()));
+        tasks.spawn(directory.follow(stop.clone()));
+        tasks.spawn(listener::run(listener, service, stop.clone()));
+        let (path, token) = (config.ceremony_socket(), stop.clone());
+        let custodian = Arc::new(custodian);
+        tasks.spawn(watched("ceremony socket", stop.clone(), async move {
+            custody::serve(&path, custodian, token).await
+        }));
+        let (path, token) = (config.manager_socket(), stop.clone());
+        tasks.spawn(watched("manager socket", stop.clone(), async move {
+            sealwire_manager::api::serve(&path, manager, token).await
+        }));
+        Ok(Self { listen, opened_by_chip, engine, keystore, tasks, stop })
+    }
+
+    /// Sealed or open.
+    pub(crate) fn state(&self) -> State {
+        self.engine.state()
+    }
+
+    /// The engine, for the quickstart's search of files.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Ends when a part has failed.
+    pub(crate) async fn failed(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops accepting, finishes what is in flight, and closes everything.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.keystore.close().await;
+        self.engine.seal();
+    }
+}
+
+/// The manager as the gateway's maker of keys, in this process.
+struct InProcess(Arc<Manager>);
+
+#[async_trait]
+impl KeyMaker for InProcess {
+    async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError> {
+        let made = self.0.genkey(&order.name, order.index, &order.suites).await;
+        let made = made.map_err(|error| {
+            tracing::warn!(%error, key = %order.name, "GENKEY");
+            KeyMakerError { code: error.code(), detail: error.to_string() }
+        })?;
+        let key = made.key;
+        let (index, created) = (key.index, made.created);
+        let version = key.newest_active().unwrap_or(0);
+        Ok(MadeKey { index, version, suite: key.suites[0], created })
+    }
+}
+
+/// Makes the site's own keys as soon as the engine is open.
+async fn make_site(engine: Arc<Engine>, manager: Arc<Manager>, stop: CancellationToken) {
+    let mut states = engine.watch();
+    loop {
+        if states.borrow_and_update().clone() != State::Sealed {
+            match manager.site().await {
+                Ok(_) => return,
+                Err(error) => tracing::error!(%error, "the site's keys"),
+            }
+        }
+        tokio::select! {
+            changed = states.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Runs a part; when it fails, everything stops.
+async fn watched(
+    name: &str,
+    stop: CancellationToken,
+    part: impl Future<Output = std::io::Result<()>>,
+) {
+    if let Err(error) = part.await {
+        tracing::error!(%error, "{name}");
+        eprintln!("sealwire: {name}: {error}");
+        stop.cancel();
+    }
+}
+
+async fn open_keystore(config: &Config) -> Result<Arc<dyn Keystore>> {
+    let path = config.sqlite_path()?;
+    let keystore = SqliteKeystore::open(&path)
+        .await
+        .with_context(|| format!("keystore {}", path.display()))?;
+    Ok(Arc::new(keystore))
+}
+
+fn read_tls(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>> {
+    let (Some(certificate), Some(key)) =
+        (&config.gateway.tls_certificate, &config.gateway.tls_key)
+    else {
+        return Ok(None);
+    };
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("gateway: TLS: {}", path.display()))
+    };
+    let key = zeroize::Zeroizing::new(read(key)?);
+    Ok(Some(tls::acceptor(&read(certificate)?, &key)?))
+}
+
+/// Makes the data folder, mode 0700, or checks that others cannot get in.
+fn make_data_dir(path: &Path) -> Result<()> {
+    let context = || format!("data folder {}", path.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(context)?;
+    let mode = std::fs::metadata(path).with_context(context)?.permissions().mode();
+    anyhow::ensure!(
+        mode & 0o077 == 0,
+        "data folder {} is open to others (mode {:o}): chmod 700",
+        path.display(),
+        mode & 0o777
+    );
+    Ok(())
+}
