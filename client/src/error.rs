@@ -15,7 +15,7 @@ pub struct Error(Kind);
 enum Kind {
     #[error("{0}")]
     Usage(String),
-    #[error("connection to {address}: {source}")]
+    #[error("connection to {address} failed")]
     Io {
         address: String,
         #[source]

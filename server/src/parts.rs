@@ -1,11 +1,12 @@
 //! The parts, wired together in one process.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use sealwire_engine::custody::{self, Custodian};
 use sealwire_engine::{Engine, EngineConfig, GatewayRole, ManagerRole, State};
@@ -13,7 +14,7 @@ use sealwire_gateway::listener::{self, Service};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, tls};
 use sealwire_keystore::{Keystore, SqliteKeystore};
 use sealwire_manager::Manager;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,7 @@ pub(crate) struct Parts {
     keystore: Arc<dyn Keystore>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    sockets: [PathBuf; 2],
 }
 
 impl Parts {
@@ -70,16 +72,13 @@ impl Parts {
         tasks.spawn(make_site(engine.clone(), manager.clone(), stop.clone()));
         tasks.spawn(directory.follow(stop.clone()));
         tasks.spawn(listener::run(listener, service, stop.clone()));
-        let (path, token) = (config.ceremony_socket(), stop.clone());
-        let custodian = Arc::new(custodian);
-        tasks.spawn(watched("ceremony socket", stop.clone(), async move {
-            custody::serve(&path, custodian, token).await
-        }));
-        let (path, token) = (config.manager_socket(), stop.clone());
-        tasks.spawn(watched("manager socket", stop.clone(), async move {
-            sealwire_manager::api::serve(&path, manager, token).await
-        }));
-        Ok(Self { listen, opened_by_chip, engine, keystore, tasks, stop })
+        let ceremonies = bind_socket(&config.ceremony_socket())?;
+        tasks.spawn(custody::serve(ceremonies, Arc::new(custodian), stop.clone()));
+        let management = bind_socket(&config.manager_socket())?;
+        let api = sealwire_manager::api::serve(management, manager, stop.clone());
+        tasks.spawn(watched("manager socket", stop.clone(), api));
+        let sockets = [config.ceremony_socket(), config.manager_socket()];
+        Ok(Self { listen, opened_by_chip, engine, keystore, tasks, stop, sockets })
     }
 
     /// Sealed or open.
@@ -104,6 +103,11 @@ impl Parts {
         self.tasks.wait().await;
         self.keystore.close().await;
         self.engine.seal();
+        for socket in &self.sockets {
+            if let Err(error) = std::fs::remove_file(socket) {
+                tracing::warn!(%error, socket = %socket.display(), "removing a socket");
+            }
+        }
     }
 }
 
@@ -153,6 +157,24 @@ async fn watched(
         eprintln!("sealwire: {name}: {error}");
         stop.cancel();
     }
+}
+
+/// Binds a unix socket, mode 0600. One that another process left behind is removed; one that another
+/// process still answers on is not taken from it.
+fn bind_socket(path: &Path) -> Result<UnixListener> {
+    let bind = || -> Result<UnixListener> {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            bail!("another server answers there");
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    bind().with_context(|| format!("socket {}", path.display()))
 }
 
 async fn open_keystore(config: &Config) -> Result<Arc<dyn Keystore>> {

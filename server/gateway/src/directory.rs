@@ -5,6 +5,7 @@
 //! [generation](Directory::generation), and look again when it has moved.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -130,7 +131,7 @@ impl Directory {
                 _ = ticks.tick() => {}
             }
             if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "the keystore is away");
+                tracing::warn!(error = &error as &dyn Error, "the keystore is away");
             }
         }
     }
@@ -318,7 +319,9 @@ impl Directory {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|id, sender| {
             if *id == document.id {
-                sender.send_replace(document.revision);
+                sender.send_if_modified(|seen| {
+                    std::mem::replace(seen, document.revision) != document.revision
+                });
             }
             sender.receiver_count() > 0
         });
@@ -326,7 +329,7 @@ impl Directory {
 }
 
 fn unavailable(error: &KeystoreError) -> Refusal {
-    tracing::warn!(%error, "keystore");
+    tracing::warn!(error = error as &dyn Error, "keystore");
     match error {
         KeystoreError::Database(_) => {
             Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again")

@@ -37,9 +37,9 @@ pub enum KeystoreError {
     #[error("a row of the keystore is broken: {0}")]
     Broken(String),
     /// The schema is newer than this program.
-    #[error("the keystore's schema is not this program's: {0}; use the program that wrote it")]
-    Schema(sqlx::migrate::MigrateError),
+    #[error("the keystore's schema is not this program's: use the program that wrote it")]
+    Schema(#[source] sqlx::migrate::MigrateError),
     /// The database is away, or failed.
-    #[error("the keystore's database: {0}")]
+    #[error("the keystore's database is away, or failed")]
     Database(#[from] sqlx::Error),
 }

@@ -1,8 +1,6 @@
 //! The JSON API over a unix socket of mode 0600: whoever may open the socket may manage the site.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
@@ -57,19 +55,16 @@ pub fn routes(manager: Arc<Manager>) -> Router {
         .with_state(manager)
 }
 
-/// Binds the socket, mode 0600, and serves the API on it until `stop`.
+/// Serves the API until `stop`. The socket must be one that nobody else may open.
 ///
 /// # Errors
-/// When the socket cannot be bound.
-pub async fn serve(path: &Path, manager: Arc<Manager>, stop: CancellationToken) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    axum::serve(listener, routes(manager)).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    std::fs::remove_file(path)
+/// When the listener fails.
+pub async fn serve(
+    listener: UnixListener,
+    manager: Arc<Manager>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    axum::serve(listener, routes(manager)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 async fn create_key(

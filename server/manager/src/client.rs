@@ -23,7 +23,7 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 #[non_exhaustive]
 pub enum ClientError {
     /// The manager could not be reached.
-    #[error("manager socket {path}: {source}; is the server running?")]
+    #[error("manager socket {path}: is the server running?")]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum ClientError {
         message: String,
     },
     /// The connection broke.
-    #[error("manager socket: {0}")]
+    #[error("the manager's socket failed")]
     Http(#[from] hyper::Error),
     /// The answer was not one.
     #[error("the manager's answer was not understood: {0}")]

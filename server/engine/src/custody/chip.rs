@@ -34,7 +34,7 @@ pub enum Chip {
 #[non_exhaustive]
 pub enum ChipError {
     /// The key file could not be read or written.
-    #[error("key file {path}: {source}")]
+    #[error("key file {path}")]
     KeyFile {
         /// The key file.
         path: PathBuf,

@@ -27,7 +27,7 @@ pub enum CustodyError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The data folder could not be read or written.
-    #[error("data folder {path}: {source}")]
+    #[error("data folder {path}")]
     Folder {
         /// The data folder.
         path: PathBuf,

@@ -2,8 +2,7 @@
 //! and to nobody else. One JSON line each way, then the connection ends.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,24 +62,11 @@ impl ShownCard {
     }
 }
 
-/// Binds the socket, mode 0600, and serves ceremonies on it until `stop`.
-///
-/// # Errors
-/// When the socket cannot be bound.
-pub async fn serve(
-    path: &Path,
-    custodian: Arc<Custodian>,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+/// Serves ceremonies until `stop`. The socket must be one that nobody else may open.
+pub async fn serve(listener: UnixListener, custodian: Arc<Custodian>, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -99,7 +85,6 @@ pub async fn serve(
             }
         }
     }
-    std::fs::remove_file(path)
 }
 
 async fn exchange(mut stream: UnixStream, custodian: Arc<Custodian>) -> io::Result<()> {
@@ -134,9 +119,16 @@ fn answer(request: Request, custodian: &Custodian) -> Response {
         }
     };
     done.unwrap_or_else(|error| {
-        tracing::warn!(%error, "ceremony refused");
-        Response::Refused(error.to_string())
+        let text = chain(&error);
+        tracing::warn!(error = text, "ceremony refused");
+        Response::Refused(text)
     })
+}
+
+/// An error with everything that led to it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn init(custodian: &Custodian, threshold: u8, cards: u8) -> Result<Response, CustodyError> {
@@ -173,7 +165,7 @@ fn show(
 #[non_exhaustive]
 pub enum CeremonyError {
     /// The engine could not be reached.
-    #[error("ceremony socket {path}: {source}; is the engine running?")]
+    #[error("ceremony socket {path}: is the engine running?")]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -181,7 +173,7 @@ pub enum CeremonyError {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("ceremony socket: {0}")]
+    #[error("the ceremony socket failed")]
     Io(#[from] io::Error),
     /// The engine refused.
     #[error("{0}")]
