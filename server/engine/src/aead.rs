@@ -178,3 +178,24 @@ fn unseal<C: AeadInOut>(
         .decrypt_inout_detached(nonce, aad, InOutBuf::from(buffer), tag)
         .map_err(|_| AeadError::Auth)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_plaintext_is_left_when_the_tag_is_wrong() {
+        for suite in Suite::ALL {
+            let key = [7; 32];
+            let cipher = Cipher::new(suite, &key[..suite.key_len()]).expect("key");
+            let nonce = [9; Suite::MAX_NONCE_LEN];
+            let nonce = &nonce[..suite.nonce_len()];
+            let mut buffer = *b"a message that must not be seen";
+            let mut tag = cipher.seal_in_place(nonce, b"aad", &mut buffer).expect("seals");
+            tag[15] ^= 1;
+            let refused = cipher.open_in_place(nonce, b"aad", &mut buffer, &tag);
+            assert_eq!(refused, Err(AeadError::Auth), "{suite}");
+            assert!(buffer.iter().all(|byte| *byte == 0), "{suite}");
+        }
+    }
+}

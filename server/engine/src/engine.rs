@@ -174,3 +174,43 @@ fn suite_cipher(
     );
     Ok(Cipher::new(suite, &key.expose()[..length])?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KeyBinding, Purpose, Uid};
+
+    /// The worked example of spec.md, section 9: `protocol/tests/vectors/open-*.json`.
+    #[test]
+    fn the_suite_key_is_the_specification_s() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/tests/vectors");
+        for suite in Suite::ALL {
+            let text = std::fs::read_to_string(format!("{folder}/open-{suite}.json")).expect("vector");
+            let vector: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let bytes = |field: &str| hex::decode(vector[field].as_str().expect(field)).expect(field);
+            let binding = KeyBinding {
+                purpose: Purpose::BusinessKey,
+                uid: Uid::try_from(hex::encode(bytes("uid"))).expect("uid"),
+                index: 7,
+                version: 1,
+                name: "chat".into(),
+            };
+            let key = Secret::copy_from(&bytes("business_key")).expect("32 bytes");
+            let root = RootKey::generate().expect("random");
+            let wrapped = root.wrap(binding, &key).expect("wraps");
+            let cipher = suite_cipher(&key, &wrapped, suite).expect("a cipher");
+            let sealed = bytes("input");
+            let envelope = sealwire_protocol::Envelope::parse(&sealed).expect("an envelope");
+            let (aad, context) = (bytes("aad"), bytes("context"));
+            let mut bound = Vec::new();
+            sealwire_protocol::Binding { context: &context, aad: &aad }
+                .bound_aad(envelope.header, &mut bound)
+                .expect("within limits");
+            let mut buffer = envelope.ciphertext.to_vec();
+            cipher
+                .open_in_place(envelope.nonce, &bound, &mut buffer, envelope.tag)
+                .expect("opens");
+            assert_eq!(buffer, bytes("message"), "{suite}");
+        }
+    }
+}

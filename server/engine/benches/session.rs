@@ -1,0 +1,89 @@
+//! What the engine's own part of ENC and DEC costs, for each suite.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sealwire_engine::aead::Suite;
+use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, Grants};
+use sealwire_engine::{
+    AuthAttempt, Engine, EngineConfig, GatewayRole, KeyBinding, ManagerRole, Purpose, RootKey,
+    Session, Uid, WrappedKey,
+};
+use sealwire_protocol::auth::{Channel, Transcript};
+use sealwire_protocol::message::SessionLimits;
+use sealwire_protocol::{Binding, Envelope, credential};
+
+fn warm() -> (Session, WrappedKey) {
+    let engine = Engine::new(&EngineConfig::default());
+    engine.open(RootKey::generate().expect("random"));
+    let manager = ManagerRole::new(engine.clone());
+    let gateway = GatewayRole::new(engine);
+    let site = manager.make_site().expect("a site");
+    let (wrapped, secret) = manager.make_app_secret("ak_bench", 1).expect("a secret");
+    let app = AppDocument {
+        kind: DocumentKind::App,
+        id: "ak_bench".into(),
+        revision: 1,
+        name: "bench".into(),
+        state: AppState::Active,
+        created: 0,
+        allow: Vec::new(),
+        grants: Grants(vec!["enc,dec,reenc:*".parse().expect("a grant")]),
+        secrets: vec![AppSecret::new(&wrapped, None)],
+    };
+    let signed = manager.sign(&site, &app).expect("signed");
+    let limits = SessionLimits { max_frame: 65_536, max_in_flight: 1, session_seconds: 1 };
+    let transcript = Transcript {
+        channel: Channel::Tcp,
+        client_nonce: [0; 32],
+        server_nonce: [0; 32],
+        app_key: b"ak_bench",
+        limits,
+    };
+    let secret = credential::decode_app_secret(&secret).expect("its own form");
+    let proof = transcript.client_proof(secret.as_slice());
+    let attempt = AuthAttempt { transcript, proof, now: 0, lifetime: 60 };
+    let done = gateway.auth_verify(&site, &signed, &attempt).expect("authenticated");
+    let session = gateway.session(&site, &done.capability, 0).expect("a session");
+    let (purpose, uid) = (Purpose::BusinessKey, Uid::generate().expect("random"));
+    let binding = KeyBinding { purpose, uid, index: 1, version: 1, name: "chat".into() };
+    (session, manager.genkey(binding).expect("a key"))
+}
+
+fn benches(criterion: &mut Criterion) {
+    let (mut session, key) = warm();
+    let binding = Binding::aad(b"tenant-1/conversation-0001/message-00000001");
+    for size in [256, 4096] {
+        let message = vec![7; size];
+        let mut out = Vec::with_capacity(size + 64);
+        let mut group = criterion.benchmark_group(format!("enc {size} B"));
+        group.throughput(Throughput::Bytes(size as u64));
+        for suite in Suite::ALL {
+            group.bench_function(BenchmarkId::from_parameter(suite), |bench| {
+                bench.iter(|| {
+                    out.clear();
+                    session.enc(&key, suite, &binding, black_box(&message), &mut out).expect("seals");
+                });
+            });
+        }
+        group.finish();
+        let mut group = criterion.benchmark_group(format!("dec {size} B"));
+        group.throughput(Throughput::Bytes(size as u64));
+        for suite in Suite::ALL {
+            out.clear();
+            session.enc(&key, suite, &binding, &message, &mut out).expect("seals");
+            let (sealed, mut opened) = (out.clone(), Vec::with_capacity(size + 64));
+            let envelope = Envelope::parse(&sealed).expect("an envelope");
+            group.bench_function(BenchmarkId::from_parameter(suite), |bench| {
+                bench.iter(|| {
+                    opened.clear();
+                    session.dec(&key, &binding, black_box(&envelope), &mut opened).expect("opens");
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(session, benches);
+criterion_main!(session);
