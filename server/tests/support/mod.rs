@@ -1,0 +1,314 @@
+//! A real server process, with a root key on three cards, and what tests do to it.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sealwire_client::{Client, Credentials};
+use sealwire_engine::custody::{CeremonyClient, Opened, ShownCard};
+use sealwire_manager::{CreateApp, CreateKey, KeyView, ManagerClient};
+use sealwire_protocol::auth::{Channel, Transcript};
+use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, credential, frame, limits};
+use tempfile::TempDir;
+
+/// The binary under test.
+pub(crate) const SEALWIRE: &str = env!("CARGO_BIN_EXE_sealwire");
+
+/// An app's credentials.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) key: String,
+    pub(crate) secret: String,
+}
+
+impl App {
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(&self.key, &self.secret).expect("in their form")
+    }
+}
+
+/// A server process over a folder of its own.
+pub(crate) struct Server {
+    pub(crate) folder: TempDir,
+    pub(crate) address: SocketAddr,
+    child: Child,
+    cards: Vec<ShownCard>,
+    config: String,
+}
+
+impl Server {
+    /// A server with a software chip, opened, its defaults changed by lines of TOML for `[gateway]`.
+    pub(crate) async fn start_with(gateway: &str) -> Self {
+        let mut server = Self::sealed(gateway);
+        let ceremony = server.ceremony();
+        server.cards = ceremony.init(3, 3).await.expect("a root key");
+        for card in &server.cards {
+            let bytes = card.bytes().expect("a card");
+            ceremony.confirm(&bytes, &card.passphrase).await.expect("confirmed");
+        }
+        server.wait_for_site().await;
+        server
+    }
+
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// A server that has no root key yet.
+    pub(crate) fn sealed(gateway: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display();
+        let config = format!(
+            "data_dir = '{path}/data'\n[engine]\nchip = 'software'\nchip_key_file = '{path}/chip.key'\n\
+             [gateway]\nlisten = '127.0.0.1:0'\n{gateway}\n"
+        );
+        let (child, address) = spawn(&folder, &config);
+        Self { folder, address, child, cards: Vec::new(), config }
+    }
+
+    /// Kills the process as a power loss would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// Starts a new process over the same folder.
+    pub(crate) fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        (self.child, self.address) = spawn(&self.folder, &self.config);
+    }
+
+    /// Has the next process listen on a port of the test's choice.
+    pub(crate) fn listen_on(&mut self, port: u16) {
+        self.config = self.config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    }
+
+    /// Sends SIGTERM, and gives the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+        self.child.wait().expect("ends").code()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn ceremony(&self) -> CeremonyClient {
+        CeremonyClient::new(self.data().join("engine.sock"))
+    }
+
+    pub(crate) fn manager(&self) -> ManagerClient {
+        ManagerClient::new(self.data().join("manager.sock"))
+    }
+
+    pub(crate) async fn unseal(&self) {
+        for card in &self.cards {
+            let shown = self.ceremony().unseal(&card.bytes().expect("a card"), &card.passphrase).await;
+            if let Opened::Open(_) = shown.expect("taken") {
+                return;
+            }
+        }
+        panic!("the cards did not open the engine");
+    }
+
+    pub(crate) async fn key(&self, name: &str) -> KeyView {
+        let key = CreateKey { name: name.into(), ..CreateKey::default() };
+        self.manager().create_key(&key).await.expect("a key")
+    }
+
+    pub(crate) async fn app(&self, allow: &[&str], grants: &[&str]) -> App {
+        let name = format!("app-{}", grants.join("+")) + &allow.join("+");
+        let request = CreateApp {
+            name,
+            allow: allow.iter().map(|text| text.parse().expect(text)).collect(),
+            grants: grants.iter().map(|text| text.parse().expect(text)).collect(),
+        };
+        let made = self.manager().create_app(&request).await.expect("an app");
+        App { key: made.app.app_key, secret: made.app_secret.to_string() }
+    }
+
+    pub(crate) async fn local_app(&self, grants: &[&str]) -> App {
+        self.app(&["127.0.0.0/8"], grants).await
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sealwire+tcp://{}", self.address)
+    }
+
+    pub(crate) async fn client(&self, app: &App) -> Client {
+        Client::connect(&self.url(), app.credentials()).await.expect("connects")
+    }
+
+    /// A command of the binary with the client's environment.
+    pub(crate) fn command(&self, app: &App, args: &[&str]) -> Command {
+        let mut command = Command::new(SEALWIRE);
+        command
+            .args(args)
+            .env("SEALWIRE_ADDR", self.url())
+            .env("SEALWIRE_APP_KEY", &app.key)
+            .env("SEALWIRE_APP_SECRET", &app.secret)
+            .env("SEALWIRE_SOCKET", self.data().join("manager.sock"))
+            .env("SEALWIRE_CEREMONY_SOCKET", self.data().join("engine.sock"));
+        command
+    }
+
+    /// The site's keys are made in the background, right after the first unsealing.
+    async fn wait_for_site(&self) {
+        for _ in 0..200 {
+            if self.manager().list_keys().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the site was not made");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(folder: &TempDir, config: &str) -> (Child, SocketAddr) {
+    let file = folder.path().join("sealwire.toml");
+    std::fs::write(&file, config).expect("written");
+    let mut child = Command::new(SEALWIRE)
+        .args(["serve", "--config"])
+        .arg(&file)
+        .env("SEALWIRE_LOG", "info")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+    let mut text = String::new();
+    let address = loop {
+        let mut line = String::new();
+        assert!(lines.read_line(&mut line).expect("reads") > 0, "the server ended: {text}");
+        text.push_str(&line);
+        if let Some(address) = line.strip_prefix("sealwire: gateway on ") {
+            break address.trim().parse().expect("an address");
+        }
+    };
+    let log = folder.path().join("server.log");
+    std::thread::spawn(move || {
+        let mut file =
+            std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        let _ = file.write_all(text.as_bytes());
+        let _ = std::io::copy(&mut lines, &mut file);
+    });
+    (child, address)
+}
+
+/// A connection that speaks raw bytes.
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
+    input: Vec<u8>,
+}
+
+/// A frame that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) header: Header,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Arrived {
+    /// The error's number, when it is a failure.
+    pub(crate) fn error(&self) -> Option<ErrorCode> {
+        (self.header.flags == Flags::FAILURE)
+            .then(|| Failure::parse(&self.body).expect("a failure").code)
+    }
+}
+
+impl Raw {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        Self { stream, input: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        // The server may have closed already: what counts is what it answered.
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// The next frame; `None` when the server has closed.
+    pub(crate) fn next(&mut self) -> Option<Arrived> {
+        loop {
+            if let Some(frame) = Frame::parse(&self.input, limits::MAX_FRAME).expect("sound frames") {
+                let (arrived, length) =
+                    (Arrived { header: frame.header, body: frame.body.to_vec() }, frame.wire_len());
+                self.input.drain(..length);
+                return Some(arrived);
+            }
+            let mut chunk = [0; 65_536];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(length) => self.input.extend_from_slice(&chunk[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("no answer: {error}"),
+            }
+        }
+    }
+
+    /// Everything up to the end of the connection, raw.
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.input);
+        let _ = self.stream.read_to_end(&mut bytes);
+        bytes
+    }
+
+    /// The hello of AUTH, and the transcript that it leads to.
+    pub(crate) fn hello<'a>(&mut self, app_key: &'a str) -> Transcript<'a> {
+        let client_nonce = [0x11; 32];
+        let app_key = app_key.as_bytes();
+        self.send(&auth_frame(1, &AuthRequest::Hello { client_nonce, app_key }));
+        let challenge = self.next().expect("a challenge");
+        match AuthResponse::parse(&challenge.body).expect("a challenge") {
+            AuthResponse::Challenge { server_nonce, limits } => {
+                Transcript { channel: Channel::Tcp, client_nonce, server_nonce, app_key, limits }
+            }
+            AuthResponse::Accepted { .. } => panic!("accepted without a proof"),
+        }
+    }
+
+    /// Logs in.
+    pub(crate) fn login(address: SocketAddr, app: &App) -> Self {
+        let mut raw = Self::connect(address);
+        let transcript = raw.hello(&app.key);
+        let secret = credential::decode_app_secret(&app.secret).expect("in its form");
+        let proof = transcript.client_proof(secret.as_slice());
+        raw.send(&auth_frame(2, &AuthRequest::Proof { proof }));
+        let accepted = raw.next().expect("accepted");
+        match AuthResponse::parse(&accepted.body).expect("accepted") {
+            AuthResponse::Accepted { proof: server } => {
+                assert!(transcript.verify_server_proof(secret.as_slice(), &proof, &server));
+            }
+            AuthResponse::Challenge { .. } => panic!("a second challenge"),
+        }
+        raw
+    }
+}
+
+pub(crate) fn auth_frame(request_id: u64, request: &AuthRequest<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    request.encode(&mut body).expect("encodes");
+    request_frame(Opcode::AUTH, request_id, &body)
+}
+
+pub(crate) fn request_frame(opcode: Opcode, request_id: u64, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let open = frame::begin(&mut out, Header { opcode, flags: Flags::REQUEST, request_id });
+    out.extend_from_slice(body);
+    open.finish(&mut out);
+    out
+}
