@@ -19,6 +19,10 @@ pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024 + 64 * 1024;
 /// Largest frame, header included, before AUTH has succeeded.
 pub const PRE_AUTH_MAX_FRAME: usize = 512;
 
+/// What a frame must have room for besides a message: the header, the fields of the largest request
+/// that carries its envelope (REENC with two full bindings), and what sealing adds.
+pub const MESSAGE_ROOM: usize = HEADER_LEN + 6 + 4 * (2 + 4096) + crate::envelope::MAX_OVERHEAD;
+
 /// Longest `context` of a message, in bytes.
 pub const MAX_CONTEXT: usize = 4096;
 

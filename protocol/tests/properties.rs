@@ -3,8 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sealwire_protocol::message::{
-    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse, Goaway,
-    GoawayReason, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest, SessionLimits,
+    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
+    Goaway, GoawayReason, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
+    SessionLimits,
 };
 use sealwire_protocol::{
     Binding, Envelope, ErrorCode, Flags, Frame, Header, Opcode, Suite, frame, limits,

@@ -4,8 +4,8 @@ mod support;
 
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{
-    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse, Goaway,
-    KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest, SessionLimits,
+    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
+    Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest, SessionLimits,
 };
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Frame, Opcode, frame, limits};
 use support::{Vector, vectors};
@@ -123,7 +123,12 @@ fn check_auth(vector: &Vector) {
     assert_eq!(transcript.to_bytes(), vector.input, "{}", vector.name);
     let secret = vector.bytes("app_secret");
     let client = vector.array("client_proof");
-    assert_eq!(transcript.verify_client_proof(&secret, &client), vector.is_good(), "{}", vector.name);
+    assert_eq!(
+        transcript.verify_client_proof(&secret, &client),
+        vector.is_good(),
+        "{}",
+        vector.name
+    );
     if vector.is_good() {
         let server = vector.array("server_proof");
         assert_eq!(transcript.client_proof(&secret), client);

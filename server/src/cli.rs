@@ -27,7 +27,9 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Everything in one: a ceremony, a key, an app, a message there and back, and an attempt to steal.
-    #[command(after_help = "Examples:\n  sealwire quickstart\n  sealwire quickstart --dir ./demo --stay")]
+    #[command(
+        after_help = "Examples:\n  sealwire quickstart\n  sealwire quickstart --dir ./demo --stay"
+    )]
     Quickstart(Quickstart),
     /// Run all parts in one process.
     #[command(after_help = "Example:\n  sealwire serve --config /etc/sealwire/sealwire.toml")]
@@ -46,18 +48,24 @@ pub(crate) enum Command {
     #[command(subcommand)]
     App(App),
     /// Encrypt standard input.
-    #[command(after_help = "Examples:\n  echo -n hello | sealwire enc --key chat > hello.sealed\n  \
-                            sealwire enc --key chat --lines < chat.jsonl > chat.sealed")]
+    #[command(
+        after_help = "Examples:\n  echo -n hello | sealwire enc --key chat > hello.sealed\n  \
+                            sealwire enc --key chat --lines < chat.jsonl > chat.sealed"
+    )]
     Enc(Enc),
     /// Decrypt standard input.
-    #[command(after_help = "Examples:\n  sealwire dec < hello.sealed\n  sealwire dec --lines < chat.sealed")]
+    #[command(
+        after_help = "Examples:\n  sealwire dec < hello.sealed\n  sealwire dec --lines < chat.sealed"
+    )]
     Dec(Dec),
     /// Re-encrypt standard input: under the newest version of its key, or under another key.
     #[command(after_help = "Examples:\n  sealwire reenc --lines < old.sealed > new.sealed\n  \
                             sealwire reenc --to archive --lines < chat.sealed")]
     Reenc(Reenc),
     /// Load a running server and measure it.
-    #[command(after_help = "Example:\n  sealwire bench --key chat --connections 16 --depth 64 --size 256 --op enc")]
+    #[command(
+        after_help = "Example:\n  sealwire bench --key chat --connections 16 --depth 64 --size 256 --op enc"
+    )]
     Bench(Bench),
     /// Look at a configuration.
     #[command(subcommand)]
@@ -78,9 +86,11 @@ pub(crate) struct Quickstart {
 #[derive(Subcommand)]
 pub(crate) enum Root {
     /// Make the root key, and its key cards.
-    #[command(after_help = "Example (three sticks, all three needed):\n  sealwire root init --card /media/usb1 \
+    #[command(
+        after_help = "Example (three sticks, all three needed):\n  sealwire root init --card /media/usb1 \
                             --card /media/usb2 --card /media/usb3\n\nEach card is written, read back and \
-                            proven before the root key comes into force. Its passphrase is shown once.")]
+                            proven before the root key comes into force. Its passphrase is shown once."
+    )]
     Init {
         /// Where a card goes: a folder (a file sealwire.card is made in it) or a file. Once for each.
         #[arg(long = "card", required = true)]
@@ -92,8 +102,10 @@ pub(crate) enum Root {
         socket: CeremonySocket,
     },
     /// Show cards until the engine opens.
-    #[command(after_help = "Examples:\n  sealwire root unseal --card /media/usb1\n  sealwire root unseal \
-                            --card /media/usb1 --pin-file pin1 --card /media/usb2 --pin-file pin2")]
+    #[command(
+        after_help = "Examples:\n  sealwire root unseal --card /media/usb1\n  sealwire root unseal \
+                            --card /media/usb1 --pin-file pin1 --card /media/usb2 --pin-file pin2"
+    )]
     Unseal {
         /// A card: a folder or a file. Once for each; custodians may come one after another.
         #[arg(long = "card", required = true)]
@@ -136,7 +148,9 @@ pub(crate) struct ManagerSocket {
 #[derive(Subcommand)]
 pub(crate) enum Key {
     /// Make a key; the same name again gives the same key.
-    #[command(after_help = "Examples:\n  sealwire key create chat\n  sealwire key create archive --index 100 --suite aes-256-gcm-siv")]
+    #[command(
+        after_help = "Examples:\n  sealwire key create chat\n  sealwire key create archive --index 100 --suite aes-256-gcm-siv"
+    )]
     Create {
         /// The name, in any language.
         name: String,
@@ -185,9 +199,11 @@ pub(crate) enum Key {
 #[derive(Subcommand)]
 pub(crate) enum App {
     /// Make an app. Its secret is shown this once.
-    #[command(after_help = "Example:\n  sealwire app create im-gateway --allow 10.1.0.0/16 --grant enc,dec,reenc:chat\n\n\
+    #[command(
+        after_help = "Example:\n  sealwire app create im-gateway --allow 10.1.0.0/16 --grant enc,dec,reenc:chat\n\n\
                             A grant is operations (enc, dec, reenc, genkey), a colon and a key: a name, PREFIX* or *.\n\
-                            reenc:A>B lets the app re-encrypt from key A to key B, which opens A to B's readers.")]
+                            reenc:A>B lets the app re-encrypt from key A to key B, which opens A to B's readers."
+    )]
     Create {
         /// The name, in any language.
         name: String,

@@ -213,7 +213,9 @@ impl Config {
         match (self.engine.chip, &self.engine.chip_key_file) {
             (ChipName::None, None) => Ok(Chip::None),
             (ChipName::Software, Some(file)) => Ok(Chip::Software { key_file: file.clone() }),
-            (ChipName::None, Some(_)) => bail!("engine: chip_key_file belongs to chip = \"software\""),
+            (ChipName::None, Some(_)) => {
+                bail!("engine: chip_key_file belongs to chip = \"software\"")
+            }
             (ChipName::Software, None) => bail!("engine: chip = \"software\" needs chip_key_file"),
         }
     }
@@ -295,7 +297,11 @@ impl fmt::Display for Config {
         writeln!(f, "chip             {chip}")?;
         writeln!(f, "ceremony socket  {}", self.ceremony_socket().display())?;
         writeln!(f, "manager socket   {}", self.manager_socket().display())?;
-        writeln!(f, "keystore         SQLite, {}", self.sqlite_path().unwrap_or_default().display())?;
+        writeln!(
+            f,
+            "keystore         SQLite, {}",
+            self.sqlite_path().unwrap_or_default().display()
+        )?;
         writeln!(
             f,
             "keystore away    cached keys go on for {} s, then everything is refused",

@@ -39,8 +39,7 @@ impl Parts {
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         make_data_dir(&config.data_dir)?;
         let engine = Engine::new(&EngineConfig { cached_ciphers: config.engine.cached_ciphers });
-        let custodian =
-            Custodian::new(engine.clone(), config.data_dir.clone(), config.chip()?);
+        let custodian = Custodian::new(engine.clone(), config.data_dir.clone(), config.chip()?);
         let opened_by_chip = custodian.start().unwrap_or_else(|error| {
             tracing::error!(%error, "the chip did not open the root key: unseal with the key cards");
             false
@@ -186,8 +185,7 @@ async fn open_keystore(config: &Config) -> Result<Arc<dyn Keystore>> {
 }
 
 fn read_tls(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>> {
-    let (Some(certificate), Some(key)) =
-        (&config.gateway.tls_certificate, &config.gateway.tls_key)
+    let (Some(certificate), Some(key)) = (&config.gateway.tls_certificate, &config.gateway.tls_key)
     else {
         return Ok(None);
     };

@@ -56,7 +56,10 @@ fn missing_features() -> Vec<&'static str> {
         ("AES", bit(one.ecx, 25)),
         ("FMA", bit(one.ecx, 12)),
         ("MOVBE", bit(one.ecx, 22)),
-        ("AVX (or an operating system that saves its registers)", bit(one.ecx, 27) && bit(one.ecx, 28)),
+        (
+            "AVX (or an operating system that saves its registers)",
+            bit(one.ecx, 27) && bit(one.ecx, 28),
+        ),
         ("F16C", bit(one.ecx, 29)),
         ("BMI1", bit(seven.ebx, 3)),
         ("AVX2", bit(seven.ebx, 5)),

@@ -28,7 +28,15 @@ fn the_engine_knows_no_sql_no_http_and_no_other_part() {
     let tree = tree(&["-p", "sealwire-engine", "-e", "normal"]);
     let crates = crates(&tree);
     assert!(crates.contains(&"aes-gcm"), "{tree}");
-    for absent in ["sqlx", "axum", "hyper", "rustls", "sealwire-keystore", "sealwire-gateway", "sealwire-manager"] {
+    for absent in [
+        "sqlx",
+        "axum",
+        "hyper",
+        "rustls",
+        "sealwire-keystore",
+        "sealwire-gateway",
+        "sealwire-manager",
+    ] {
         assert!(!crates.contains(&absent), "{absent} is in the engine's tree");
     }
 }
@@ -46,13 +54,19 @@ fn the_protocol_knows_no_runtime() {
 #[test]
 fn the_client_knows_nothing_of_the_server() {
     let tree = tree(&["-p", "sealwire-client", "-e", "normal"]);
-    let ours: Vec<_> = crates(&tree).into_iter().filter(|name| name.starts_with("sealwire-")).collect();
-    assert!(ours.iter().all(|name| ["sealwire-client", "sealwire-protocol"].contains(name)), "{ours:?}");
+    let ours: Vec<_> =
+        crates(&tree).into_iter().filter(|name| name.starts_with("sealwire-")).collect();
+    assert!(
+        ours.iter().all(|name| ["sealwire-client", "sealwire-protocol"].contains(name)),
+        "{ours:?}"
+    );
 }
 
 #[test]
 fn the_gateway_and_the_manager_do_not_know_each_other() {
-    for (one, other) in [("sealwire-gateway", "sealwire-manager"), ("sealwire-manager", "sealwire-gateway")] {
+    for (one, other) in
+        [("sealwire-gateway", "sealwire-manager"), ("sealwire-manager", "sealwire-gateway")]
+    {
         let tree = tree(&["-p", one, "-e", "normal"]);
         assert!(!crates(&tree).contains(&other), "{one} knows {other}");
     }
@@ -62,7 +76,10 @@ fn the_gateway_and_the_manager_do_not_know_each_other() {
 fn the_server_is_built_without_hazmat() {
     let tree = tree(&["-p", "sealwire-server", "-e", "features,no-dev"]);
     assert!(tree.contains("sealwire-engine"), "{tree}");
-    assert!(!tree.contains("hazmat\" (") && !tree.contains("sealwire-engine feature \"hazmat\""), "{tree}");
+    assert!(
+        !tree.contains("hazmat\" (") && !tree.contains("sealwire-engine feature \"hazmat\""),
+        "{tree}"
+    );
 }
 
 #[test]

@@ -83,7 +83,9 @@ async fn requests_before_auth_are_refused_and_not_run() {
     let mut body = Vec::new();
     let (key_index, suite, binding) = (1, None, Binding::default());
     EncRequest { key_index, suite, binding, message: b"m" }.encode(&mut body).expect("encodes");
-    for first in [request_frame(Opcode::ENC, 5, &body), genkey("early"), request_frame(Opcode(0x7F), 5, b"")] {
+    for first in
+        [request_frame(Opcode::ENC, 5, &body), genkey("early"), request_frame(Opcode(0x7F), 5, b"")]
+    {
         let mut raw = Raw::connect(server.address);
         let mut bytes = first;
         bytes.extend_from_slice(&genkey("stowaway"));
@@ -122,8 +124,10 @@ async fn steps_out_of_order_end_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_silent_or_slow_is_sent_away() {
-    let server =
-        Server::start_with("auth_timeout_seconds = 1\nframe_timeout_seconds = 1\nidle_timeout_seconds = 3").await;
+    let server = Server::start_with(
+        "auth_timeout_seconds = 1\nframe_timeout_seconds = 1\nidle_timeout_seconds = 3",
+    )
+    .await;
     let app = server.local_app(&["enc:*"]).await;
 
     let mut silent = Raw::connect(server.address);
@@ -144,7 +148,8 @@ async fn who_is_silent_or_slow_is_sent_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_capped_in_all_for_a_source_and_before_auth() {
-    for cap in ["max_connections = 3", "max_connections_per_source = 3", "max_unauthenticated = 3"] {
+    for cap in ["max_connections = 3", "max_connections_per_source = 3", "max_unauthenticated = 3"]
+    {
         let server = Server::start_with(cap).await;
         let app = server.local_app(&["enc:*"]).await;
         let open: Vec<Raw> = (0..3)

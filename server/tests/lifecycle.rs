@@ -97,11 +97,20 @@ async fn no_acknowledged_key_is_lost_when_the_server_is_killed() {
     let client = server.client(&app).await;
     for key in &listed {
         let shown = server.manager().show_key(&key.name).await.expect("shown");
-        assert!(shown.versions.iter().all(|version| version.wrapped.is_some()), "half made: {}", key.name);
+        assert!(
+            shown.versions.iter().all(|version| version.wrapped.is_some()),
+            "half made: {}",
+            key.name
+        );
         let envelope = client.enc(key.index, b"", b"m").await.expect("usable");
         assert_eq!(client.dec(b"", &envelope).await.expect("usable"), b"m"[..]);
     }
-    eprintln!("{} kills, {} keys acknowledged, {} listed", kills(), acknowledged.len(), listed.len());
+    eprintln!(
+        "{} kills, {} keys acknowledged, {} listed",
+        kills(),
+        acknowledged.len(),
+        listed.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +157,7 @@ async fn rows_that_were_changed_by_sql_are_refused_and_the_log_names_them() {
     server.restart();
     let refused = sealwire_client::Client::connect(&server.url(), app.credentials()).await;
     assert!(refused.expect_err("a widened grant").is_auth());
-    let honest = server.app(&["127.0.0.1"], &["enc:*"]).await;
+    let honest = server.app(&["127.0.0.1/32"], &["enc:*"]).await;
     let client = server.client(&honest).await;
     for index in [key.index, other.index] {
         let refused = client.enc(index, b"", b"m").await.expect_err("a swapped key");

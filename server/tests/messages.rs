@@ -5,7 +5,9 @@ mod support;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sealwire_client::{Binding, Client, DecRequest, EncRequest, ErrorCode, MessageAad, ReencRequest};
+use sealwire_client::{
+    Binding, Client, DecRequest, EncRequest, ErrorCode, MessageAad, ReencRequest,
+};
 use sealwire_protocol::{Envelope, Suite, is_envelope, limits};
 use support::Server;
 
@@ -13,8 +15,10 @@ const ALL: &[&str] = &["enc,dec,reenc,genkey:*", "reenc:*>*"];
 
 fn messages() -> Vec<Vec<u8>> {
     let long = "长消息👋🏽 with emoji 🧵 and 中文。".repeat(200);
-    let mut messages: Vec<Vec<u8>> =
-        ["", "a", "你好, Sealwire 👋", "line\nbreak\r\n", &long].iter().map(|m| m.as_bytes().to_vec()).collect();
+    let mut messages: Vec<Vec<u8>> = ["", "a", "你好, Sealwire 👋", "line\nbreak\r\n", &long]
+        .iter()
+        .map(|m| m.as_bytes().to_vec())
+        .collect();
     messages.push((0..=255).collect());
     messages.push(vec![0xF5; 100]);
     messages.push(vec![7; 47_000]);
@@ -33,7 +37,8 @@ async fn a_message_survives_every_suite_at_every_size() {
     for suite in Suite::ALL {
         for message in messages() {
             let binding = Binding { context: b"ctx", aad: &aad };
-            let request = EncRequest { key_index: key, suite: Some(suite), binding, message: &message };
+            let request =
+                EncRequest { key_index: key, suite: Some(suite), binding, message: &message };
             let envelope = client.enc_with(&request).await.expect("seals");
             assert!(is_envelope(&envelope));
             let parsed = Envelope::parse(&envelope).expect("an envelope");
@@ -68,7 +73,10 @@ async fn any_flipped_byte_and_any_other_binding_is_refused() {
                 6..10 => &[ErrorCode::KEY_VERSION_UNAVAILABLE],
                 _ => &[ErrorCode::OPEN_FAILED],
             };
-            assert!(expected.contains(&code.expect("a code")), "{suite}, byte {position}: {code:?}");
+            assert!(
+                expected.contains(&code.expect("a code")),
+                "{suite}, byte {position}: {code:?}"
+            );
         }
         for (context, aad) in [(&b"a"[..], &b"bc"[..]), (b"", b"c"), (b"ab", b""), (b"c", b"ab")] {
             let binding = Binding { context, aad };
@@ -100,7 +108,10 @@ async fn without_a_grant_a_key_looks_like_no_key() {
         assert_eq!(error.to_string(), ErrorCode::KEY_NOT_FOUND.to_string(), "{what}");
         assert!(error.is_denied() && !error.is_retryable());
     }
-    assert_eq!(stranger.key("chat").await.expect_err("hidden").code(), Some(ErrorCode::KEY_NOT_FOUND));
+    assert_eq!(
+        stranger.key("chat").await.expect_err("hidden").code(),
+        Some(ErrorCode::KEY_NOT_FOUND)
+    );
     assert_eq!(writer.key("chat").await.expect("shown").index, key);
     let denied = writer.genkey("new", 0, &[]).await.expect_err("denied");
     assert_eq!(denied.code(), Some(ErrorCode::DENIED));
@@ -187,8 +198,19 @@ async fn what_is_too_large_is_refused_and_the_connection_goes_on() {
     let server = Server::start_with("max_frame = 65536").await;
     let client = server.client(&server.local_app(ALL).await).await;
     let key = server.key("chat").await.index;
-    let largest = 65_536 - 16 - 50;
-    assert!(client.enc(key, b"", &vec![1; largest - 12]).await.is_ok());
+    let largest = 65_536 - limits::MESSAGE_ROOM;
+    let (context, aad) = (vec![1; limits::MAX_CONTEXT], vec![2; limits::MAX_AAD]);
+    let binding = Binding { context: &context, aad: &aad };
+    let message = vec![1; largest];
+    let request = EncRequest { key_index: key, suite: None, binding, message: &message };
+    let envelope = client.enc_with(&request).await.expect("the longest message");
+    let new_binding = Some(Binding { context: &aad, aad: &context });
+    let request =
+        ReencRequest { target_index: 0, suite: None, binding, new_binding, envelope: &envelope };
+    let moved = client.reenc_with(&request).await.expect("fits the largest REENC");
+    let binding = Binding { context: &aad, aad: &context };
+    let opened = client.dec_with(&DecRequest { binding, envelope: &moved }).await;
+    assert!(opened.expect("fits a DEC") == message);
     for size in [largest + 1, 65_536, 200_000] {
         let refused = client.enc(key, b"", &vec![1; size]).await.expect_err("too large");
         assert_eq!(refused.code(), Some(ErrorCode::MESSAGE_TOO_LARGE), "{size}");

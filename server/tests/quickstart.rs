@@ -31,8 +31,11 @@ fn the_quickstart_shows_the_whole_way_and_three_refusals() {
 fn a_folder_that_holds_a_quickstart_is_not_overwritten() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("client.env"), "").expect("written");
-    let output =
-        Command::new(SEALWIRE).args(["quickstart", "--dir"]).arg(folder.path()).output().expect("runs");
+    let output = Command::new(SEALWIRE)
+        .args(["quickstart", "--dir"])
+        .arg(folder.path())
+        .output()
+        .expect("runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("holds a quickstart already"));
 }

@@ -87,8 +87,8 @@ async fn a_relay_that_the_client_trusts_cannot_pass_auth_on() {
     let (server, _folder) = server(&authority).await;
     let app = server.local_app(&["enc:*"]).await;
     let (certificate, key) = authority.issue();
-    let acceptor =
-        sealwire_gateway::tls::acceptor(certificate.as_bytes(), key.as_bytes()).expect("an acceptor");
+    let acceptor = sealwire_gateway::tls::acceptor(certificate.as_bytes(), key.as_bytes())
+        .expect("an acceptor");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let relay = listener.local_addr().expect("bound");
     let (target, ca) = (server.address, authority.pem());
@@ -159,8 +159,13 @@ async fn login(stream: &mut Tls, channel: Channel, app: &App) -> Option<ErrorCod
     else {
         panic!("no challenge")
     };
-    let transcript =
-        sealwire_protocol::auth::Transcript { channel, client_nonce, server_nonce, app_key, limits };
+    let transcript = sealwire_protocol::auth::Transcript {
+        channel,
+        client_nonce,
+        server_nonce,
+        app_key,
+        limits,
+    };
     let secret = credential::decode_app_secret(&app.secret).expect("in its form");
     let proof = transcript.client_proof(secret.as_slice());
     stream.write_all(&auth_frame(2, &AuthRequest::Proof { proof })).await.expect("sent");

@@ -62,7 +62,9 @@ fn benches(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::from_parameter(suite), |bench| {
                 bench.iter(|| {
                     out.clear();
-                    session.enc(&key, suite, &binding, black_box(&message), &mut out).expect("seals");
+                    session
+                        .enc(&key, suite, &binding, black_box(&message), &mut out)
+                        .expect("seals");
                 });
             });
         }

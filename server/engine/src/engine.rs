@@ -185,9 +185,11 @@ mod tests {
     fn the_suite_key_is_the_specification_s() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/tests/vectors");
         for suite in Suite::ALL {
-            let text = std::fs::read_to_string(format!("{folder}/open-{suite}.json")).expect("vector");
+            let text =
+                std::fs::read_to_string(format!("{folder}/open-{suite}.json")).expect("vector");
             let vector: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            let bytes = |field: &str| hex::decode(vector[field].as_str().expect(field)).expect(field);
+            let bytes =
+                |field: &str| hex::decode(vector[field].as_str().expect(field)).expect(field);
             let binding = KeyBinding {
                 purpose: Purpose::BusinessKey,
                 uid: Uid::try_from(hex::encode(bytes("uid"))).expect("uid"),
@@ -207,9 +209,7 @@ mod tests {
                 .bound_aad(envelope.header, &mut bound)
                 .expect("within limits");
             let mut buffer = envelope.ciphertext.to_vec();
-            cipher
-                .open_in_place(envelope.nonce, &bound, &mut buffer, envelope.tag)
-                .expect("opens");
+            cipher.open_in_place(envelope.nonce, &bound, &mut buffer, envelope.tag).expect("opens");
             assert_eq!(buffer, bytes("message"), "{suite}");
         }
     }

@@ -137,8 +137,7 @@ impl Engine {
         site: &Site,
         signed: &SignedDocument,
     ) -> Result<Verified<D>, EngineError> {
-        let refused =
-            || EngineError::DocumentMac { kind: D::KIND.name(), id: signed.id.clone() };
+        let refused = || EngineError::DocumentMac { kind: D::KIND.name(), id: signed.id.clone() };
         let mac = self.mac(site, Signs::Document, &signed.body)?;
         if signed.kind != D::KIND || mac.verify_slice(&signed.mac).is_err() {
             return Err(refused());

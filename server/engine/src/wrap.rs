@@ -160,8 +160,7 @@ impl WrappedKey {
     /// only in the engine.
     pub fn new(binding: KeyBinding, blob: &[u8]) -> Result<Self, EngineError> {
         let purpose = binding.purpose.name();
-        let blob: [u8; WRAPPED_LEN] =
-            blob.try_into().map_err(|_| EngineError::Unwrap(purpose))?;
+        let blob: [u8; WRAPPED_LEN] = blob.try_into().map_err(|_| EngineError::Unwrap(purpose))?;
         let (format, rest) = blob.split_first().expect("the blob is not empty");
         let root = rest.first_chunk().expect("the blob holds a root key id");
         if *format != FORMAT {

@@ -96,7 +96,10 @@ fn impossible_thresholds_are_refused() {
     let site = Site::new();
     for (threshold, cards) in [(0, 3), (1, 3), (4, 3), (2, 17), (2, 1), (0, 0)] {
         let made = site.custodian.init(threshold, cards);
-        assert!(matches!(made, Err(CustodyError::Card(CardError::Threshold))), "{threshold}/{cards}");
+        assert!(
+            matches!(made, Err(CustodyError::Card(CardError::Threshold))),
+            "{threshold}/{cards}"
+        );
     }
 }
 

@@ -27,7 +27,8 @@ impl World {
     fn new() -> Self {
         let engine = Engine::new(&EngineConfig::default());
         engine.open(RootKey::generate().expect("random"));
-        let (gateway, manager) = (GatewayRole::new(engine.clone()), ManagerRole::new(engine.clone()));
+        let (gateway, manager) =
+            (GatewayRole::new(engine.clone()), ManagerRole::new(engine.clone()));
         let site = manager.make_site().expect("a site");
         Self { engine, gateway, manager, site }
     }
@@ -83,7 +84,13 @@ fn attempt<'a>(secret: &[u8], app_key: &'a str) -> AuthAttempt<'a> {
     AuthAttempt { transcript, proof: transcript.client_proof(secret), now: NOW, lifetime: 60 }
 }
 
-fn enc(session: &mut Session, key: &WrappedKey, suite: Suite, aad: &[u8], message: &[u8]) -> Vec<u8> {
+fn enc(
+    session: &mut Session,
+    key: &WrappedKey,
+    suite: Suite,
+    aad: &[u8],
+    message: &[u8],
+) -> Vec<u8> {
     let mut out = Vec::new();
     session.enc(key, suite, &Binding::aad(aad), message, &mut out).expect("seals");
     out

@@ -268,8 +268,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
                 Ok(None) => {
                     let arriving = !input.unread().is_empty();
-                    self.partial_since =
-                        arriving.then(|| self.partial_since.unwrap_or(now));
+                    self.partial_since = arriving.then(|| self.partial_since.unwrap_or(now));
                     return Ok(false);
                 }
                 Err(error) => return Err(End::Refused(CONNECTION, error.into())),
@@ -370,7 +369,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         tracing::debug!(app = %self.session.app_key, ?reason, "GOAWAY");
         self.leave_by = Some(Instant::now() + grace);
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        let open = frame::begin(&mut self.link.output, Header { opcode: Opcode::GOAWAY, ..CONNECTION });
+        let open =
+            frame::begin(&mut self.link.output, Header { opcode: Opcode::GOAWAY, ..CONNECTION });
         Goaway { reason, grace_ms }.encode(&mut self.link.output);
         open.finish(&mut self.link.output);
         self.link.flush().await

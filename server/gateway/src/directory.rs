@@ -215,9 +215,8 @@ impl Directory {
     pub(crate) fn watch(&self, document: SignedDocument) -> watch::Receiver<u64> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = document.revision;
-        let sender = watched
-            .entry(document.id.clone())
-            .or_insert_with(|| watch::Sender::new(revision));
+        let sender =
+            watched.entry(document.id.clone()).or_insert_with(|| watch::Sender::new(revision));
         let receiver = sender.subscribe();
         drop(watched);
         self.apps.insert(document.id.clone(), document);
@@ -241,7 +240,8 @@ impl Directory {
         let row = self.keystore.document(DocumentKind::Key, by).await;
         let row = row.map_err(|error| unavailable(&error))?.ok_or(ErrorCode::KEY_NOT_FOUND)?;
         let document = self.verify_key(&row).await?;
-        let mut versions: Vec<Option<WrappedKey>> = document.versions.iter().map(|_| None).collect();
+        let mut versions: Vec<Option<WrappedKey>> =
+            document.versions.iter().map(|_| None).collect();
         let uid = document.uid.to_string();
         for row in self.keystore.wrapped(&uid).await.map_err(|error| unavailable(&error))? {
             let position = row.version.checked_sub(1).and_then(|at| usize::try_from(at).ok());

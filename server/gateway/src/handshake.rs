@@ -11,7 +11,7 @@ use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::{End, Link};
-use crate::session::{Session, reply};
+use crate::session::{Session, reply, request_id_0};
 use crate::{Gateway, Refusal};
 
 /// Who is at the other end, as far as the socket tells.
@@ -57,7 +57,8 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         transcript,
         proof,
         now: gateway.now(),
-        lifetime: gateway.limits.session_lifetime.as_secs() + gateway.limits.drain_timeout.as_secs(),
+        lifetime: gateway.limits.session_lifetime.as_secs()
+            + gateway.limits.drain_timeout.as_secs(),
     };
     let (session, server_proof) =
         admit(gateway, peer, &attempt).await.map_err(|refusal| End::refused(header, refusal))?;
@@ -81,11 +82,12 @@ async fn admit(
     let document = directory.app(app_key).await?;
     let site = directory.site().await?;
     let verified = gateway.engine.auth_verify(site, &document, attempt);
-    let Authenticated { server_proof, capability, app } = verified.map_err(|error| match error {
-        EngineError::Sealed => ErrorCode::SEALED.into(),
-        EngineError::AuthFailed => refuse("unknown AppKey, wrong proof, or disabled"),
-        other => refuse(&other.to_string()),
-    })?;
+    let Authenticated { server_proof, capability, app } =
+        verified.map_err(|error| match error {
+            EngineError::Sealed => ErrorCode::SEALED.into(),
+            EngineError::AuthFailed => refuse("unknown AppKey, wrong proof, or disabled"),
+            other => refuse(&other.to_string()),
+        })?;
     if !app.allow.iter().any(|network| network.contains(&peer.address)) {
         return Err(refuse("the address is not on the app's allow-list"));
     }
@@ -111,6 +113,9 @@ where
         match Frame::parse(link.input.unread(), limits::PRE_AUTH_MAX_FRAME) {
             Ok(Some(frame)) => {
                 let header = frame.header;
+                if header.request_id == 0 {
+                    return Err(End::Refused(CONNECTION, request_id_0()));
+                }
                 let parsed = check_header(header).and_then(|()| parse(&frame));
                 let length = frame.wire_len();
                 let parsed = parsed.map_err(|refusal| End::refused(header, refusal))?;
@@ -144,14 +149,11 @@ pub(crate) const CONNECTION: Header =
     Header { opcode: Opcode(0), flags: Flags::RESPONSE, request_id: 0 };
 
 fn check_header(header: Header) -> Result<(), Refusal> {
-    if header.request_id == 0 {
-        return Err(Refusal::new(ErrorCode::MALFORMED_FRAME, "request id 0 is the server's own"));
+    if header.flags != Flags::REQUEST {
+        return Err(ErrorCode::RESERVED_FLAGS.into());
     }
     if header.opcode != Opcode::AUTH {
         return Err(ErrorCode::AUTH_REQUIRED.into());
-    }
-    if header.flags != Flags::REQUEST {
-        return Err(ErrorCode::RESERVED_FLAGS.into());
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use sealwire_protocol::{ErrorCode, Frame, Header, Opcode};
 use zeroize::Zeroizing;
 
 use crate::keyring::Keyring;
-use crate::ops::{Need, Stop, Tools, max_body};
+use crate::ops::{Need, Stop, Tools, max_message};
 use crate::session::reply;
 use crate::{Gateway, KeyOrder, Refusal};
 
@@ -71,10 +71,13 @@ impl Job {
             suites: request.suites,
         };
         let made = self.gateway.key_maker.genkey(order).await;
-        let made = made.map_err(|error| Refusal::new(error.code, error.detail))?;
+        let made = made.map_err(|error| match error.code {
+            // The detail may name a key that the app has no grant for.
+            ErrorCode::KEY_CONFLICT => error.code.into(),
+            code => Refusal::new(code, error.detail),
+        })?;
         let mut body = Zeroizing::new(Vec::new());
-        let (index, version, suite, created) =
-            (made.index, made.version, made.suite, made.created);
+        let (index, version, suite, created) = (made.index, made.version, made.suite, made.created);
         GenkeyResponse { index, version, suite, created }.encode(&mut body);
         Ok(body)
     }
@@ -99,7 +102,7 @@ impl Job {
     /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large.
     async fn crypt(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         let Self { gateway, header, body, mut work } = self;
-        let max_body = max_body(gateway.limits.max_frame);
+        let max_message = max_message(gateway.limits.max_frame);
         let large = body.len() >= gateway.limits.offload;
         let body = Arc::new(body);
         for _ in 0..LOADS {
@@ -107,7 +110,8 @@ impl Job {
             let run = move || {
                 let mut out = Zeroizing::new(Vec::new());
                 let Work { engine, keyring } = &mut work;
-                let ran = Tools { engine, keyring, max_body }.run(header.opcode, &body, &mut out);
+                let ran =
+                    Tools { engine, keyring, max_message }.run(header.opcode, &body, &mut out);
                 (work, ran.map(|()| out))
             };
             let (returned, ran) = if large {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealwire_engine::document::{Op, VersionState};
 use sealwire_engine::{EngineError, Session as EngineSession, WrappedKey};
-use sealwire_protocol::envelope::{EnvelopeError, MAX_OVERHEAD};
+use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Opcode, Suite, limits};
 
@@ -46,8 +46,8 @@ stops!(Refusal, ErrorCode, BodyError, EnvelopeError, EngineError);
 pub(crate) struct Tools<'a> {
     pub(crate) engine: &'a mut EngineSession,
     pub(crate) keyring: &'a mut Keyring,
-    /// Most bytes that the response's body may have.
-    pub(crate) max_body: usize,
+    /// Longest message, in bytes: every envelope that ENC gives fits into a DEC and a REENC.
+    pub(crate) max_message: usize,
 }
 
 impl Tools<'_> {
@@ -108,7 +108,7 @@ impl Tools<'_> {
 
     #[inline]
     fn check_size(&self, message: usize) -> Result<(), Stop> {
-        if message + MAX_OVERHEAD > self.max_body {
+        if message > self.max_message {
             return Err(ErrorCode::MESSAGE_TOO_LARGE.into());
         }
         Ok(())
@@ -169,7 +169,7 @@ fn seen_by(engine: &EngineSession, key: &KeyEntry, ops: &[Op], code: ErrorCode) 
     if granted { code } else { ErrorCode::KEY_NOT_FOUND }
 }
 
-/// Most bytes that a response's body may have.
-pub(crate) fn max_body(max_frame: usize) -> usize {
-    max_frame - limits::HEADER_LEN
+/// The longest message that fits a limit of frames, in bytes.
+pub(crate) fn max_message(max_frame: usize) -> usize {
+    max_frame - limits::MESSAGE_ROOM
 }

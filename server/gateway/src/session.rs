@@ -8,9 +8,10 @@ use sealwire_protocol::message::PingRequest;
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame};
 use tokio::sync::watch;
 
+use crate::handshake::CONNECTION;
 use crate::keyring::Keyring;
 use crate::later::Job;
-use crate::ops::{Stop, Tools, max_body};
+use crate::ops::{Stop, Tools, max_message};
 use crate::{Gateway, Refusal};
 
 /// An app that has proven itself.
@@ -58,6 +59,10 @@ impl Session {
     #[inline]
     pub(crate) fn handle(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Handled {
         let header = frame.header;
+        if header.request_id == 0 {
+            request_id_0().write(CONNECTION, out);
+            return Handled::Fatal;
+        }
         if let Err(refusal) = check_header(header) {
             refusal.write(header, out);
             let fatal = refusal.code.is_fatal();
@@ -90,7 +95,7 @@ impl Session {
         let mut tools = Tools {
             engine: &mut self.engine,
             keyring: &mut self.keyring,
-            max_body: max_body(self.gateway.limits.max_frame),
+            max_message: max_message(self.gateway.limits.max_frame),
         };
         match tools.run(header.opcode, frame.body, out) {
             Ok(()) => {
@@ -131,11 +136,14 @@ pub(crate) fn reply(
     }
 }
 
+/// The refusal of request id 0; like all that the server says of the connection itself, it answers
+/// with [`CONNECTION`].
+pub(crate) fn request_id_0() -> Refusal {
+    Refusal::new(ErrorCode::MALFORMED_FRAME, "request id 0 is the server's own")
+}
+
 #[inline]
 fn check_header(header: Header) -> Result<(), Refusal> {
-    if header.request_id == 0 {
-        return Err(Refusal::new(ErrorCode::MALFORMED_FRAME, "request id 0 is the server's own"));
-    }
     if header.flags != Flags::REQUEST {
         return Err(ErrorCode::RESERVED_FLAGS.into());
     }

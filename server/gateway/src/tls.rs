@@ -41,7 +41,6 @@ pub fn acceptor(certificates: &[u8], key: &[u8]) -> Result<TlsAcceptor, TlsError
 /// # Errors
 /// When the handshake is not complete.
 pub fn channel<S: SideData>(connection: &ConnectionCommon<S>) -> Result<Channel, rustls::Error> {
-    let binding =
-        connection.export_keying_material([0; 32], TLS_EXPORTER_LABEL, None)?;
+    let binding = connection.export_keying_material([0; 32], TLS_EXPORTER_LABEL, None)?;
     Ok(Channel::Tls(binding))
 }

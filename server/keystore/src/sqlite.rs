@@ -40,7 +40,8 @@ impl SqliteKeystore {
             .busy_timeout(BUSY)
             .foreign_keys(true)
             .pragma("secure_delete", "ON");
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(KeystoreError::Schema)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -129,14 +130,13 @@ impl Keystore for SqliteKeystore {
         after: &str,
         limit: u32,
     ) -> Result<Vec<DocumentRow>, KeystoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM document WHERE kind = ? AND name > ? ORDER BY name LIMIT ?",
-        )
-        .bind(kind.name())
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
+        let rows =
+            sqlx::query("SELECT * FROM document WHERE kind = ? AND name > ? ORDER BY name LIMIT ?")
+                .bind(kind.name())
+                .bind(after)
+                .bind(i64::from(limit))
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter().map(document_row).collect()
     }
 
@@ -151,10 +151,11 @@ impl Keystore for SqliteKeystore {
     }
 
     async fn wrapped(&self, uid: &str) -> Result<Vec<WrappedRow>, KeystoreError> {
-        let rows = sqlx::query("SELECT version, blob FROM wrapped_key WHERE uid = ? ORDER BY version")
-            .bind(uid)
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sqlx::query("SELECT version, blob FROM wrapped_key WHERE uid = ? ORDER BY version")
+                .bind(uid)
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter()
             .map(|row| {
                 let version = number(row.try_get("version")?)?;
@@ -212,9 +213,8 @@ impl Keystore for SqliteKeystore {
 }
 
 async fn site_revision(connection: &mut SqliteConnection) -> Result<u64, KeystoreError> {
-    let revision: Option<i64> = sqlx::query_scalar("SELECT revision FROM site")
-        .fetch_optional(connection)
-        .await?;
+    let revision: Option<i64> =
+        sqlx::query_scalar("SELECT revision FROM site").fetch_optional(connection).await?;
     unsigned(revision.unwrap_or(0))
 }
 

@@ -150,7 +150,8 @@ async fn a_schema_of_a_newer_program_is_refused() {
     let folder = folder();
     let path = folder.path().join("k.db");
     open(&path).await.close().await;
-    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
+    let pool =
+        sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'newer', 1, x'00', 0)",

@@ -164,9 +164,10 @@ impl Manager {
     pub async fn create_key(&self, request: &CreateKey) -> Result<KeyView, ManagerError> {
         let mut suites = Vec::with_capacity(request.suites.len());
         for name in &request.suites {
-            let suite: Suite = name.parse().map_err(|error: sealwire_protocol::suite::UnknownSuite| {
-                ManagerError::Invalid(error.to_string())
-            })?;
+            let suite: Suite =
+                name.parse().map_err(|error: sealwire_protocol::suite::UnknownSuite| {
+                    ManagerError::Invalid(error.to_string())
+                })?;
             if suites.contains(&suite) {
                 return Err(ManagerError::Invalid(format!("suite {suite} is listed twice")));
             }

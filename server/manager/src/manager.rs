@@ -53,14 +53,7 @@ impl Manager {
         settings: Settings,
         clock: fn() -> u64,
     ) -> Self {
-        Self {
-            engine,
-            keystore,
-            settings,
-            clock,
-            site: OnceCell::new(),
-            changing: Mutex::new(()),
-        }
+        Self { engine, keystore, settings, clock, site: OnceCell::new(), changing: Mutex::new(()) }
     }
 
     pub(crate) fn now(&self) -> u64 {

@@ -55,8 +55,7 @@ impl Op {
             Self::Dec => client.dec_with(&DecRequest { binding, envelope: message }).await,
             Self::Reenc { target_index, suite } => {
                 let (new_binding, envelope) = (None, message);
-                let request =
-                    ReencRequest { target_index, suite, binding, new_binding, envelope };
+                let request = ReencRequest { target_index, suite, binding, new_binding, envelope };
                 client.reenc_with(&request).await
             }
         }

@@ -1,8 +1,8 @@
 //! `sealwire key …`: over the manager's socket.
 
 use anyhow::Result;
-use sealwire_manager::{CreateKey, KeyView, ManagerClient};
 use sealwire_engine::document::VersionState;
+use sealwire_manager::{CreateKey, KeyView, ManagerClient};
 
 use super::{print, print_json};
 use crate::cli::Key;
@@ -17,7 +17,10 @@ pub(super) async fn run(command: Key) -> Result<()> {
                 return print_json(&key);
             }
             let what = if key.created { "made" } else { "existed already" };
-            print(&format!("key {} {what}: index {}, default suite {}\n", key.name, key.index, key.suites[0]))
+            print(&format!(
+                "key {} {what}: index {}, default suite {}\n",
+                key.name, key.index, key.suites[0]
+            ))
         }
         Key::List { json, socket } => {
             let keys = ManagerClient::new(socket.path).list_keys().await?;
@@ -32,7 +35,11 @@ pub(super) async fn run(command: Key) -> Result<()> {
             if json {
                 return print_json(&key);
             }
-            print(&format!("key {}: version {} seals from now on; older ones still open\n", key.name, key.versions.len()))
+            print(&format!(
+                "key {}: version {} seals from now on; older ones still open\n",
+                key.name,
+                key.versions.len()
+            ))
         }
     }
 }

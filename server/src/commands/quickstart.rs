@@ -81,14 +81,20 @@ async fn stay(dir: &Path, parts: Parts) -> Result<()> {
 
 /// The tour. Returns the parts, open.
 async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
-    print("Sealwire: messages are encrypted before they reach queues, caches and databases,\nand the key is where none of those who run them can get at it.\n")?;
+    print(
+        "Sealwire: messages are encrypted before they reach queues, caches and databases,\nand the key is where none of those who run them can get at it.\n",
+    )?;
     step("the root key: made inside the engine, split over three key cards")?;
     let parts = Parts::start(config).await?;
     let ceremony = CeremonyClient::new(config.ceremony_socket());
     let cards = make_cards(dir, &ceremony).await?;
-    print("  (Here the cards are files in folders; in earnest they are sticks in three pockets.)\n")?;
+    print(
+        "  (Here the cards are files in folders; in earnest they are sticks in three pockets.)\n",
+    )?;
 
-    step("a restart: the chip opens the engine by itself (software chip: handy, and weaker than a token)")?;
+    step(
+        "a restart: the chip opens the engine by itself (software chip: handy, and weaker than a token)",
+    )?;
     parts.stop().await;
     let parts = Parts::start(config).await?;
     ensure!(parts.opened_by_chip, "the chip did not open the engine");
@@ -108,7 +114,10 @@ async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
 
     step("an app: an IM gateway that may log in from this machine, and use every key")?;
     let app = make_app(&manager).await?;
-    say(&format!("AppKey {}; its AppSecret is shown once and never crosses the wire", app.app.app_key))?;
+    say(&format!(
+        "AppKey {}; its AppSecret is shown once and never crosses the wire",
+        app.app.app_key
+    ))?;
     if keep {
         write_env(dir, config, parts.listen, &app)?;
         say(&format!("written to {}", dir.join("client.env").display()))?;

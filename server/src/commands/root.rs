@@ -43,7 +43,11 @@ pub(super) async fn init(
     let threshold = threshold.unwrap_or(count);
     let files: Vec<PathBuf> = paths.iter().map(|path| card_file(path)).collect();
     for (position, file) in files.iter().enumerate() {
-        ensure!(!file.exists(), "card {}: there is a file already; it is not overwritten", file.display());
+        ensure!(
+            !file.exists(),
+            "card {}: there is a file already; it is not overwritten",
+            file.display()
+        );
         ensure!(!files[..position].contains(file), "card {}: named twice", file.display());
     }
     let made = ceremony.init(threshold, count).await?;
@@ -52,7 +56,10 @@ pub(super) async fn init(
     for (card, file) in made.iter().zip(&files) {
         let step = write_and_prove(ceremony, card, file, opened.is_none()).await;
         match step.with_context(|| {
-            format!("card {}: the root key has not come into force; remove the cards and begin again", file.display())
+            format!(
+                "card {}: the root key has not come into force; remove the cards and begin again",
+                file.display()
+            )
         })? {
             Some(Opened::Open(root)) => opened = Some(root),
             Some(Opened::Partly(_)) | None => {}
@@ -106,14 +113,16 @@ async fn unseal(ceremony: &CeremonyClient, cards: &[PathBuf], pins: &[PathBuf]) 
         let card = Card::parse(&bytes).with_context(context)?;
         let passphrase = match pins.get(position) {
             Some(pin) => Zeroizing::new(
-                std::fs::read_to_string(pin).with_context(|| format!("pin file {}", pin.display()))?,
+                std::fs::read_to_string(pin)
+                    .with_context(|| format!("pin file {}", pin.display()))?,
             ),
             None => {
                 let (number, of) = (card.number(), card.set().cards);
                 let prompt = format!("passphrase of card {number} of {of} ({}): ", file.display());
-                Zeroizing::new(rpassword::prompt_password(prompt).context(
-                    "no terminal to ask for the passphrase: use --pin-file",
-                )?)
+                Zeroizing::new(
+                    rpassword::prompt_password(prompt)
+                        .context("no terminal to ask for the passphrase: use --pin-file")?,
+                )
             }
         };
         match ceremony.unseal(&bytes, &passphrase).await.with_context(context)? {

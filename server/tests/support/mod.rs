@@ -110,7 +110,8 @@ impl Server {
 
     pub(crate) async fn unseal(&self) {
         for card in &self.cards {
-            let shown = self.ceremony().unseal(&card.bytes().expect("a card"), &card.passphrase).await;
+            let shown =
+                self.ceremony().unseal(&card.bytes().expect("a card"), &card.passphrase).await;
             if let Opened::Open(_) = shown.expect("taken") {
                 return;
             }
@@ -244,7 +245,8 @@ impl Raw {
     /// The next frame; `None` when the server has closed.
     pub(crate) fn next(&mut self) -> Option<Arrived> {
         loop {
-            if let Some(frame) = Frame::parse(&self.input, limits::MAX_FRAME).expect("sound frames") {
+            if let Some(frame) = Frame::parse(&self.input, limits::MAX_FRAME).expect("sound frames")
+            {
                 let (arrived, length) =
                     (Arrived { header: frame.header, body: frame.body.to_vec() }, frame.wire_len());
                 self.input.drain(..length);

@@ -56,7 +56,9 @@ pub enum CardError {
         of: u8,
     },
     /// The card belongs to another set.
-    #[error("card {number} belongs to card set {found}, this ceremony has begun with set {expected}")]
+    #[error(
+        "card {number} belongs to card set {found}, this ceremony has begun with set {expected}"
+    )]
     Foreign {
         /// The card's number.
         number: u8,
@@ -242,8 +244,7 @@ fn take<const N: usize>(bytes: &[u8; CARD_LEN], at: usize) -> [u8; N] {
 }
 
 fn bounded(memory: u32, passes: u32, lanes: u8) -> Result<Params, CardError> {
-    let sound =
-        MEMORY_KIB.contains(&memory) && PASSES.contains(&passes) && LANES.contains(&lanes);
+    let sound = MEMORY_KIB.contains(&memory) && PASSES.contains(&passes) && LANES.contains(&lanes);
     if !sound {
         return Err(CardError::Bounds("Argon2id parameters"));
     }

@@ -59,8 +59,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!("{name}.new"));
     let _ = fs::remove_file(&temporary);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(name))?;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::Passphrase;
 use super::card::{Card, CardError, CardSet, Share};
 use super::shares;
-use super::Passphrase;
 use crate::{RootKey, RootKeyId};
 
 /// How far a ceremony has come.
@@ -49,12 +49,15 @@ impl Gathering {
         self.expire(now);
         self.check(card, pinned)?;
         let share = card.open(passphrase)?;
-        let begun = self
-            .begun
-            .get_or_insert_with(|| Begun { set: *card.set(), shares: Vec::new(), last: now });
+        let begun = self.begun.get_or_insert_with(|| Begun {
+            set: *card.set(),
+            shares: Vec::new(),
+            last: now,
+        });
         begun.shares.push(share);
         begun.last = now;
-        let (have, need) = (u8::try_from(begun.shares.len()).unwrap_or(u8::MAX), begun.set.threshold);
+        let (have, need) =
+            (u8::try_from(begun.shares.len()).unwrap_or(u8::MAX), begun.set.threshold);
         if have < need {
             return Ok(Err(Progress { have, need }));
         }

@@ -149,16 +149,17 @@ fn show(
     let bytes = STANDARD.decode(card).map_err(|_| CardError::NotACard)?;
     let card = Card::parse(&bytes)?;
     let (number, of) = (card.number(), card.set().cards);
-    let passphrase = Passphrase::parse(passphrase)
-        .map_err(|_| CardError::WrongPassphrase { number, of })?;
+    let passphrase =
+        Passphrase::parse(passphrase).map_err(|_| CardError::WrongPassphrase { number, of })?;
     let opened = take(&card, &passphrase)?;
     match opened {
-        Opened::Partly(Progress { have, need }) => tracing::info!(card = number, have, need, "card taken"),
+        Opened::Partly(Progress { have, need }) => {
+            tracing::info!(card = number, have, need, "card taken")
+        }
         Opened::Open(root) => tracing::info!(card = number, %root, "open"),
     }
     Ok(Response::Opened(opened))
 }
-
 
 /// Why a ceremony did not go on.
 #[derive(Debug, thiserror::Error)]

@@ -46,9 +46,8 @@ impl AppSecret {
 
     pub(crate) fn key(&self, app: &str) -> Result<WrappedKey, EngineError> {
         let purpose = Purpose::AppSecret;
-        let blob = STANDARD
-            .decode(&self.wrapped)
-            .map_err(|_| EngineError::Unwrap(purpose.name()))?;
+        let blob =
+            STANDARD.decode(&self.wrapped).map_err(|_| EngineError::Unwrap(purpose.name()))?;
         let (uid, version, name) = (self.uid, self.version, app.to_owned());
         WrappedKey::new(KeyBinding { purpose, uid, index: 0, version, name }, &blob)
     }

@@ -112,7 +112,8 @@ impl Document for KeyDocument {
             return Err("a key needs a suite".into());
         }
         let numbers = self.versions.iter().map(|version| version.version);
-        if self.versions.is_empty() || !numbers.eq(1..=u32::try_from(self.versions.len()).unwrap_or(0))
+        if self.versions.is_empty()
+            || !numbers.eq(1..=u32::try_from(self.versions.len()).unwrap_or(0))
         {
             return Err("versions ascend from 1 without a gap".into());
         }

@@ -68,8 +68,8 @@ pub(crate) fn encode<D: Document>(document: &D) -> Result<Vec<u8>, EngineError> 
 
 /// Reads a document whose MAC was verified.
 pub(crate) fn decode<D: Document>(body: &[u8]) -> Result<D, EngineError> {
-    let document: D = serde_json::from_slice(body)
-        .map_err(|error| EngineError::Document(error.to_string()))?;
+    let document: D =
+        serde_json::from_slice(body).map_err(|error| EngineError::Document(error.to_string()))?;
     if encode(&document)? == body {
         Ok(document)
     } else {

@@ -1,0 +1,265 @@
+//! A server session: frames in arbitrary cuts, after a genuine AUTH or without one. Nothing panics, every
+//! request that was whole is answered at most once, and nothing but AUTH is answered before AUTH.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use async_trait::async_trait;
+use libfuzzer_sys::fuzz_target;
+use sealwire_engine::document::{
+    AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, VersionState,
+};
+use sealwire_engine::{
+    Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, SignedDocument, Site, Uid,
+};
+use sealwire_gateway::connection::{Peer, serve};
+use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey};
+use sealwire_keystore::{By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, WrappedRow};
+use sealwire_protocol::auth::{Channel, Transcript};
+use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, Suite, credential, frame, limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    login: bool,
+    /// Frames that are sound, of any content.
+    frames: Vec<(u8, u16, u64, Vec<u8>)>,
+    /// Bytes behind them.
+    junk: Vec<u8>,
+    /// Sizes of the pieces that everything is sent in.
+    cuts: Vec<u16>,
+}
+
+/// A keystore of one key and one app, in memory.
+struct Memory {
+    site: SiteRow,
+    app: DocumentRow,
+    key: DocumentRow,
+    wrapped: WrappedRow,
+}
+
+#[async_trait]
+impl Keystore for Memory {
+    async fn site(&self) -> Result<Option<SiteRow>, KeystoreError> {
+        Ok(Some(self.site.clone()))
+    }
+    async fn init_site(&self, _: &SiteRow) -> Result<(), KeystoreError> {
+        unreachable!()
+    }
+    async fn revision(&self) -> Result<u64, KeystoreError> {
+        Ok(2)
+    }
+    async fn document(
+        &self,
+        kind: DocumentKind,
+        by: By<'_>,
+    ) -> Result<Option<DocumentRow>, KeystoreError> {
+        let row = if kind == DocumentKind::App { &self.app } else { &self.key };
+        let found = match by {
+            By::Id(id) => row.signed.id == id,
+            By::Name(name) => row.name == name,
+            By::Number(number) => row.number == Some(number),
+        };
+        Ok(found.then(|| row.clone()))
+    }
+    async fn list(&self, _: DocumentKind, _: &str, _: u32) -> Result<Vec<DocumentRow>, KeystoreError> {
+        Ok(Vec::new())
+    }
+    async fn changes(&self, _: u64, _: u32) -> Result<Vec<DocumentRow>, KeystoreError> {
+        Ok(Vec::new())
+    }
+    async fn wrapped(&self, _: &str) -> Result<Vec<WrappedRow>, KeystoreError> {
+        Ok(vec![self.wrapped.clone()])
+    }
+    async fn free_index(&self, _: u32, _: u32) -> Result<Option<u32>, KeystoreError> {
+        Ok(None)
+    }
+    async fn commit(&self, _: &Change) -> Result<(), KeystoreError> {
+        unreachable!()
+    }
+    fn committed(&self) -> Arc<AtomicU64> {
+        Arc::new(AtomicU64::new(2))
+    }
+    async fn close(&self) {}
+}
+
+struct NoKeys;
+
+#[async_trait]
+impl KeyMaker for NoKeys {
+    async fn genkey(&self, _: KeyOrder) -> Result<MadeKey, KeyMakerError> {
+        Err(KeyMakerError { code: ErrorCode::UNAVAILABLE, detail: String::new() })
+    }
+}
+
+struct World {
+    gateway: Arc<Gateway>,
+    app_key: String,
+    secret: [u8; 32],
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let engine = Engine::new(&EngineConfig::default());
+    engine.open(RootKey::generate().expect("random"));
+    let manager = ManagerRole::new(engine.clone());
+    let site = manager.make_site().expect("a site");
+    let (wrapped, secret) = manager.make_app_secret("ak_fuzz", 1).expect("a secret");
+    let app = AppDocument {
+        kind: DocumentKind::App,
+        id: "ak_fuzz".into(),
+        revision: 1,
+        name: "fuzz".into(),
+        state: AppState::Active,
+        created: 0,
+        allow: vec!["0.0.0.0/0".parse().expect("a network")],
+        grants: Grants(vec!["enc,dec,reenc,genkey:*".parse().expect("a grant")]),
+        secrets: vec![AppSecret::new(&wrapped, None)],
+    };
+    let key = KeyDocument {
+        kind: DocumentKind::Key,
+        uid: Uid::generate().expect("random"),
+        revision: 2,
+        name: "chat".into(),
+        index: 7,
+        suites: Suite::ALL.to_vec(),
+        versions: vec![KeyVersion { version: 1, state: VersionState::Active, created: 0 }],
+    };
+    let blob = manager.genkey(key.binding(1)).expect("a key").blob().to_vec();
+    let row = |signed: SignedDocument, name: &str, number| DocumentRow { signed, name: name.into(), number };
+    let sign = |site: &Site| manager.sign(site, &app).expect("signed");
+    let keystore = Memory {
+        site: SiteRow { keys: site.to_bytes(), decoy: sign(&site) },
+        app: row(sign(&site), "fuzz", None),
+        wrapped: WrappedRow { uid: key.uid.to_string(), version: 1, blob },
+        key: row(manager.sign(&site, &key).expect("signed"), "chat", Some(7)),
+    };
+    let role = GatewayRole::new(engine);
+    let directory = Directory::new(Arc::new(keystore), role.clone(), 16, Duration::from_secs(300));
+    let limits = Limits {
+        max_frame: limits::MIN_MAX_FRAME,
+        max_in_flight: 4,
+        write_timeout: Duration::from_secs(1),
+        offload: 256,
+        ..Limits::default()
+    };
+    World {
+        gateway: Gateway::new(role, directory, Arc::new(NoKeys), limits, || 0),
+        app_key: "ak_fuzz".into(),
+        secret: *credential::decode_app_secret(&secret).expect("its own form"),
+    }
+});
+
+fuzz_target!(|input: Input| {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(run(input));
+});
+
+async fn run(input: Input) {
+    let world = &*WORLD;
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let stop = CancellationToken::new();
+    let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), channel: Channel::Tcp };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    let serving = serve(server, peer, &world.gateway, &stop, deadline, || ());
+    tokio::join!(serving, talk(client, world, input));
+}
+
+async fn talk(mut stream: DuplexStream, world: &World, input: Input) {
+    let mut answers = Answers::default();
+    if input.login {
+        login(&mut stream, world, &mut answers).await;
+    }
+    let mut bytes = Vec::new();
+    let mut asked = std::collections::HashMap::<u64, usize>::new();
+    for (opcode, flags, request_id, body) in &input.frames {
+        let body = &body[..body.len().min(4096)];
+        let header = Header { opcode: Opcode(opcode % 16), flags: Flags(*flags), request_id: *request_id };
+        let open = frame::begin(&mut bytes, header);
+        bytes.extend_from_slice(body);
+        open.finish(&mut bytes);
+        *asked.entry(*request_id).or_default() += 1;
+    }
+    bytes.extend_from_slice(&input.junk);
+    let mut rest = bytes.as_slice();
+    for cut in input.cuts.iter().chain([&u16::MAX].into_iter().cycle()) {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at(usize::from(*cut).clamp(1, rest.len()));
+        if stream.write_all(piece).await.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+        rest = after;
+    }
+    let _ = stream.shutdown().await;
+    while let Some((header, body)) = answers.next(&mut stream).await {
+        if !input.login {
+            let challenge = header.opcode == Opcode::AUTH && header.flags == Flags::RESPONSE;
+            assert!(challenge || header.flags == Flags::FAILURE, "{header:?} before AUTH");
+        }
+        if header.flags == Flags::FAILURE {
+            let failure = Failure::parse(&body).expect("a sound failure");
+            assert_ne!(failure.code, ErrorCode::INTERNAL, "{header:?}");
+        }
+        if header.request_id != 0 && input.junk.is_empty() {
+            let left = asked.get_mut(&header.request_id).expect("an answer to a request");
+            *left = left.checked_sub(1).expect("one answer for each request");
+        }
+    }
+}
+
+async fn login(stream: &mut DuplexStream, world: &World, answers: &mut Answers) {
+    let (client_nonce, app_key) = ([7; 32], world.app_key.as_bytes());
+    send(stream, 1, &AuthRequest::Hello { client_nonce, app_key }).await;
+    let (_, body) = answers.next(stream).await.expect("a challenge");
+    let Ok(AuthResponse::Challenge { server_nonce, limits }) = AuthResponse::parse(&body) else {
+        panic!("no challenge");
+    };
+    let transcript =
+        Transcript { channel: Channel::Tcp, client_nonce, server_nonce, app_key, limits };
+    let proof = transcript.client_proof(&world.secret);
+    send(stream, 2, &AuthRequest::Proof { proof }).await;
+    let (_, body) = answers.next(stream).await.expect("accepted");
+    assert!(matches!(AuthResponse::parse(&body), Ok(AuthResponse::Accepted { .. })));
+}
+
+async fn send(stream: &mut DuplexStream, request_id: u64, request: &AuthRequest<'_>) {
+    let mut out = Vec::new();
+    let header = Header { opcode: Opcode::AUTH, flags: Flags::REQUEST, request_id };
+    let open = frame::begin(&mut out, header);
+    request.encode(&mut out).expect("encodes");
+    open.finish(&mut out);
+    stream.write_all(&out).await.expect("sent");
+}
+
+#[derive(Default)]
+struct Answers(Vec<u8>);
+
+impl Answers {
+    /// The next answer; `None` at the end.
+    async fn next(&mut self, stream: &mut DuplexStream) -> Option<(Header, Vec<u8>)> {
+        loop {
+            if self.0 == frame::version_answer() {
+                return None;
+            }
+            if self.0.get(4) != Some(&0)
+                && let Some(frame) = Frame::parse(&self.0, limits::MAX_FRAME).expect("sound frames")
+            {
+                let (header, body, length) = (frame.header, frame.body.to_vec(), frame.wire_len());
+                self.0.drain(..length);
+                return Some((header, body));
+            }
+            if stream.read_buf(&mut self.0).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+}
