@@ -85,10 +85,16 @@ impl Builder {
 }
 
 /// A client: cheap to clone, all clones share one connection. See the crate.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     sender: mpsc::Sender<Command>,
     deadline: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
 }
 
 impl Client {

@@ -33,7 +33,6 @@ const READ_BUFFER: usize = 64 * 1024;
 const STALL: Duration = Duration::from_secs(30);
 
 /// A request on its way.
-#[derive(Debug)]
 pub(crate) struct Command {
     pub(crate) opcode: Opcode,
     pub(crate) body: Vec<u8>,

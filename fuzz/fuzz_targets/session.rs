@@ -105,7 +105,7 @@ struct World {
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let engine = Engine::new(&EngineConfig::default());
+    let engine = Engine::new(&EngineConfig::default(), || 0);
     engine.open(RootKey::generate().expect("random"));
     let manager = ManagerRole::new(engine.clone());
     let site = manager.make_site().expect("a site");
@@ -149,7 +149,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         ..Limits::default()
     };
     World {
-        gateway: Gateway::new(role, directory, Arc::new(NoKeys), limits, || 0),
+        gateway: Gateway::new(role, directory, Arc::new(NoKeys), limits),
         app_key: "ak_fuzz".into(),
         secret: *credential::decode_app_secret(&secret).expect("its own form"),
     }

@@ -18,8 +18,9 @@ use sealwire_protocol::Suite;
 )]
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, or a tracing filter.
-    #[arg(long, global = true, env = "SEALWIRE_LOG", default_value = "warn")]
-    pub(crate) log: String,
+    /// Unless given: info for `serve`, else warn.
+    #[arg(long, global = true, env = "SEALWIRE_LOG")]
+    pub(crate) log: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -88,8 +89,8 @@ pub(crate) enum Root {
     /// Make the root key, and its key cards.
     #[command(
         after_help = "Example (three sticks, all three needed):\n  sealwire root init --card /media/usb1 \
-                            --card /media/usb2 --card /media/usb3\n\nEach card is written, read back and \
-                            proven before the root key comes into force. Its passphrase is shown once."
+                            --card /media/usb2 --card /media/usb3\n\nAll cards are written, read back and \
+                            shown to the engine before the root key comes into force. Its passphrase is shown once."
     )]
     Init {
         /// Where a card goes: a folder (a file sealwire.card is made in it) or a file. Once for each.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use sealwire_engine::MAX_LIFETIME;
 use sealwire_engine::custody::Chip;
 use sealwire_gateway::Limits;
 use sealwire_manager::Settings;
@@ -83,6 +84,7 @@ pub(crate) struct GatewayConfig {
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_source: usize,
     pub(crate) max_unauthenticated: usize,
+    pub(crate) max_unauthenticated_per_source: usize,
     pub(crate) max_frame: usize,
     pub(crate) max_in_flight: usize,
     pub(crate) auth_timeout_seconds: u64,
@@ -126,6 +128,7 @@ impl Default for GatewayConfig {
             max_connections: limits.max_connections,
             max_connections_per_source: limits.max_connections_per_source,
             max_unauthenticated: limits.max_unauthenticated,
+            max_unauthenticated_per_source: limits.max_unauthenticated_per_source,
             max_frame: limits.max_frame,
             max_in_flight: limits.max_in_flight,
             auth_timeout_seconds: limits.auth_timeout.as_secs(),
@@ -185,6 +188,7 @@ impl Config {
             ("max_connections", gateway.max_connections),
             ("max_connections_per_source", gateway.max_connections_per_source),
             ("max_unauthenticated", gateway.max_unauthenticated),
+            ("max_unauthenticated_per_source", gateway.max_unauthenticated_per_source),
             ("max_in_flight", gateway.max_in_flight),
         ] {
             ensure!(value > 0, "gateway: {name} must not be 0");
@@ -198,6 +202,11 @@ impl Config {
         ] {
             ensure!(value > 0, "gateway: {name} must not be 0");
         }
+        ensure!(
+            gateway.session_lifetime_seconds
+                < MAX_LIFETIME - gateway.drain_timeout_seconds.min(3600),
+            "gateway: session_lifetime_seconds must be less than a week"
+        );
         let reachable = gateway.listen.ip().is_loopback()
             || gateway.tls_certificate.is_some()
             || gateway.plain_tcp_beyond_loopback;
@@ -264,6 +273,7 @@ impl Config {
             max_connections: gateway.max_connections,
             max_connections_per_source: gateway.max_connections_per_source,
             max_unauthenticated: gateway.max_unauthenticated,
+            max_unauthenticated_per_source: gateway.max_unauthenticated_per_source,
             auth_timeout: Duration::from_secs(gateway.auth_timeout_seconds),
             frame_timeout: Duration::from_secs(gateway.frame_timeout_seconds),
             write_timeout: Duration::from_secs(gateway.write_timeout_seconds),
@@ -310,10 +320,11 @@ impl fmt::Display for Config {
         writeln!(f, "gateway          {}, {tls}, {plain}", gateway.listen)?;
         writeln!(
             f,
-            "connections      {} in all, {} of one source, {} before AUTH",
+            "connections      {} in all, {} of one source; before AUTH {}, {} of one source",
             gateway.max_connections,
             gateway.max_connections_per_source,
-            gateway.max_unauthenticated
+            gateway.max_unauthenticated,
+            gateway.max_unauthenticated_per_source
         )?;
         writeln!(f, "frames           up to {} bytes", gateway.max_frame)?;
         write!(

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let cli = cli::Cli::parse();
-    process::log(&cli.log);
+    let serving = matches!(cli.command, cli::Command::Serve { .. });
+    process::log(cli.log.as_deref().unwrap_or(if serving { "info" } else { "warn" }));
     if let Err(error) = process::harden() {
         eprintln!("sealwire: core dumps could not be switched off: {error}");
         return ExitCode::FAILURE;

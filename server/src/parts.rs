@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -21,6 +22,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::process::now;
 
+/// Time beyond the connections' own limits that parts get to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Time between two tries to make the site's keys.
+const SITE_RETRY: Duration = Duration::from_secs(1);
+
 /// All parts, running.
 pub(crate) struct Parts {
     /// Where the gateway listens.
@@ -32,13 +39,15 @@ pub(crate) struct Parts {
     tasks: TaskTracker,
     stop: CancellationToken,
     sockets: [PathBuf; 2],
+    patience: Duration,
 }
 
 impl Parts {
     /// Starts all parts.
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         make_data_dir(&config.data_dir)?;
-        let engine = Engine::new(&EngineConfig { cached_ciphers: config.engine.cached_ciphers });
+        let engine =
+            Engine::new(&EngineConfig { cached_ciphers: config.engine.cached_ciphers }, now);
         let custodian = Custodian::new(engine.clone(), config.data_dir.clone(), config.chip()?);
         let opened_by_chip = custodian.start().unwrap_or_else(|error| {
             tracing::error!(%error, "the chip did not open the root key: unseal with the key cards");
@@ -60,24 +69,25 @@ impl Parts {
         let directory =
             Directory::new(keystore.clone(), role.clone(), cached_keys, config.max_stale());
         let maker = Arc::new(InProcess(manager.clone()));
-        let gateway = Gateway::new(role, directory.clone(), maker, config.limits(), now);
+        let gateway = Gateway::new(role, directory.clone(), maker, config.limits());
         let service = Service {
             gateway,
             tls: read_tls(config)?,
             plain_everywhere: config.gateway.plain_tcp_beyond_loopback,
         };
 
+        let ceremonies = bind_socket(&config.ceremony_socket())?;
+        let management = bind_socket(&config.manager_socket())?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(make_site(engine.clone(), manager.clone(), stop.clone()));
         tasks.spawn(directory.follow(stop.clone()));
         tasks.spawn(listener::run(listener, service, stop.clone()));
-        let ceremonies = bind_socket(&config.ceremony_socket())?;
         tasks.spawn(custody::serve(ceremonies, Arc::new(custodian), stop.clone()));
-        let management = bind_socket(&config.manager_socket())?;
         let api = sealwire_manager::api::serve(management, manager, stop.clone());
         tasks.spawn(watched("manager socket", stop.clone(), api));
+        let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
         let sockets = [config.ceremony_socket(), config.manager_socket()];
-        Ok(Self { listen, opened_by_chip, engine, keystore, tasks, stop, sockets })
+        Ok(Self { listen, opened_by_chip, engine, keystore, tasks, stop, sockets, patience })
     }
 
     /// Sealed or open.
@@ -99,7 +109,9 @@ impl Parts {
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(self.patience, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some parts did not end in time");
+        }
         self.keystore.close().await;
         self.engine.seal();
         for socket in &self.sockets {
@@ -132,14 +144,16 @@ impl KeyMaker for InProcess {
 async fn make_site(engine: Arc<Engine>, manager: Arc<Manager>, stop: CancellationToken) {
     let mut states = engine.watch();
     loop {
-        if states.borrow_and_update().clone() != State::Sealed {
+        if *states.borrow_and_update() != State::Sealed {
             match manager.site().await {
                 Ok(_) => return,
                 Err(error) => tracing::error!(%error, "the site's keys"),
             }
         }
+        let open = *states.borrow() != State::Sealed;
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(SITE_RETRY), if open => {}
             () = stop.cancelled() => return,
         }
     }

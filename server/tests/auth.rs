@@ -63,7 +63,7 @@ async fn every_refusal_looks_alike_and_nothing_pipelined_behind_it_runs() {
     for (reason, answer) in &answers {
         assert_eq!(answer, &first, "{reason}");
     }
-    assert!(server.manager().list_keys().await.expect("a list").is_empty(), "a stowaway ran");
+    assert!(server.manager().list_keys().await.expect("a list").keys.is_empty(), "a stowaway ran");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +98,7 @@ async fn requests_before_auth_are_refused_and_not_run() {
     raw.send(&genkey("between"));
     assert_eq!(raw.next().expect("an answer").error(), Some(ErrorCode::AUTH_REQUIRED));
     assert_eq!(raw.next(), None);
-    assert_eq!(server.manager().list_keys().await.expect("a list").len(), 1);
+    assert_eq!(server.manager().list_keys().await.expect("a list").keys.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,8 +148,12 @@ async fn who_is_silent_or_slow_is_sent_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_capped_in_all_for_a_source_and_before_auth() {
-    for cap in ["max_connections = 3", "max_connections_per_source = 3", "max_unauthenticated = 3"]
-    {
+    for cap in [
+        "max_connections = 3",
+        "max_connections_per_source = 3",
+        "max_unauthenticated = 3",
+        "max_unauthenticated_per_source = 3",
+    ] {
         let server = Server::start_with(cap).await;
         let app = server.local_app(&["enc:*"]).await;
         let open: Vec<Raw> = (0..3)

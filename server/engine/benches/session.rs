@@ -14,7 +14,7 @@ use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Binding, Envelope, credential};
 
 fn warm() -> (Session, WrappedKey) {
-    let engine = Engine::new(&EngineConfig::default());
+    let engine = Engine::new(&EngineConfig::default(), || 0);
     engine.open(RootKey::generate().expect("random"));
     let manager = ManagerRole::new(engine.clone());
     let gateway = GatewayRole::new(engine);
@@ -36,15 +36,15 @@ fn warm() -> (Session, WrappedKey) {
     let transcript = Transcript {
         channel: Channel::Tcp,
         client_nonce: [0; 32],
-        server_nonce: [0; 32],
+        server_nonce: gateway.challenge(&site).expect("a challenge"),
         app_key: b"ak_bench",
         limits,
     };
     let secret = credential::decode_app_secret(&secret).expect("its own form");
     let proof = transcript.client_proof(secret.as_slice());
-    let attempt = AuthAttempt { transcript, proof, now: 0, lifetime: 60 };
+    let attempt = AuthAttempt { transcript, proof, lifetime: 60 };
     let done = gateway.auth_verify(&site, &signed, &attempt).expect("authenticated");
-    let session = gateway.session(&site, &done.capability, 0).expect("a session");
+    let session = gateway.session(&site, &done.capability).expect("a session");
     let (purpose, uid) = (Purpose::BusinessKey, Uid::generate().expect("random"));
     let binding = KeyBinding { purpose, uid, index: 1, version: 1, name: "chat".into() };
     (session, manager.genkey(binding).expect("a key"))

@@ -10,7 +10,9 @@ use crate::sign::Signs;
 use crate::{Engine, EngineError, Session, Site};
 
 /// A capability: bytes that only an engine of this site can make, and any of them can check.
-#[derive(Debug, Clone)]
+///
+/// Whoever holds one may use it, so it has no Debug.
+#[derive(Clone)]
 pub struct Capability {
     pub(crate) body: Vec<u8>,
     pub(crate) mac: [u8; 32],
@@ -42,14 +44,13 @@ impl Engine {
         self: &Arc<Self>,
         site: &Site,
         capability: &Capability,
-        now: u64,
     ) -> Result<Session, EngineError> {
         self.mac(site, Signs::Capability, &capability.body)?
             .verify_slice(&capability.mac)
             .map_err(|_| EngineError::Capability)?;
         let claims: Claims =
             serde_json::from_slice(&capability.body).map_err(|_| EngineError::Capability)?;
-        if claims.expires <= now {
+        if claims.expires <= self.now() {
             return Err(EngineError::CapabilityExpired);
         }
         Ok(Session::new(self.clone(), Arc::new(claims.grants)))

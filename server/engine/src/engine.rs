@@ -49,17 +49,20 @@ pub struct Engine {
     epoch: AtomicU64,
     ciphers: Cache<CacheKey, Arc<Cipher>>,
     state: watch::Sender<State>,
+    clock: fn() -> u64,
 }
 
 impl Engine {
-    /// A sealed engine.
+    /// A sealed engine. `clock` gives Unix time in seconds: what an engine grants expires by its own
+    /// clock, not by its caller's.
     #[must_use]
-    pub fn new(config: &EngineConfig) -> Arc<Self> {
+    pub fn new(config: &EngineConfig, clock: fn() -> u64) -> Arc<Self> {
         Arc::new(Self {
             root: RwLock::new(None),
             epoch: AtomicU64::new(0),
             ciphers: Cache::new(config.cached_ciphers),
             state: watch::Sender::new(State::Sealed),
+            clock,
         })
     }
 
@@ -81,6 +84,10 @@ impl Engine {
         drop(held);
         self.ciphers.clear();
         self.state.send_replace(state);
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        (self.clock)()
     }
 
     /// Sealed or open.
@@ -122,10 +129,16 @@ impl Engine {
         suite: Suite,
     ) -> Result<Arc<Cipher>, EngineError> {
         let key = (self.epoch(), *wrapped.fingerprint(), suite);
-        self.ciphers.get_or_insert_with(&key, || {
+        let cipher = self.ciphers.get_or_insert_with(&key, || {
             let business_key = self.unwrap(wrapped)?;
-            Ok(Arc::new(suite_cipher(&business_key, wrapped, suite)?))
-        })
+            Ok::<_, EngineError>(Arc::new(suite_cipher(&business_key, wrapped, suite)?))
+        })?;
+        if self.epoch() != key.0 {
+            // Sealed meanwhile: what was put in after the cache was cleared must not stay there.
+            self.ciphers.remove(&key);
+            return Err(EngineError::Sealed);
+        }
+        Ok(cipher)
     }
 
     /// Whether `haystack` holds the root key, or one of `keys`, in clear: a check that an operator

@@ -30,7 +30,7 @@ mod session;
 mod sign;
 mod wrap;
 
-pub use auth::{AuthAttempt, Authenticated};
+pub use auth::{AuthAttempt, Authenticated, MAX_LIFETIME};
 pub use capability::Capability;
 pub use engine::{Engine, EngineConfig, State};
 pub use error::EngineError;

@@ -27,6 +27,14 @@ impl GatewayRole {
         Self(engine)
     }
 
+    /// The server nonce of an AUTH: fresh, good for a minute, recognised by every engine of the site.
+    ///
+    /// # Errors
+    /// [`EngineError::Sealed`], [`EngineError::Random`].
+    pub fn challenge(&self, site: &Site) -> Result<[u8; 32], EngineError> {
+        self.0.challenge(site)
+    }
+
     /// AUTH_VERIFY: checks the client's proof against the app's document, inside, in constant time.
     ///
     /// # Errors
@@ -41,18 +49,12 @@ impl GatewayRole {
         self.0.auth_verify(site, app, attempt)
     }
 
-    /// Opens a session under a capability, which is checked here, once. `now` is Unix time in
-    /// seconds.
+    /// Opens a session under a capability, which is checked here, once.
     ///
     /// # Errors
     /// [`EngineError::Capability`], [`EngineError::CapabilityExpired`], [`EngineError::Sealed`].
-    pub fn session(
-        &self,
-        site: &Site,
-        capability: &Capability,
-        now: u64,
-    ) -> Result<Session, EngineError> {
-        self.0.session(site, capability, now)
+    pub fn session(&self, site: &Site, capability: &Capability) -> Result<Session, EngineError> {
+        self.0.session(site, capability)
     }
 
     /// VERIFY: a stored document.

@@ -78,10 +78,7 @@ impl Session {
     ) -> Result<(), EngineError> {
         let start = out.len();
         let header = header_of(key, suite);
-        let (slot, nonces, aad) = self.slot(key, suite)?;
-        if !slot.ops.contains(Op::Enc) {
-            return Err(EngineError::NotGranted);
-        }
+        let (slot, nonces, aad) = self.slot(key, suite, Some(Op::Enc))?;
         binding.bound_aad(header, aad)?;
         let nonce = nonces.next(suite.nonce_len())?;
         out.reserve(envelope::MAX_OVERHEAD + message.len());
@@ -112,10 +109,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
         check_key(key, envelope)?;
-        let (slot, _, aad) = self.slot(key, envelope.header.suite)?;
-        if !slot.ops.contains(Op::Dec) {
-            return Err(EngineError::NotGranted);
-        }
+        let (slot, _, aad) = self.slot(key, envelope.header.suite, Some(Op::Dec))?;
         open(&slot.cipher, binding, envelope, aad, out)
     }
 
@@ -144,9 +138,9 @@ impl Session {
         out.resize(nonce_at + suite.nonce_len(), 0);
         let body = out.len();
         let result = self
-            .slot(key, envelope.header.suite)
+            .slot(key, envelope.header.suite, None)
             .and_then(|(slot, _, aad)| open(&slot.cipher, binding, envelope, aad, out))
-            .and_then(|()| self.slot(target, suite))
+            .and_then(|()| self.slot(target, suite, None))
             .and_then(|(slot, nonces, aad)| {
                 new_binding.bound_aad(header, aad)?;
                 let nonce = nonces.next(suite.nonce_len())?;
@@ -180,12 +174,14 @@ impl Session {
         if allowed && rebound { Ok(()) } else { Err(EngineError::NotGranted) }
     }
 
-    /// The slot of a key and a suite, with the session's nonces and its AAD buffer.
+    /// The slot of a key and a suite, with the session's nonces and its AAD buffer. Where `need` is not
+    /// granted on the key, the key is not even unwrapped.
     #[inline]
     fn slot(
         &mut self,
         key: &WrappedKey,
         suite: Suite,
+        need: Option<Op>,
     ) -> Result<(&Slot, &mut NoncePool, &mut Vec<u8>), EngineError> {
         let epoch = self.engine.epoch();
         let fingerprint = key.fingerprint();
@@ -195,15 +191,17 @@ impl Session {
             slot.epoch == epoch && slot.suite == suite && slot.fingerprint == *fingerprint
         });
         if !warm {
-            *slot = Some(Slot {
-                epoch,
-                fingerprint: *fingerprint,
-                suite,
-                ops: self.grants.ops(&key.binding().name),
-                cipher: self.engine.cipher(key, suite)?,
-            });
+            let ops = self.grants.ops(&key.binding().name);
+            if need.is_some_and(|need| !ops.contains(need)) {
+                return Err(EngineError::NotGranted);
+            }
+            let cipher = self.engine.cipher(key, suite)?;
+            *slot = Some(Slot { epoch, fingerprint: *fingerprint, suite, ops, cipher });
         }
         let slot = slot.as_ref().expect("the slot was filled above");
+        if need.is_some_and(|need| !slot.ops.contains(need)) {
+            return Err(EngineError::NotGranted);
+        }
         Ok((slot, &mut self.nonces, &mut self.aad))
     }
 }

@@ -12,6 +12,7 @@ use crate::{Engine, EngineError, KeyBinding, Purpose, Secret, Uid, WrappedKey, k
 
 const DOCUMENT_LABEL: &str = "sealwire document v1";
 const CAPABILITY_LABEL: &str = "sealwire capability v1";
+const CHALLENGE_LABEL: &str = "sealwire challenge v1";
 
 /// The site's own keys, wrapped: stored in the keystore, handed in with every call that needs them,
 /// since the engine keeps nothing but the root key.
@@ -118,6 +119,7 @@ impl<D> Verified<D> {
 pub(crate) enum Signs {
     Document,
     Capability,
+    Challenge,
 }
 
 impl Engine {
@@ -159,6 +161,7 @@ impl Engine {
         let label = match signs {
             Signs::Document => DOCUMENT_LABEL,
             Signs::Capability => CAPABILITY_LABEL,
+            Signs::Challenge => CHALLENGE_LABEL,
         };
         let root = self.unwrap(&site.document_mac)?;
         let key: Secret<32> = kdf::derive(root.expose(), label, &[]);

@@ -1,5 +1,6 @@
 //! What each role may ask: grants, capabilities, documents, wrapped keys, and what tampering does.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use sealwire_engine::aead::{AeadError, Suite};
@@ -16,6 +17,15 @@ use sealwire_protocol::{Binding, Envelope, credential};
 
 const NOW: u64 = 1_000_000;
 
+thread_local! {
+    static CLOCK: Cell<u64> = const { Cell::new(NOW) };
+}
+
+/// Each test has its own time.
+fn clock() -> u64 {
+    CLOCK.get()
+}
+
 struct World {
     engine: Arc<Engine>,
     gateway: GatewayRole,
@@ -25,7 +35,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let engine = Engine::new(&EngineConfig::default());
+        let engine = Engine::new(&EngineConfig::default(), clock);
         engine.open(RootKey::generate().expect("random"));
         let (gateway, manager) =
             (GatewayRole::new(engine.clone()), ManagerRole::new(engine.clone()));
@@ -66,22 +76,27 @@ impl World {
     fn session(&self, grants: &[&str]) -> Session {
         let (app, secret) = self.app(grants);
         let signed = self.sign(&app);
-        let attempt = attempt(&secret, "ak_test");
+        let attempt = self.attempt(&secret, "ak_test");
         let done = self.gateway.auth_verify(&self.site, &signed, &attempt).expect("authenticated");
-        self.gateway.session(&self.site, &done.capability, NOW).expect("a session")
+        self.gateway.session(&self.site, &done.capability).expect("a session")
+    }
+
+    /// A good attempt, upon a fresh challenge.
+    fn attempt<'a>(&self, secret: &[u8], app_key: &'a str) -> AuthAttempt<'a> {
+        attempt(secret, app_key, self.gateway.challenge(&self.site).expect("a challenge"))
     }
 }
 
-fn attempt<'a>(secret: &[u8], app_key: &'a str) -> AuthAttempt<'a> {
+fn attempt<'a>(secret: &[u8], app_key: &'a str, server_nonce: [u8; 32]) -> AuthAttempt<'a> {
     let limits = SessionLimits { max_frame: 65_536, max_in_flight: 1, session_seconds: 1 };
     let transcript = Transcript {
         channel: Channel::Tcp,
         client_nonce: [1; 32],
-        server_nonce: [2; 32],
+        server_nonce,
         app_key: app_key.as_bytes(),
         limits,
     };
-    AuthAttempt { transcript, proof: transcript.client_proof(secret), now: NOW, lifetime: 60 }
+    AuthAttempt { transcript, proof: transcript.client_proof(secret), lifetime: 60 }
 }
 
 fn enc(
@@ -257,13 +272,13 @@ fn auth_is_refused_alike_for_every_reason() {
         let signed = world.sign(app);
         world.gateway.auth_verify(&world.site, &signed, attempt).map(|done| done.server_proof)
     };
-    let good = attempt(&secret, "ak_test");
+    let good = world.attempt(&secret, "ak_test");
     let proof = try_with(&app, &good).expect("good");
     assert!(good.transcript.verify_server_proof(&secret, &good.proof, &proof));
 
     let refused = Err(EngineError::AuthFailed);
-    assert_eq!(try_with(&app, &attempt(&[0; 32], "ak_test")), refused);
-    assert_eq!(try_with(&app, &attempt(&secret, "ak_other")), refused);
+    assert_eq!(try_with(&app, &world.attempt(&[0; 32], "ak_test")), refused);
+    assert_eq!(try_with(&app, &world.attempt(&secret, "ak_other")), refused);
     let disabled = AppDocument { state: AppState::Disabled, ..app.clone() };
     assert_eq!(try_with(&disabled, &good), refused);
     let mut expired = app.clone();
@@ -271,6 +286,27 @@ fn auth_is_refused_alike_for_every_reason() {
     assert_eq!(try_with(&expired, &good), refused);
     expired.secrets[0].until = Some(NOW + 1);
     assert!(try_with(&expired, &good).is_ok());
+}
+
+#[test]
+fn a_login_that_was_recorded_cannot_be_verified_again_later() {
+    let world = World::new();
+    let (app, secret) = world.app(&["enc:*"]);
+    let signed = world.sign(&app);
+    let verify = |attempt: &AuthAttempt<'_>| {
+        world.gateway.auth_verify(&world.site, &signed, attempt).map(drop)
+    };
+    let recorded = world.attempt(&secret, "ak_test");
+    assert_eq!(verify(&recorded), Ok(()));
+    CLOCK.set(NOW + 61);
+    assert_eq!(verify(&recorded), Err(EngineError::AuthFailed));
+    CLOCK.set(NOW);
+    for forged in [[0; 32], [0xFF; 32]] {
+        assert_eq!(verify(&attempt(&secret, "ak_test", forged)), Err(EngineError::AuthFailed));
+    }
+    let mut shifted = world.gateway.challenge(&world.site).expect("a challenge");
+    shifted[7] ^= 1;
+    assert_eq!(verify(&attempt(&secret, "ak_test", shifted)), Err(EngineError::AuthFailed));
 }
 
 #[test]
@@ -300,9 +336,12 @@ fn a_capability_is_good_for_its_time_and_its_site() {
     let world = World::new();
     let (app, secret) = world.app(&["enc:*"]);
     let signed = world.sign(&app);
-    let attempt = attempt(&secret, "ak_test");
+    let attempt = world.attempt(&secret, "ak_test");
     let done = world.gateway.auth_verify(&world.site, &signed, &attempt).expect("authenticated");
-    let session = |site, now| world.gateway.session(site, &done.capability, now).map(drop);
+    let session = |site, now| {
+        CLOCK.set(now);
+        world.gateway.session(site, &done.capability).map(drop)
+    };
     assert_eq!(session(&world.site, NOW + 59), Ok(()));
     assert_eq!(session(&world.site, NOW + 60), Err(EngineError::CapabilityExpired));
     let another = world.manager.make_site().expect("a site");

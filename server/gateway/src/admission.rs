@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,25 +12,40 @@ use crate::Limits;
 pub(crate) struct Admission {
     all: Arc<Semaphore>,
     unauthenticated: Arc<Semaphore>,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    per_source: usize,
+    sources: Arc<Sources>,
+}
+
+/// Connections by source.
+struct Sources {
+    counts: Mutex<HashMap<IpAddr, Count>>,
+    limit: Count,
+}
+
+/// Connections of one source.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    all: usize,
+    unauthenticated: usize,
 }
 
 /// A place among the connections, given back on drop.
 pub(crate) struct Place {
     _all: OwnedSemaphorePermit,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    source: IpAddr,
     unauthenticated: Option<OwnedSemaphorePermit>,
+    sources: Arc<Sources>,
+    source: IpAddr,
 }
 
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
+        let limit = Count {
+            all: limits.max_connections_per_source,
+            unauthenticated: limits.max_unauthenticated_per_source,
+        };
         Self {
             all: Arc::new(Semaphore::new(limits.max_connections)),
             unauthenticated: Arc::new(Semaphore::new(limits.max_unauthenticated)),
-            sources: Arc::default(),
-            per_source: limits.max_connections_per_source,
+            sources: Arc::new(Sources { counts: Mutex::default(), limit }),
         }
     }
 
@@ -39,32 +54,45 @@ impl Admission {
         let all = self.all.clone().try_acquire_owned().ok()?;
         let unauthenticated = self.unauthenticated.clone().try_acquire_owned().ok()?;
         let source = source(address);
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_insert(0);
-        if *count >= self.per_source {
+        let limit = self.sources.limit;
+        let mut counts = self.sources.counts();
+        let count = counts.entry(source).or_default();
+        if count.all >= limit.all || count.unauthenticated >= limit.unauthenticated {
             return None;
         }
-        *count += 1;
-        drop(sources);
-        let unauthenticated = Some(unauthenticated);
-        Some(Place { _all: all, sources: self.sources.clone(), source, unauthenticated })
+        count.all += 1;
+        count.unauthenticated += 1;
+        drop(counts);
+        let (sources, unauthenticated) = (self.sources.clone(), Some(unauthenticated));
+        Some(Place { _all: all, unauthenticated, sources, source })
+    }
+}
+
+impl Sources {
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, Count>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
     /// The connection has authenticated.
     pub(crate) fn authenticated(&mut self) {
-        self.unauthenticated = None;
+        if self.unauthenticated.take().is_some()
+            && let Some(count) = self.sources.counts().get_mut(&self.source)
+        {
+            count.unauthenticated -= 1;
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&self.source);
+        self.authenticated();
+        let mut counts = self.sources.counts();
+        if let Some(count) = counts.get_mut(&self.source) {
+            count.all -= 1;
+            if count.all == 0 {
+                counts.remove(&self.source);
             }
         }
     }
@@ -84,6 +112,20 @@ fn source(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_source_cannot_take_every_place_before_auth() {
+        let limits = Limits { max_unauthenticated_per_source: 1, ..Limits::default() };
+        let admission = Admission::new(&limits);
+        let here: IpAddr = "192.0.2.1".parse().expect("address");
+        let mut first = admission.admit(here).expect("free");
+        assert!(admission.admit(here).is_none());
+        first.authenticated();
+        first.authenticated();
+        let second = admission.admit(here).expect("free");
+        drop((first, second));
+        assert!(admission.sources.counts().is_empty());
+    }
 
     #[test]
     fn a_source_gets_its_share_and_gives_it_back() {

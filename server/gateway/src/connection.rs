@@ -9,13 +9,14 @@ use sealwire_protocol::message::{Goaway, GoawayReason};
 use sealwire_protocol::{ErrorCode, Frame, Header, Opcode, frame};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::buffer::ReadBuffer;
 use crate::handshake::{self, CONNECTION};
+use crate::later::Reply;
 use crate::session::{Handled, Session};
 use crate::{Gateway, Refusal};
 
@@ -161,7 +162,7 @@ struct Connection<'a, S> {
     gateway: &'a Gateway,
     stop: &'a CancellationToken,
     engine: watch::Receiver<State>,
-    later: JoinSet<(usize, Zeroizing<Vec<u8>>)>,
+    later: JoinSet<Reply>,
     /// Bytes held by what runs beside the connection.
     later_bytes: usize,
     clock: Interval,
@@ -176,7 +177,7 @@ struct Connection<'a, S> {
 /// What a connection woke up for.
 enum Event {
     Input(io::Result<usize>),
-    Reply(Option<Result<(usize, Zeroizing<Vec<u8>>), tokio::task::JoinError>>),
+    Reply(Option<Result<Reply, JoinError>>),
     AppChanged,
     EngineChanged,
     Stopping,
@@ -258,9 +259,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                         Handled::Replied => {}
                         Handled::Fatal => return Err(End::Written),
                         Handled::Later(job) => {
-                            let size = job.size();
-                            self.later_bytes += size;
-                            self.later.spawn(async move { (size, job.run().await) });
+                            self.later_bytes += job.size();
+                            self.later.spawn(job.run());
                         }
                     }
                     let length = frame.wire_len();
@@ -312,14 +312,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         Ok(())
     }
 
-    fn append(
-        &mut self,
-        reply: Option<Result<(usize, Zeroizing<Vec<u8>>), tokio::task::JoinError>>,
-    ) {
+    fn append(&mut self, reply: Option<Result<Reply, JoinError>>) {
         match reply {
-            Some(Ok((size, reply))) => {
-                self.later_bytes -= size;
-                self.link.output.extend_from_slice(&reply);
+            Some(Ok(reply)) => {
+                self.later_bytes -= reply.held;
+                self.link.output.extend_from_slice(&reply.frame);
             }
             Some(Err(error)) => tracing::error!(%error, "a request failed"),
             None => {}

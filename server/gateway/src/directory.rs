@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
-use sealwire_engine::document::{DocumentKind, KeyDocument};
+use sealwire_engine::document::{AppDocument, DocumentKind, KeyDocument};
 use sealwire_engine::{EngineError, GatewayRole, SignedDocument, Site, Verified, WrappedKey};
 use sealwire_keystore::{By, DocumentRow, Keystore, KeystoreError};
 use sealwire_protocol::ErrorCode;
@@ -125,13 +125,22 @@ impl Directory {
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut away = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(error = &error as &dyn Error, "the keystore is away");
+            match (self.refresh().await, away) {
+                (Err(error), false) => {
+                    tracing::warn!(error = &error as &dyn Error, "the keystore is away");
+                    away = true;
+                }
+                (Ok(()), true) => {
+                    tracing::info!("the keystore is back");
+                    away = false;
+                }
+                _ => {}
             }
         }
     }
@@ -205,22 +214,31 @@ impl Directory {
         let decoy = &self.site_entry().await?.decoy;
         match self.keystore.document(DocumentKind::App, By::Id(app_key)).await {
             Ok(row) => Ok(row.map_or_else(|| decoy.clone(), |row| row.signed)),
-            Err(error) if self.stale.load(Ordering::Relaxed) => Err(unavailable(&error)),
-            Err(_) => Ok(self.apps.get(app_key).unwrap_or_else(|| decoy.clone())),
+            Err(error) => {
+                let trusted = !self.stale.load(Ordering::Relaxed);
+                let kept = self.apps.get(app_key).filter(|_| trusted);
+                kept.ok_or_else(|| unavailable(&error))
+            }
         }
     }
 
-    /// Has a session of an app be told when the app's document changes. The document that the
-    /// session was opened with is kept for the time that the keystore is away.
-    pub(crate) fn watch(&self, document: SignedDocument) -> watch::Receiver<u64> {
+    /// Has a session of an app be told when the app's document changes.
+    pub(crate) fn watch(&self, document: &SignedDocument) -> watch::Receiver<u64> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = document.revision;
         let sender =
             watched.entry(document.id.clone()).or_insert_with(|| watch::Sender::new(revision));
-        let receiver = sender.subscribe();
-        drop(watched);
+        sender.subscribe()
+    }
+
+    /// Keeps the document that a session was opened with, for the time that the keystore is away.
+    pub(crate) fn remember(&self, document: SignedDocument) {
         self.apps.insert(document.id.clone(), document);
-        receiver
+    }
+
+    /// Forgets what [`Directory::remember`] keeps of an app.
+    pub(crate) fn forget(&self, app_key: &str) {
+        self.apps.remove(app_key);
     }
 
     async fn site_entry(&self) -> Result<&SiteEntry, Refusal> {
@@ -257,9 +275,7 @@ impl Directory {
     async fn verify_key(&self, row: &DocumentRow) -> Result<Verified<KeyDocument>, Refusal> {
         let site = self.site().await?;
         let document: Verified<KeyDocument> = self.engine.verify(site, &row.signed)?;
-        if document.name != row.name || Some(document.index) != row.number {
-            return Err(EngineError::DocumentMac { kind: "key", id: row.signed.id.clone() }.into());
-        }
+        row.check::<KeyDocument>(&document).map_err(|error| unavailable(&error))?;
         Ok(document)
     }
 
@@ -293,12 +309,16 @@ impl Directory {
         }
     }
 
+    /// Forgets what has changed, verified or not; but only a revision that verifies moves the mark
+    /// behind which nothing is looked at any more.
     async fn take_in(&self) -> Result<(), KeystoreError> {
+        let mut since = self.applied.load(Ordering::Acquire);
         loop {
-            let since = self.applied.load(Ordering::Acquire);
             let rows = self.keystore.changes(since, PAGE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
+            since = last.signed.revision;
             self.epoch.fetch_add(1, Ordering::AcqRel);
+            let mut newest = None;
             for row in &rows {
                 match row.signed.kind {
                     DocumentKind::Key => {
@@ -308,8 +328,29 @@ impl Directory {
                     }
                     DocumentKind::App => self.tell(&row.signed),
                 }
+                if self.verifies(&row.signed).await {
+                    newest = Some(row.signed.revision);
+                }
             }
-            self.applied.store(last.signed.revision, Ordering::Release);
+            if let Some(newest) = newest {
+                self.applied.fetch_max(newest, Ordering::AcqRel);
+            }
+        }
+    }
+
+    async fn verifies(&self, document: &SignedDocument) -> bool {
+        let Ok(site) = self.site().await else { return false };
+        let verified = match document.kind {
+            DocumentKind::Key => self.engine.verify::<KeyDocument>(site, document).map(drop),
+            DocumentKind::App => self.engine.verify::<AppDocument>(site, document).map(drop),
+        };
+        match verified {
+            Ok(()) => true,
+            Err(EngineError::Sealed) => false,
+            Err(error) => {
+                tracing::debug!(%error, "a changed row");
+                false
+            }
         }
     }
 
@@ -329,11 +370,10 @@ impl Directory {
 }
 
 fn unavailable(error: &KeystoreError) -> Refusal {
-    tracing::warn!(error = error as &dyn Error, "keystore");
-    match error {
-        KeystoreError::Database(_) => {
-            Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again")
-        }
-        _ => ErrorCode::INTERNAL.into(),
+    if let KeystoreError::Database(_) = error {
+        tracing::debug!(error = error as &dyn Error, "keystore");
+        return Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again");
     }
+    tracing::error!(error = error as &dyn Error, "keystore");
+    ErrorCode::INTERNAL.into()
 }

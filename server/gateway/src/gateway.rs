@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_connections_per_source: usize,
     /// Connections that have not authenticated yet.
     pub max_unauthenticated: usize,
+    /// Connections of one source that have not authenticated yet.
+    pub max_unauthenticated_per_source: usize,
     /// Time for AUTH, TLS included.
     pub auth_timeout: Duration,
     /// Time for a frame that has begun to arrive.
@@ -45,6 +47,7 @@ impl Default for Limits {
             max_connections: 16_384,
             max_connections_per_source: 4096,
             max_unauthenticated: 512,
+            max_unauthenticated_per_source: 128,
             auth_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
@@ -120,23 +123,17 @@ pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
     pub(crate) key_maker: Arc<dyn KeyMaker>,
     pub(crate) limits: Limits,
-    clock: fn() -> u64,
 }
 
 impl Gateway {
-    /// A gateway. `clock` gives Unix time in seconds.
+    /// A gateway.
     #[must_use]
     pub fn new(
         engine: GatewayRole,
         directory: Arc<Directory>,
         key_maker: Arc<dyn KeyMaker>,
         limits: Limits,
-        clock: fn() -> u64,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, directory, key_maker, limits, clock })
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        (self.clock)()
+        Arc::new(Self { engine, directory, key_maker, limits })
     }
 }

@@ -36,9 +36,7 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     })
     .await?;
     let (client_nonce, app_key) = hello;
-    let mut server_nonce = [0; limits::AUTH_NONCE_LEN];
-    getrandom::fill(&mut server_nonce)
-        .map_err(|_| End::refused(header, ErrorCode::INTERNAL.into()))?;
+    let server_nonce = challenge(gateway).await.map_err(|refusal| End::refused(header, refusal))?;
     let challenge = AuthResponse::Challenge { server_nonce, limits: offered };
     answer(link, header, &challenge).await?;
     let (header, proof) = next_request(link, |frame| match AuthRequest::parse(frame.body)? {
@@ -53,17 +51,17 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         app_key: &app_key,
         limits: offered,
     };
-    let attempt = AuthAttempt {
-        transcript,
-        proof,
-        now: gateway.now(),
-        lifetime: gateway.limits.session_lifetime.as_secs()
-            + gateway.limits.drain_timeout.as_secs(),
-    };
+    let lifetime = gateway.limits.session_lifetime + gateway.limits.drain_timeout;
+    let attempt = AuthAttempt { transcript, proof, lifetime: lifetime.as_secs() };
     let (session, server_proof) =
         admit(gateway, peer, &attempt).await.map_err(|refusal| End::refused(header, refusal))?;
     answer(link, header, &AuthResponse::Accepted { proof: server_proof }).await?;
     Ok(session)
+}
+
+/// The server nonce: the engine makes it, so that it recognises it again.
+async fn challenge(gateway: &Gateway) -> Result<[u8; limits::AUTH_NONCE_LEN], Refusal> {
+    Ok(gateway.engine.challenge(gateway.directory.site().await?)?)
 }
 
 /// Has the engine check the proof, then the allow-list, then opens the session.
@@ -91,12 +89,16 @@ async fn admit(
     if !app.allow.iter().any(|network| network.contains(&peer.address)) {
         return Err(refuse("the address is not on the app's allow-list"));
     }
-    let revision = document.revision;
-    let watch = directory.watch(document);
-    if directory.app(app_key).await?.revision != revision {
+    let watch = directory.watch(&document);
+    if directory.app(app_key).await? != document {
         return Err(ErrorCode::SESSION_ENDED.into());
     }
-    let engine = gateway.engine.session(site, &capability, attempt.now)?;
+    directory.remember(document);
+    if watch.has_changed().unwrap_or(true) {
+        directory.forget(app_key);
+        return Err(ErrorCode::SESSION_ENDED.into());
+    }
+    let engine = gateway.engine.session(site, &capability)?;
     tracing::info!(app = app_key, peer = %peer.address, "AUTH accepted");
     Ok((Session::new(gateway.clone(), app.id.clone(), watch, engine), server_proof))
 }

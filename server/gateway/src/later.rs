@@ -1,7 +1,10 @@
 //! What cannot be answered at once: requests whose key must be loaded, large messages, GENKEY and
 //! KEYINFO. Each runs beside its connection, under a session of its own, and gives a whole reply.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures_util::FutureExt;
 
 use sealwire_engine::Session as EngineSession;
 use sealwire_engine::document::Op;
@@ -26,6 +29,14 @@ pub(crate) struct Job {
     work: Work,
 }
 
+/// The reply to a job.
+pub(crate) struct Reply {
+    /// What the job held in memory, in bytes.
+    pub(crate) held: usize,
+    /// A whole frame.
+    pub(crate) frame: Zeroizing<Vec<u8>>,
+}
+
 /// What a job works with; it moves to another thread and back.
 struct Work {
     engine: EngineSession,
@@ -44,20 +55,24 @@ impl Job {
         self.body.len()
     }
 
-    /// Runs the request, and gives its reply.
-    pub(crate) async fn run(self) -> Zeroizing<Vec<u8>> {
-        let header = self.header;
-        let result = match header.opcode {
-            Opcode::GENKEY => self.genkey().await,
-            Opcode::KEYINFO => self.keyinfo().await,
-            _ => self.crypt().await,
+    /// Runs the request, and gives its reply: also when it panics, which would be a bug of ours.
+    pub(crate) async fn run(self) -> Reply {
+        let (header, held) = (self.header, self.size());
+        let run = async {
+            match header.opcode {
+                Opcode::GENKEY => self.genkey().await,
+                Opcode::KEYINFO => self.keyinfo().await,
+                _ => self.crypt().await,
+            }
         };
+        let result = AssertUnwindSafe(run).catch_unwind().await;
+        let result = result.unwrap_or_else(|_| Err(ErrorCode::INTERNAL.into()));
         let mut out = Vec::new();
         reply(header, &mut out, |out| {
             out.extend_from_slice(&result?);
             Ok(())
         });
-        Zeroizing::new(out)
+        Reply { held, frame: Zeroizing::new(out) }
     }
 
     async fn genkey(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use sealwire_engine::SignedDocument;
-use sealwire_engine::document::DocumentKind;
+use sealwire_engine::document::{Document, DocumentKind};
 
 /// A signed document and what it is found by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,27 @@ pub struct DocumentRow {
     pub name: String,
     /// A key's index, unique; `None` for other kinds.
     pub number: Option<u32>,
+}
+
+impl DocumentRow {
+    /// The row of a document that was signed.
+    #[must_use]
+    pub fn new<D: Document>(document: &D, signed: SignedDocument) -> Self {
+        Self { signed, name: document.name().to_owned(), number: document.number() }
+    }
+
+    /// Whether the columns that the row was found by are what its document says, once that was
+    /// verified.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Broken`], which names the row.
+    pub fn check<D: Document>(&self, document: &D) -> Result<(), KeystoreError> {
+        if self.name == document.name() && self.number == document.number() {
+            return Ok(());
+        }
+        let (kind, id) = (self.signed.kind.name(), &self.signed.id);
+        Err(KeystoreError::Broken(format!("{kind} `{id}`: name or index is not its document's")))
+    }
 }
 
 /// A version of a wrapped key.

@@ -1,6 +1,8 @@
 //! The keystore in one SQLite file: one writer, several readers, every commit on disk before it is
 //! acknowledged.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +34,13 @@ impl SqliteKeystore {
     /// # Errors
     /// [`KeystoreError::Schema`] when a newer program has written it; [`KeystoreError::Database`].
     pub async fn open(path: &Path) -> Result<Self, KeystoreError> {
+        // SQLite gives the files beside the database the database's own mode.
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)

@@ -1,5 +1,6 @@
 //! What every keystore does, run over SQLite.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -45,6 +46,10 @@ async fn a_commit_is_on_disk_before_it_is_acknowledged() {
     let keystore = open(&folder.path().join("k.db")).await;
     let (journal, synchronous) = keystore.durability().await.expect("reads");
     assert_eq!((journal.as_str(), synchronous), ("wal", 2), "2 is FULL");
+    for file in ["k.db", "k.db-wal", "k.db-shm"] {
+        let mode = std::fs::metadata(folder.path().join(file)).expect(file).permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppView, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, Manager, ManagerError};
+use crate::{AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, Manager, ManagerError};
 
 /// The body of a refusal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ async fn create_app(
     manager.create_app(&request).await.map(Json)
 }
 
-async fn list_apps(State(manager): Shared) -> Result<Json<Vec<AppView>>, ManagerError> {
+async fn list_apps(State(manager): Shared) -> Result<Json<AppList>, ManagerError> {
     manager.list_apps().await.map(Json)
 }
 

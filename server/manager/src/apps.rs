@@ -4,13 +4,13 @@ use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, 
 use sealwire_keystore::{By, KeystoreError, Taken};
 
 use crate::manager::{Draft, app_key};
-use crate::{AppView, CreateApp, CreatedApp, Manager, ManagerError};
+use crate::{AppList, AppView, CreateApp, CreatedApp, Manager, ManagerError};
 
 /// Longest name of an app, in bytes.
 const MAX_NAME: usize = 128;
 
-/// Most apps in a list.
-const MAX_APPS: u32 = 10_000;
+/// Apps that are read at once.
+const PAGE: u32 = 1000;
 
 impl Manager {
     /// Makes an app. Its secret is in the answer, and nowhere else in clear.
@@ -43,7 +43,7 @@ impl Manager {
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
             };
-            let draft = Draft { document, name: name.to_owned(), number: None, wrapped: None };
+            let draft = Draft { document, wrapped: None };
             match change.commit(draft).await {
                 Ok(None) => {}
                 Ok(Some(app)) => break Ok(app),
@@ -64,8 +64,17 @@ impl Manager {
     ///
     /// # Errors
     /// [`ManagerError`].
-    pub async fn list_apps(&self) -> Result<Vec<AppView>, ManagerError> {
-        let apps = self.read_page::<AppDocument>("", MAX_APPS).await?;
-        Ok(apps.iter().map(|app| AppView::new(app)).collect())
+    pub async fn list_apps(&self) -> Result<AppList, ManagerError> {
+        let mut list = AppList { apps: Vec::new(), unverified: Vec::new() };
+        let mut after = String::new();
+        loop {
+            let page = self.read_page::<AppDocument>(&after, PAGE).await?;
+            list.apps.extend(page.documents.iter().map(|app| AppView::new(app)));
+            list.unverified.extend(page.unverified);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(list),
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::api::Refusal;
-use crate::{AppView, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView};
+use crate::{AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -89,15 +89,17 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn list_keys(&self) -> Result<Vec<KeyView>, ClientError> {
-        let (mut keys, mut after) = (Vec::new(), String::new());
+    pub async fn list_keys(&self) -> Result<KeyPage, ClientError> {
+        let mut all = KeyPage { keys: Vec::new(), unverified: Vec::new(), next: None };
+        let mut after = String::new();
         loop {
             let path = format!("/v1/keys?after={}", segment(&after));
             let page: KeyPage = self.call(Method::GET, &path, None::<&()>).await?;
-            keys.extend(page.keys);
+            all.keys.extend(page.keys);
+            all.unverified.extend(page.unverified);
             match page.next {
                 Some(next) => after = next,
-                None => return Ok(keys),
+                None => return Ok(all),
             }
         }
     }
@@ -114,7 +116,7 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn list_apps(&self) -> Result<Vec<AppView>, ClientError> {
+    pub async fn list_apps(&self) -> Result<AppList, ClientError> {
         self.call(Method::GET, "/v1/apps", None::<&()>).await
     }
 

@@ -150,11 +150,9 @@ impl Manager {
     /// [`ManagerError`].
     pub async fn list_keys(&self, after: &str, limit: u32) -> Result<KeyPage, ManagerError> {
         let limit = limit.clamp(1, MAX_PAGE);
-        let documents = self.read_page::<KeyDocument>(after, limit).await?;
-        let keys: Vec<_> = documents.iter().map(|key| KeyView::new(key)).collect();
-        let full = keys.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-        let next = keys.last().filter(|_| full).map(|last| last.name.clone());
-        Ok(KeyPage { keys, next })
+        let page = self.read_page::<KeyDocument>(after, limit).await?;
+        let keys = page.documents.iter().map(|key| KeyView::new(key)).collect();
+        Ok(KeyPage { keys, unverified: page.unverified, next: page.next })
     }
 
     /// Makes a key as the API asks for it.
@@ -198,8 +196,7 @@ fn draft(document: KeyDocument, wrapped: &WrappedKey) -> Draft<KeyDocument> {
         version: wrapped.binding().version,
         blob: wrapped.blob().to_vec(),
     };
-    let (name, number) = (document.name.clone(), Some(document.index));
-    Draft { document, name, number, wrapped: Some(row) }
+    Draft { document, wrapped: Some(row) }
 }
 
 fn conflict(name: &str, index: Option<u32>) -> String {

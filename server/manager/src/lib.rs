@@ -22,4 +22,6 @@ pub use client::{ClientError, ManagerClient};
 pub use error::ManagerError;
 pub use keys::MadeKey;
 pub use manager::{Manager, Settings};
-pub use views::{AppView, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, VersionView};
+pub use views::{
+    AppList, AppView, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, VersionView,
+};

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sealwire_engine::document::{AppDocument, AppSecret, AppState, Document, DocumentKind, Grants};
-use sealwire_engine::{ManagerRole, Site, Verified};
+use sealwire_engine::{EngineError, ManagerRole, Site, Verified};
 use sealwire_keystore::{
     By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, Taken, WrappedRow,
 };
@@ -63,7 +63,7 @@ impl Manager {
     /// The site's own keys. An empty keystore gets them, as soon as the engine is open.
     ///
     /// # Errors
-    /// [`ManagerError`], [`sealwire_engine::EngineError::Sealed`] among them.
+    /// [`ManagerError`], [`EngineError::Sealed`] among them.
     pub async fn site(&self) -> Result<&Site, ManagerError> {
         self.site
             .get_or_try_init(|| async {
@@ -115,18 +115,44 @@ impl Manager {
         by: By<'_>,
     ) -> Result<Option<Verified<D>>, ManagerError> {
         let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
-        Ok(Some(self.engine.verify(self.site().await?, &row.signed)?))
+        self.verify(self.site().await?, &row).map(Some)
     }
 
-    /// Reads a page of documents and has the engine verify each.
+    /// Reads a page of documents and has the engine verify each. One that does not verify is left
+    /// out of the page, and named beside it.
     pub(crate) async fn read_page<D: Document>(
         &self,
         after: &str,
         limit: u32,
-    ) -> Result<Vec<Verified<D>>, ManagerError> {
+    ) -> Result<Page<D>, ManagerError> {
         let rows = self.keystore.list(D::KIND, after, limit).await?;
         let site = self.site().await?;
-        rows.iter().map(|row| Ok(self.engine.verify(site, &row.signed)?)).collect()
+        let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
+        let next = rows.last().filter(|_| full).map(|last| last.name.clone());
+        let mut page = Page { documents: Vec::new(), unverified: Vec::new(), next };
+        for row in rows {
+            match self.verify(site, &row) {
+                Ok(document) => page.documents.push(document),
+                Err(ManagerError::Engine(EngineError::Sealed)) => {
+                    return Err(EngineError::Sealed.into());
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a row of the keystore");
+                    page.unverified.push(row.name);
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn verify<D: Document>(
+        &self,
+        site: &Site,
+        row: &DocumentRow,
+    ) -> Result<Verified<D>, ManagerError> {
+        let document = self.engine.verify(site, &row.signed)?;
+        row.check::<D>(&document)?;
+        Ok(document)
     }
 
     /// Begins a change of a document; other changes in this process wait for its end.
@@ -160,9 +186,9 @@ impl Changing<'_> {
         &mut self,
         draft: Draft<D>,
     ) -> Result<Option<D>, ManagerError> {
-        let Draft { document, name, number, wrapped } = draft;
+        let Draft { document, wrapped } = draft;
         let signed = self.manager.engine.sign(self.site, &document)?;
-        let document_row = DocumentRow { signed, name, number };
+        let document_row = DocumentRow::new(&document, signed);
         let change = Change { upon: self.upon, document: document_row, wrapped };
         self.tries += 1;
         match self.manager.keystore.commit(&change).await {
@@ -173,17 +199,24 @@ impl Changing<'_> {
     }
 }
 
+/// A page of documents.
+pub(crate) struct Page<D> {
+    pub(crate) documents: Vec<Verified<D>>,
+    /// Names of rows that do not verify.
+    pub(crate) unverified: Vec<String>,
+    /// The name to go on behind; `None` on the last page.
+    pub(crate) next: Option<String>,
+}
+
 /// A document to be signed and written.
 pub(crate) struct Draft<D> {
     pub(crate) document: D,
-    pub(crate) name: String,
-    pub(crate) number: Option<u32>,
     pub(crate) wrapped: Option<WrappedRow>,
 }
 
 /// A fresh AppKey.
 pub(crate) fn app_key() -> Result<String, ManagerError> {
     let mut random = [0; 12];
-    getrandom::fill(&mut random).map_err(sealwire_engine::EngineError::from)?;
+    getrandom::fill(&mut random).map_err(EngineError::from)?;
     Ok(format!("ak_{}", hex::encode(random)))
 }

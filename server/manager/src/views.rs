@@ -78,6 +78,9 @@ impl KeyView {
 pub struct KeyPage {
     /// The keys, by name.
     pub keys: Vec<KeyView>,
+    /// Names of rows that do not verify: somebody has changed the database.
+    #[serde(default)]
+    pub unverified: Vec<String>,
     /// The name to go on behind; `None` on the last page.
     pub next: Option<String>,
 }
@@ -125,6 +128,15 @@ impl AppView {
             revision: app.revision,
         }
     }
+}
+
+/// Every app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppList {
+    /// The apps, by name.
+    pub apps: Vec<AppView>,
+    /// Names of rows that do not verify: somebody has changed the database.
+    pub unverified: Vec<String>,
 }
 
 /// An app that was made. The secret is shown this once.

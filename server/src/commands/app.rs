@@ -4,7 +4,7 @@ use anyhow::Result;
 use sealwire_engine::document::AppState;
 use sealwire_manager::{AppView, CreateApp, ManagerClient};
 
-use super::{print, print_json};
+use super::{print, print_json, warn_unverified};
 use crate::cli::App;
 
 pub(super) async fn run(command: App) -> Result<()> {
@@ -29,8 +29,9 @@ pub(super) async fn run(command: App) -> Result<()> {
             Ok(())
         }
         App::List { json, socket } => {
-            let apps = ManagerClient::new(socket.path).list_apps().await?;
-            if json { print_json(&apps) } else { print(&table(&apps)) }
+            let list = ManagerClient::new(socket.path).list_apps().await?;
+            warn_unverified("app", &list.unverified);
+            if json { print_json(&list.apps) } else { print(&table(&list.apps)) }
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use sealwire_engine::document::VersionState;
 use sealwire_manager::{CreateKey, KeyView, ManagerClient};
 
-use super::{print, print_json};
+use super::{print, print_json, warn_unverified};
 use crate::cli::Key;
 
 pub(super) async fn run(command: Key) -> Result<()> {
@@ -23,8 +23,9 @@ pub(super) async fn run(command: Key) -> Result<()> {
             ))
         }
         Key::List { json, socket } => {
-            let keys = ManagerClient::new(socket.path).list_keys().await?;
-            if json { print_json(&keys) } else { print(&table(&keys)) }
+            let list = ManagerClient::new(socket.path).list_keys().await?;
+            warn_unverified("key", &list.unverified);
+            if json { print_json(&list.keys) } else { print(&table(&list.keys)) }
         }
         Key::Show { key, json, socket } => {
             let key = ManagerClient::new(socket.path).show_key(&key).await?;

@@ -61,6 +61,16 @@ fn print_json<T: Serialize>(value: &T) -> Result<()> {
     print("\n")
 }
 
+/// Names the rows that do not verify.
+fn warn_unverified(kind: &str, names: &[String]) {
+    for name in names {
+        eprintln!(
+            "sealwire: {kind} `{name}` does not verify and is not used: its row in the keystore was \
+             changed, added or moved"
+        );
+    }
+}
+
 /// The credentials of the environment.
 fn credentials(connection: &Connection) -> Result<Credentials> {
     let secret = std::env::var(APP_SECRET).map(Zeroizing::new);

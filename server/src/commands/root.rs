@@ -32,8 +32,9 @@ pub(super) async fn run(command: Root) -> Result<()> {
     }
 }
 
-/// Makes a root key: cards are written, read back, and shown to the engine, which only then pins and
-/// opens. Returns where the cards are and their passphrases, which have been printed.
+/// Makes a root key: all cards are written and read back, their passphrases shown, and only then a quorum
+/// of what was read is shown to the engine, which pins the root key and opens. Returns where the cards
+/// are and their passphrases.
 pub(super) async fn init(
     ceremony: &CeremonyClient,
     paths: &[PathBuf],
@@ -52,44 +53,53 @@ pub(super) async fn init(
     }
     let made = ceremony.init(threshold, count).await?;
     ensure!(made.len() == files.len(), "the engine made {} cards", made.len());
-    let mut opened = None;
+    let mut written = Vec::with_capacity(made.len());
     for (card, file) in made.iter().zip(&files) {
-        let step = write_and_prove(ceremony, card, file, opened.is_none()).await;
-        match step.with_context(|| {
+        let read = write_and_read_back(card, file).with_context(|| {
             format!(
-                "card {}: the root key has not come into force; remove the cards and begin again",
+                "card {}: no root key has come into force; remove the cards and begin again",
                 file.display()
             )
-        })? {
-            Some(Opened::Open(root)) => opened = Some(root),
-            Some(Opened::Partly(_)) | None => {}
+        })?;
+        written.push(read);
+    }
+    show_cards(&made, &files, threshold)?;
+    let mut opened = None;
+    for (card, read) in made.iter().zip(&written).take(usize::from(threshold)) {
+        let context =
+            "the cards were not taken; `sealwire root status` tells whether they are in force";
+        if let Opened::Open(root) =
+            ceremony.confirm(read, &card.passphrase).await.context(context)?
+        {
+            opened = Some(root);
         }
     }
     let root = opened.context("the engine did not open")?;
-    print(&format!("root key {root}: {threshold} of {count} cards open it\n\n"))?;
-    let mut shown = Vec::with_capacity(made.len());
-    for (card, file) in made.into_iter().zip(files) {
+    print(&format!("\nroot key {root} is in force: {threshold} of {count} cards open it\n"))?;
+    Ok(files.into_iter().zip(made.into_iter().map(|card| card.passphrase)).collect())
+}
+
+/// Shows where each card is, and its passphrase, this once.
+fn show_cards(made: &[ShownCard], files: &[PathBuf], threshold: u8) -> Result<()> {
+    for (card, file) in made.iter().zip(files) {
         print(&format!("  card {}   {}   passphrase ", card.number, file.display()))?;
         print(&card.passphrase)?;
         print("\n")?;
-        shown.push((file, card.passphrase));
     }
-    let spare = count - threshold;
-    print(&match spare {
-        0 => "\nWrite each passphrase down, apart from its card: they are not shown again. All cards are needed:\nif one is lost, and the machine, the root key is lost with everything under it (--threshold keeps spares).\n".to_owned(),
-        _ => format!("\nWrite each passphrase down, apart from its card: they are not shown again. {spare} of the cards may be lost.\n"),
-    })?;
-    Ok(shown)
+    print(&match made.len() - usize::from(threshold) {
+        0 => "\nWrite each passphrase down, apart from its card: they are not shown again. All cards are \
+              needed:\nif one is lost, and the machine, the root key is lost with everything under it \
+              (--threshold keeps spares).\n"
+            .to_owned(),
+        spare => format!(
+            "\nWrite each passphrase down, apart from its card: they are not shown again. {spare} of \
+             the cards may be lost.\n"
+        ),
+    })
 }
 
-/// Writes a card, reads it back, and shows what was read to the engine. Once the engine is open, the
-/// spare cards are only compared.
-async fn write_and_prove(
-    ceremony: &CeremonyClient,
-    card: &ShownCard,
-    file: &Path,
-    confirm: bool,
-) -> Result<Option<Opened>> {
+/// Writes a card, and gives what is read back from where it was written.
+fn write_and_read_back(card: &ShownCard, file: &Path) -> Result<Vec<u8>> {
     let bytes = card.bytes()?;
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     out.write_all(&bytes)?;
@@ -98,7 +108,7 @@ async fn write_and_prove(
     let read = read_card(file)?;
     ensure!(read == bytes, "it reads back differently from what was written");
     Card::parse(&read)?;
-    if confirm { Ok(Some(ceremony.confirm(&read, &card.passphrase).await?)) } else { Ok(None) }
+    Ok(read)
 }
 
 async fn unseal(ceremony: &CeremonyClient, cards: &[PathBuf], pins: &[PathBuf]) -> Result<()> {

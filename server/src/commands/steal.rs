@@ -93,7 +93,7 @@ pub(super) async fn with_two_cards(
 /// Every version of every key, as the manager shows it.
 async fn wrapped_keys(manager: &ManagerClient) -> Result<Vec<WrappedKey>> {
     let mut keys = Vec::new();
-    for key in manager.list_keys().await? {
+    for key in manager.list_keys().await?.keys {
         let key = manager.show_key(&key.index.to_string()).await?;
         let uid = Uid::try_from(key.uid).map_err(anyhow::Error::msg)?;
         for version in key.versions {

@@ -114,7 +114,9 @@ fn software_key(path: &Path, data: &Path, create: bool) -> Result<Secret<32>, Ch
     let refused = |problem| ChipError::Unsafe { path: path.to_owned(), problem };
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-    if folder.starts_with(fs::canonicalize(data).map_err(failed)?) {
+    let data = fs::canonicalize(data).map_err(failed)?;
+    let target = fs::canonicalize(path).unwrap_or_else(|_| folder.clone());
+    if folder.starts_with(&data) || target.starts_with(&data) {
         return Err(refused("it must not lie in the data folder, which it protects"));
     }
     if create && !path.try_exists().map_err(failed)? {

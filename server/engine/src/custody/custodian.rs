@@ -126,6 +126,7 @@ impl Custodian {
     /// # Errors
     /// [`CustodyError::Exists`], [`CardError::Threshold`].
     pub fn init(&self, threshold: u8, cards: u8) -> Result<Vec<NewCard>, CustodyError> {
+        let mut ceremony = self.ceremony();
         if let Some(pinned) = self.pin()? {
             return Err(CustodyError::Exists(pinned));
         }
@@ -139,7 +140,6 @@ impl Custodian {
             let card = Card::seal(set, &share, &passphrase)?;
             made.push(NewCard { card, passphrase });
         }
-        let mut ceremony = self.ceremony();
         ceremony.gathering = Gathering::default();
         ceremony.pending = Some((root.id(), Instant::now()));
         Ok(made)
@@ -153,6 +153,9 @@ impl Custodian {
     pub fn confirm(&self, card: &Card, passphrase: &Passphrase) -> Result<Opened, CustodyError> {
         let now = Instant::now();
         let mut ceremony = self.ceremony();
+        if let Some(pinned) = self.pin()? {
+            return Err(CustodyError::Exists(pinned));
+        }
         let pending = ceremony
             .pending
             .filter(|(_, made)| now.duration_since(*made) < LAPSE)

@@ -82,7 +82,7 @@ mod tests {
         let text = passphrase.to_text();
         assert_eq!(text.len(), 29);
         let careless = text.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
-        let read = Passphrase::parse(&careless).ok().expect("parses");
+        let read = Passphrase::parse(&careless).expect("parses");
         assert_eq!(read.bytes(), passphrase.bytes());
     }
 

@@ -154,7 +154,7 @@ fn show(
     let opened = take(&card, &passphrase)?;
     match opened {
         Opened::Partly(Progress { have, need }) => {
-            tracing::info!(card = number, have, need, "card taken")
+            tracing::info!(card = number, have, need, "card taken");
         }
         Opened::Open(root) => tracing::info!(card = number, %root, "open"),
     }

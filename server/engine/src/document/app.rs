@@ -93,6 +93,14 @@ impl Document for AppDocument {
         self.revision
     }
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn number(&self) -> Option<u32> {
+        None
+    }
+
     fn check(&self) -> Result<(), String> {
         if !credential::is_app_key(self.id.as_bytes()) {
             return Err("the id is not an AppKey".into());

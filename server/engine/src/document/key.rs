@@ -103,6 +103,14 @@ impl Document for KeyDocument {
         self.revision
     }
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn number(&self) -> Option<u32> {
+        Some(self.index)
+    }
+
     fn check(&self) -> Result<(), String> {
         credential::key_name(self.name.as_bytes()).map_err(|error| error.to_string())?;
         if self.index == 0 {

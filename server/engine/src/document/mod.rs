@@ -50,6 +50,12 @@ pub trait Document: Serialize + DeserializeOwned {
     /// The revision: counted over the whole site, larger at every change.
     fn revision(&self) -> u64;
 
+    /// The name that people use: unique within a kind.
+    fn name(&self) -> &str;
+
+    /// A key's index; `None` for other kinds.
+    fn number(&self) -> Option<u32>;
+
     /// Whether the document says only what a document may say.
     ///
     /// # Errors
