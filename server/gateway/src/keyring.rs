@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sealwire_protocol::ErrorCode;
 
 use crate::directory::{Directory, KeyEntry, NEVER};
-use crate::ops::{Need, Stop};
+use crate::ops::{Defect, Need, Stop};
 
 const SLOTS: usize = 64;
 
@@ -58,12 +58,16 @@ impl Keyring {
         self.looked_again = true;
     }
 
-    /// What to do about a version that the key does not have: look once more, then refuse.
-    pub(crate) fn unknown_version(&self, index: u32) -> Stop {
-        if self.looked_again {
-            Stop::Refuse(ErrorCode::KEY_VERSION_UNAVAILABLE.into())
-        } else {
+    /// What to do when a key does not open an envelope: `seen` is what the app may know. A version that
+    /// is not known may be newer than what is known here; for an app that may know of the key, the
+    /// keystore is asked, once.
+    #[cold]
+    pub(crate) fn cannot_open(&self, index: u32, defect: Defect, seen: ErrorCode) -> Stop {
+        let hidden = seen == ErrorCode::KEY_NOT_FOUND;
+        if defect == Defect::UnknownVersion && !hidden && !self.looked_again {
             Stop::Need(Need::Newer(index))
+        } else {
+            Stop::Refuse(seen.into())
         }
     }
 }

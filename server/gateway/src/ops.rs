@@ -1,8 +1,6 @@
 //! ENC, DEC, REENC: parse in place, find the key, hand it to the engine. Each appends the body of its
 //! response to `out`, or leaves `out` as it was.
 
-use std::sync::Arc;
-
 use sealwire_engine::document::{Op, VersionState};
 use sealwire_engine::{EngineError, Session as EngineSession, WrappedKey};
 use sealwire_protocol::envelope::EnvelopeError;
@@ -81,24 +79,33 @@ impl Tools<'_> {
     fn dec(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
         let request = DecRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
-        let key = source(self.keyring, self.engine, &envelope, Op::Dec)?;
-        let wrapped = opening(&key, &envelope)
-            .map_err(|code| seen_by(self.engine, &key, &[Op::Dec], code))?;
-        Ok(self.engine.dec(wrapped, &request.binding, &envelope, out)?)
+        let index = envelope.header.key_index;
+        let key = self.keyring.get(index)?;
+        match opening(key, &envelope) {
+            Ok(wrapped) => Ok(self.engine.dec(wrapped, &request.binding, &envelope, out)?),
+            Err(defect) => {
+                let seen = seen_by(self.engine, key, &[Op::Dec], defect.code());
+                Err(self.keyring.cannot_open(index, defect, seen))
+            }
+        }
     }
 
     fn reenc(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
         let request = ReencRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
         self.check_size(envelope.ciphertext.len())?;
-        let key = source(self.keyring, self.engine, &envelope, Op::Reenc)?;
+        let index = envelope.header.key_index;
+        // Two keys at once: the ring may give one place to both.
+        let key = self.keyring.get(index)?.clone();
         let target = match request.target_index {
             0 => key.clone(),
             index => self.keyring.get(index)?.clone(),
         };
         let ops = [Op::Reenc];
-        let wrapped =
-            opening(&key, &envelope).map_err(|code| seen_by(self.engine, &key, &ops, code))?;
+        let wrapped = opening(&key, &envelope).map_err(|defect| {
+            let seen = seen_by(self.engine, &key, &ops, defect.code());
+            self.keyring.cannot_open(index, defect, seen)
+        })?;
         let (new, suite) = sealing(&target, request.suite)
             .map_err(|code| seen_by(self.engine, &target, &ops, code))?;
         let binding = request.binding;
@@ -127,37 +134,32 @@ fn sealing(key: &KeyEntry, suite: Option<Suite>) -> Result<(&WrappedKey, Suite),
     Ok((key.newest().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?, suite))
 }
 
-/// The version that opens an envelope, when its state allows it.
-#[inline]
-fn opening<'k>(key: &'k KeyEntry, envelope: &Envelope<'_>) -> Result<&'k WrappedKey, ErrorCode> {
-    let version = envelope.header.key_version;
-    match key.document.state_of(version) {
-        Some(VersionState::Active | VersionState::DecryptOnly) => {
-            key.version(version).ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)
-        }
-        Some(VersionState::Disabled) | None => Err(ErrorCode::KEY_VERSION_UNAVAILABLE),
+/// Why a key does not open an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// The key has no such version, as far as is known here.
+    UnknownVersion,
+    /// The version may not be used, or its blob is missing.
+    Unusable,
+}
+
+impl Defect {
+    const fn code(self) -> ErrorCode {
+        ErrorCode::KEY_VERSION_UNAVAILABLE
     }
 }
 
-/// The key of an envelope. A version that the key does not have may be newer than what is known
-/// here; only an app that is granted `op` on the key has the keystore asked for it.
+/// The version that opens an envelope, when its state allows it.
 #[inline]
-fn source(
-    keyring: &mut Keyring,
-    engine: &EngineSession,
-    envelope: &Envelope<'_>,
-    op: Op,
-) -> Result<Arc<KeyEntry>, Stop> {
-    let index = envelope.header.key_index;
-    let key = keyring.get(index)?.clone();
-    if key.document.state_of(envelope.header.key_version).is_none() {
-        let hidden = seen_by(engine, &key, &[op], ErrorCode::KEY_VERSION_UNAVAILABLE);
-        if hidden == ErrorCode::KEY_NOT_FOUND {
-            return Err(hidden.into());
+fn opening<'k>(key: &'k KeyEntry, envelope: &Envelope<'_>) -> Result<&'k WrappedKey, Defect> {
+    let version = envelope.header.key_version;
+    match key.document.state_of(version) {
+        Some(VersionState::Active | VersionState::DecryptOnly) => {
+            key.version(version).ok_or(Defect::Unusable)
         }
-        return Err(keyring.unknown_version(index));
+        Some(VersionState::Disabled) => Err(Defect::Unusable),
+        None => Err(Defect::UnknownVersion),
     }
-    Ok(key)
 }
 
 /// What an app may know of a key's defect: a key without a grant looks like no key.
