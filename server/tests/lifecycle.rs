@@ -131,7 +131,7 @@ async fn a_second_server_does_not_take_the_sockets_of_a_running_one() {
 async fn sql(server: &Server, statement: &'static str) {
     let url = format!("sqlite:{}", server.data().join("keystore.db").display());
     let mut database = SqliteConnection::connect(&url).await.expect("opens");
-    sqlx::query(statement).execute(&mut database).await.expect("runs");
+    sqlx::raw_sql(statement).execute(&mut database).await.expect("runs");
     database.close().await.expect("closes");
 }
 
@@ -149,9 +149,10 @@ async fn rows_that_were_changed_by_sql_are_refused_and_the_log_names_them() {
     .await;
     sql(
         &server,
-        "UPDATE wrapped_key SET blob = CASE uid WHEN (SELECT MIN(uid) FROM wrapped_key) \
-         THEN (SELECT blob FROM wrapped_key ORDER BY uid DESC LIMIT 1) \
-         ELSE (SELECT blob FROM wrapped_key ORDER BY uid LIMIT 1) END",
+        "CREATE TEMP TABLE swapped AS SELECT a.uid, b.blob FROM wrapped_key a, wrapped_key b \
+         WHERE a.uid <> b.uid; \
+         UPDATE wrapped_key SET blob = \
+         (SELECT blob FROM swapped WHERE swapped.uid = wrapped_key.uid)",
     )
     .await;
     server.restart();

@@ -71,9 +71,9 @@ pub fn seal_with_nonce(
 ) -> Result<Vec<u8>, AeadError> {
     let cipher = Cipher::new(suite, key)?;
     check_nonce(suite, nonce)?;
-    let mut buffer = plaintext.to_vec();
-    let tag = cipher.seal_in_place(nonce, aad, &mut buffer)?;
-    buffer.extend_from_slice(&tag);
+    let mut buffer = [plaintext, &[0; TAG_LEN]].concat();
+    let (message, tag) = buffer.split_at_mut(plaintext.len());
+    cipher.seal_in_place(nonce, aad, message, tag)?;
     Ok(buffer)
 }
 
@@ -107,21 +107,22 @@ impl Cipher {
         })
     }
 
-    /// Seals `buffer` in place and returns the tag.
+    /// Seals `buffer` in place and writes the tag into `tag`, which has [`TAG_LEN`] bytes.
     #[inline]
     pub(crate) fn seal_in_place(
         &self,
         nonce: &[u8],
         aad: &[u8],
         buffer: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+        tag: &mut [u8],
+    ) -> Result<(), AeadError> {
         match self {
-            Self::Aes256Gcm(cipher) => seal(cipher, nonce, aad, buffer),
-            Self::Xaes256Gcm(cipher) => seal(cipher, nonce, aad, buffer),
-            Self::Aes256GcmSiv(cipher) => seal(cipher, nonce, aad, buffer),
-            Self::ChaCha20Poly1305(cipher) => seal(cipher, nonce, aad, buffer),
-            Self::XChaCha20Poly1305(cipher) => seal(cipher, nonce, aad, buffer),
-            Self::Sm4Gcm(cipher) => seal(cipher, nonce, aad, buffer),
+            Self::Aes256Gcm(cipher) => seal(cipher, nonce, aad, buffer, tag),
+            Self::Xaes256Gcm(cipher) => seal(cipher, nonce, aad, buffer, tag),
+            Self::Aes256GcmSiv(cipher) => seal(cipher, nonce, aad, buffer, tag),
+            Self::ChaCha20Poly1305(cipher) => seal(cipher, nonce, aad, buffer, tag),
+            Self::XChaCha20Poly1305(cipher) => seal(cipher, nonce, aad, buffer, tag),
+            Self::Sm4Gcm(cipher) => seal(cipher, nonce, aad, buffer, tag),
         }
     }
 
@@ -156,12 +157,14 @@ fn seal<C: AeadInOut>(
     nonce: &[u8],
     aad: &[u8],
     buffer: &mut [u8],
-) -> Result<[u8; TAG_LEN], AeadError> {
+    tag: &mut [u8],
+) -> Result<(), AeadError> {
     let nonce = <&Nonce<C>>::try_from(nonce).map_err(|_| AeadError::NonceLength)?;
-    let tag = cipher
+    let made = cipher
         .encrypt_inout_detached(nonce, aad, InOutBuf::from(buffer))
         .map_err(|_| AeadError::TooLong)?;
-    Ok(tag.as_slice().try_into().expect("every suite has a tag of 16 bytes"))
+    tag.copy_from_slice(&made);
+    Ok(())
 }
 
 #[inline]
@@ -191,7 +194,8 @@ mod tests {
             let nonce = [9; Suite::MAX_NONCE_LEN];
             let nonce = &nonce[..suite.nonce_len()];
             let mut buffer = *b"a message that must not be seen";
-            let mut tag = cipher.seal_in_place(nonce, b"aad", &mut buffer).expect("seals");
+            let mut tag = [0; TAG_LEN];
+            cipher.seal_in_place(nonce, b"aad", &mut buffer, &mut tag).expect("seals");
             tag[15] ^= 1;
             let refused = cipher.open_in_place(nonce, b"aad", &mut buffer, &tag);
             assert_eq!(refused, Err(AeadError::Auth), "{suite}");

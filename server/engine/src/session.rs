@@ -86,12 +86,11 @@ impl Session {
         out.extend_from_slice(nonce);
         let body = out.len();
         out.extend_from_slice(message);
-        match slot.cipher.seal_in_place(nonce, aad, &mut out[body..]) {
-            Ok(tag) => out.extend_from_slice(&tag),
-            Err(error) => {
-                wipe(out, start);
-                return Err(error.into());
-            }
+        out.extend_from_slice(&[0; TAG_LEN]);
+        let (buffer, tag) = out[body..].split_at_mut(message.len());
+        if let Err(error) = slot.cipher.seal_in_place(nonce, aad, buffer, tag) {
+            wipe(out, start);
+            return Err(error.into());
         }
         Ok(())
     }
@@ -145,16 +144,14 @@ impl Session {
                 new_binding.bound_aad(header, aad)?;
                 let nonce = nonces.next(suite.nonce_len())?;
                 out[nonce_at..body].copy_from_slice(nonce);
-                Ok(slot.cipher.seal_in_place(nonce, aad, &mut out[body..])?)
+                out.extend_from_slice(&[0; TAG_LEN]);
+                let (buffer, tag) = out[body..].split_at_mut(envelope.ciphertext.len());
+                Ok(slot.cipher.seal_in_place(nonce, aad, buffer, tag)?)
             });
-        match result {
-            Ok(tag) => out.extend_from_slice(&tag),
-            Err(error) => {
-                wipe(out, start);
-                return Err(error);
-            }
+        if result.is_err() {
+            wipe(out, start);
         }
-        Ok(())
+        result
     }
 
     fn check_reenc(

@@ -210,8 +210,7 @@ impl RootKey {
         let (head, sealed) = blob.split_at_mut(SEALED.start);
         let (sealed, tag) = sealed.split_at_mut(SEALED.len());
         sealed.copy_from_slice(secret.expose());
-        let made = self.kek()?.seal_in_place(&head[NONCE], &binding.aad(self.id()), sealed)?;
-        tag.copy_from_slice(&made);
+        self.kek()?.seal_in_place(&head[NONCE], &binding.aad(self.id()), sealed, tag)?;
         WrappedKey::new(binding, &blob)
     }
 

@@ -188,11 +188,10 @@ impl Card {
             .expect("the defaults are within the bounds");
         let mut card = Self { bytes, set, number: share.number, params };
         let cipher = card.cipher(passphrase)?;
-        let (header, sealed) = card.bytes.split_at_mut(HEADER_LEN);
-        let body = &mut sealed[..SHARE.len()];
+        let (header, rest) = card.bytes.split_at_mut(HEADER_LEN);
+        let (body, rest) = rest.split_at_mut(SHARE.len());
         body.copy_from_slice(share.y.expose());
-        let tag = cipher.seal_in_place(&header[NONCE], header, body)?;
-        card.bytes[TAG].copy_from_slice(&tag);
+        cipher.seal_in_place(&header[NONCE], header, body, &mut rest[..TAG_LEN])?;
         let checksum = Sha256::digest(&card.bytes[..TAG.end]);
         card.bytes[TAG.end..].copy_from_slice(&checksum);
         Ok(card)

@@ -78,11 +78,9 @@ impl Chip {
         getrandom::fill(&mut bytes[25..HEADER_LEN]).map_err(EngineError::from)?;
         let cipher = cipher(&software_key(key_file, data, true)?, root.id())?;
         let (header, body) = bytes.split_at_mut(HEADER_LEN);
-        body[..32].copy_from_slice(root.secret().expose());
-        let tag = cipher
-            .seal_in_place(&header[25..], header, &mut body[..32])
-            .map_err(EngineError::from)?;
-        body[32..].copy_from_slice(&tag);
+        let (secret, tag) = body.split_at_mut(32);
+        secret.copy_from_slice(root.secret().expose());
+        cipher.seal_in_place(&header[25..], header, secret, tag).map_err(EngineError::from)?;
         Ok(Some(bytes))
     }
 
