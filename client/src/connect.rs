@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -24,6 +24,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
 /// A stream of bytes, plain or TLS.
 pub type Stream = Box<dyn ReadWrite>;
+
+/// An authenticated connection.
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    pub(crate) limits: SessionLimits,
+    /// What has arrived behind the last answer of AUTH.
+    pub(crate) surplus: BytesMut,
+}
 
 /// Makes connections to one address.
 pub(crate) struct Connector {
@@ -51,10 +59,7 @@ impl Connector {
     }
 
     /// Connects and authenticates.
-    pub(crate) async fn connect(
-        &self,
-        credentials: &Credentials,
-    ) -> Result<(Stream, SessionLimits), Error> {
+    pub(crate) async fn connect(&self, credentials: &Credentials) -> Result<Opened, Error> {
         let failed = |error| Error::io(&self.name, error);
         let tcp = self.tcp().await?;
         tcp.set_nodelay(true).map_err(failed)?;
@@ -70,8 +75,10 @@ impl Connector {
                 (Box::new(tls), Channel::Tls(binding))
             }
         };
-        let limits = authenticate(&mut stream, channel, credentials, &self.name).await?;
-        Ok((stream, limits))
+        let mut input = BytesMut::with_capacity(1024);
+        let limits =
+            authenticate(&mut stream, &mut input, channel, credentials, &self.name).await?;
+        Ok(Opened { stream, limits, surplus: input })
     }
 
     /// Connects to the first address that answers.
@@ -129,6 +136,7 @@ fn tls_connector(ca_pem: Option<&[u8]>) -> Result<TlsConnector, Error> {
 /// AUTH, as spec.md has it. The server's proof is checked, too.
 async fn authenticate(
     stream: &mut Stream,
+    input: &mut BytesMut,
     channel: Channel,
     credentials: &Credentials,
     name: &str,
@@ -138,14 +146,16 @@ async fn authenticate(
     let app_key = credentials.app_key.as_bytes();
     let secret = credentials.secret.as_slice();
     let hello = AuthRequest::Hello { client_nonce, app_key };
-    let AuthResponse::Challenge { server_nonce, limits } = ask(stream, 1, &hello, name).await?
+    let AuthResponse::Challenge { server_nonce, limits } =
+        ask(stream, input, 1, &hello, name).await?
     else {
         return Err(Error::protocol("AUTH was answered out of order"));
     };
     let transcript = Transcript { channel, client_nonce, server_nonce, app_key, limits };
     let proof = transcript.client_proof(secret);
     let request = AuthRequest::Proof { proof };
-    let AuthResponse::Accepted { proof: server } = ask(stream, 2, &request, name).await? else {
+    let AuthResponse::Accepted { proof: server } = ask(stream, input, 2, &request, name).await?
+    else {
         return Err(Error::protocol("AUTH was answered out of order"));
     };
     if transcript.verify_server_proof(secret, &proof, &server) {
@@ -157,6 +167,7 @@ async fn authenticate(
 
 async fn ask(
     stream: &mut Stream,
+    input: &mut BytesMut,
     request_id: u64,
     request: &AuthRequest<'_>,
     name: &str,
@@ -169,16 +180,19 @@ async fn ask(
     open.finish(&mut out);
     stream.write_all(&out).await.map_err(failed)?;
     stream.flush().await.map_err(failed)?;
-    let mut input = BytesMut::with_capacity(1024);
     loop {
-        if let Some((low, high)) = frame::parse_version_answer(&input) {
+        if let Some((low, high)) = frame::parse_version_answer(input) {
             return Err(Error::protocol(format!("the server speaks versions {low} to {high}")));
         }
-        let parsed = Frame::parse(&input, limits::PRE_AUTH_MAX_FRAME + limits::MAX_DETAIL);
+        let parsed = Frame::parse(input, limits::PRE_AUTH_MAX_FRAME + limits::MAX_DETAIL);
         match parsed.map_err(|error| Error::protocol(error.to_string()))? {
-            Some(frame) => return read_answer(&frame),
+            Some(frame) => {
+                let (answer, length) = (read_answer(&frame, header)?, frame.wire_len());
+                input.advance(length);
+                return Ok(answer);
+            }
             None => {
-                if stream.read_buf(&mut input).await.map_err(failed)? == 0 {
+                if stream.read_buf(input).await.map_err(failed)? == 0 {
                     return Err(failed(io::ErrorKind::UnexpectedEof.into()));
                 }
             }
@@ -186,11 +200,14 @@ async fn ask(
     }
 }
 
-fn read_answer(frame: &Frame<'_>) -> Result<AuthResponse, Error> {
+fn read_answer(frame: &Frame<'_>, asked: Header) -> Result<AuthResponse, Error> {
     let broken = |error: sealwire_protocol::BodyError| Error::protocol(error.to_string());
     if frame.header.flags == Flags::FAILURE {
         let failure = Failure::parse(frame.body).map_err(broken)?;
         return Err(Error::refused(failure.code, failure.detail));
+    }
+    if frame.header != (Header { flags: Flags::RESPONSE, ..asked }) {
+        return Err(Error::protocol("AUTH was answered by another frame"));
     }
     AuthResponse::parse(frame.body).map_err(broken)
 }

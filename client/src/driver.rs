@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sealwire_protocol::codec::{FrameCodec, OwnedFrame};
-use sealwire_protocol::message::{Failure, SessionLimits};
+use sealwire_protocol::message::Failure;
 use sealwire_protocol::{ErrorCode, Flags, Header, Opcode, frame, limits};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::codec::FramedRead;
 use zeroize::Zeroize;
 
-use crate::connect::{Connector, Stream};
+use crate::connect::{Connector, Opened, Stream};
 use crate::{Credentials, Error};
 
 /// Requests taken from the queue at once.
@@ -31,6 +31,22 @@ const READ_BUFFER: usize = 64 * 1024;
 
 /// Time without a byte, while replies are awaited, after which the connection is given up.
 const STALL: Duration = Duration::from_secs(30);
+
+/// Age from which a connection counts as having worked: the next one is made without delay.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Longest delay between two tries to connect.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+
+/// The delays between tries to connect: doubling, with jitter.
+fn delays() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(MAX_DELAY)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
 
 /// A request on its way.
 pub(crate) struct Command {
@@ -77,20 +93,27 @@ impl Driver {
 
     async fn connect(&self) -> Result<Connection, Error> {
         let connecting = self.connector.connect(&self.credentials);
-        let (stream, limits) =
+        let opened =
             timeout(self.connect_timeout, connecting).await.map_err(|_| Error::deadline())??;
-        Ok(Connection::new(stream, limits))
+        Ok(Connection::new(opened))
     }
 
     async fn run(mut self, first: Connection) {
         let mut connection = first;
+        let mut delays = delays();
         loop {
+            let begun = Instant::now();
             match connection.run(&mut self.commands).await {
                 Ended::Closed => return,
                 Ended::Moved => tracing::debug!("the server asked to move"),
                 Ended::Broken => tracing::debug!("the connection broke"),
             }
-            match self.reconnect().await {
+            if begun.elapsed() >= SETTLED {
+                delays = self::delays();
+            } else {
+                tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
+            }
+            match self.reconnect(&mut delays).await {
                 Some(next) => connection = next,
                 None => return,
             }
@@ -99,13 +122,10 @@ impl Driver {
 
     /// Connects again, with back-off, for as long as anybody has a handle. Requests that are queued
     /// wait, unless the server refuses us: then they fail with its refusal.
-    async fn reconnect(&mut self) -> Option<Connection> {
-        let mut delays = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_secs(5))
-            .with_jitter()
-            .without_max_times()
-            .build();
+    async fn reconnect(
+        &mut self,
+        delays: &mut impl Iterator<Item = Duration>,
+    ) -> Option<Connection> {
         loop {
             if self.commands.is_closed() && self.commands.is_empty() {
                 return None;
@@ -114,12 +134,12 @@ impl Driver {
                 Ok(connection) => return Some(connection),
                 Err(error) => {
                     tracing::warn!(%error, "connecting failed");
-                    if error.code().is_some_and(|code| !code.is_retryable()) {
+                    if !error.is_retryable() {
                         self.fail_queued(&error);
                     }
                 }
             }
-            tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(5))).await;
+            tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
         }
     }
 
@@ -143,11 +163,14 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(stream: Stream, limits: SessionLimits) -> Self {
+    fn new(opened: Opened) -> Self {
+        let Opened { stream, limits, surplus } = opened;
         let (reader, writer) = tokio::io::split(stream);
         let max_frame = usize::try_from(limits.max_frame).unwrap_or(limits::MAX_FRAME);
+        let mut reader = FramedRead::with_capacity(reader, FrameCodec::new(max_frame), READ_BUFFER);
+        reader.read_buffer_mut().extend_from_slice(&surplus);
         Self {
-            reader: FramedRead::with_capacity(reader, FrameCodec::new(max_frame), READ_BUFFER),
+            reader,
             writer,
             max_frame,
             max_in_flight: usize::try_from(limits.max_in_flight).unwrap_or(usize::MAX),
@@ -199,7 +222,6 @@ impl Connection {
                     }
                 }
                 _ = clock.tick() => {
-                    self.awaited.retain(|_, reply| !reply.is_closed() || self.last_read.elapsed() < STALL);
                     if !self.awaited.is_empty() && self.last_read.elapsed() >= STALL {
                         return self.broken();
                     }

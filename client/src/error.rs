@@ -84,7 +84,9 @@ impl Error {
     /// Whether the server understood and does not allow it: wrong credentials, no grant.
     #[must_use]
     pub fn is_denied(&self) -> bool {
-        self.code().and_then(ErrorCode::info).is_some_and(|info| info.fault == Fault::Policy)
+        self.code()
+            .and_then(ErrorCode::info)
+            .is_some_and(|info| info.fault == Fault::Policy && !info.retry)
     }
 
     /// Whether AUTH was refused.

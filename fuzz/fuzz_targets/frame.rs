@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use sealwire_protocol::codec::FrameCodec;
 use sealwire_protocol::message::{
-    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse, Goaway,
-    KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
+    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
+    Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
 };
 use sealwire_protocol::{BodyError, Frame, Opcode, frame};
 use tokio_util::codec::{Decoder, Encoder};
@@ -66,13 +66,17 @@ fn bodies(opcode: Opcode, body: &[u8]) {
             Opcode::DEC => DecRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
             Opcode::REENC => ReencRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
             Opcode::GENKEY => GenkeyRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
-            Opcode::KEYINFO => KeyinfoRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
+            Opcode::KEYINFO => {
+                KeyinfoRequest::parse(body).and_then(|m| encode(&|out| m.encode(out)))
+            }
             _ => PingRequest::parse(body).and_then(|m| plain(&|out| m.encode(out))),
         },
         match opcode {
             Opcode::AUTH => AuthResponse::parse(body).and_then(|m| plain(&|out| m.encode(out))),
             Opcode::GENKEY => GenkeyResponse::parse(body).and_then(|m| plain(&|out| m.encode(out))),
-            Opcode::KEYINFO => KeyinfoResponse::parse(body).and_then(|m| encode(&|out| m.encode(out))),
+            Opcode::KEYINFO => {
+                KeyinfoResponse::parse(body).and_then(|m| encode(&|out| m.encode(out)))
+            }
             _ => Goaway::parse(body).and_then(|m| plain(&|out| m.encode(out))),
         },
         Failure::parse(body).and_then(|m| plain(&|out| m.encode(out))),

@@ -21,7 +21,9 @@ use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, Li
 use sealwire_keystore::{By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, WrappedRow};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, Suite, credential, frame, limits};
+use sealwire_protocol::{
+    ErrorCode, Flags, Frame, Header, Opcode, Suite, credential, frame, limits,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +70,12 @@ impl Keystore for Memory {
         };
         Ok(found.then(|| row.clone()))
     }
-    async fn list(&self, _: DocumentKind, _: &str, _: u32) -> Result<Vec<DocumentRow>, KeystoreError> {
+    async fn list(
+        &self,
+        _: DocumentKind,
+        _: &str,
+        _: u32,
+    ) -> Result<Vec<DocumentRow>, KeystoreError> {
         Ok(Vec::new())
     }
     async fn changes(&self, _: u64, _: u32) -> Result<Vec<DocumentRow>, KeystoreError> {
@@ -131,7 +138,11 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         versions: vec![KeyVersion { version: 1, state: VersionState::Active, created: 0 }],
     };
     let blob = manager.genkey(key.binding(1)).expect("a key").blob().to_vec();
-    let row = |signed: SignedDocument, name: &str, number| DocumentRow { signed, name: name.into(), number };
+    let row = |signed: SignedDocument, name: &str, number| DocumentRow {
+        signed,
+        name: name.into(),
+        number,
+    };
     let sign = |site: &Site| manager.sign(site, &app).expect("signed");
     let keystore = Memory {
         site: SiteRow { keys: site.to_bytes(), decoy: sign(&site) },
@@ -179,8 +190,11 @@ async fn talk(mut stream: DuplexStream, world: &World, input: Input) {
     let mut bytes = Vec::new();
     let mut asked = std::collections::HashMap::<u64, usize>::new();
     for (opcode, flags, request_id, body) in &input.frames {
+        // Most frames are requests: the others are refused before their content counts.
+        let flags = if flags % 16 == 15 { flags } else { &0 };
         let body = &body[..body.len().min(4096)];
-        let header = Header { opcode: Opcode(opcode % 16), flags: Flags(*flags), request_id: *request_id };
+        let header =
+            Header { opcode: Opcode(opcode % 16), flags: Flags(*flags), request_id: *request_id };
         let open = frame::begin(&mut bytes, header);
         bytes.extend_from_slice(body);
         open.finish(&mut bytes);

@@ -28,11 +28,6 @@ impl FrameCodec {
     pub fn new(max_frame: usize) -> Self {
         Self { max_frame }
     }
-
-    /// Changes the limit, from the next frame on.
-    pub fn set_max_frame(&mut self, max_frame: usize) {
-        self.max_frame = max_frame;
-    }
 }
 
 impl Decoder for FrameCodec {

@@ -77,7 +77,7 @@ registry! {
     17 AUTH_FAILED Policy true false "AUTH was refused; why is in the server's log alone";
     18 AUTH_STATE Client true false "AUTH came out of order, or after it had succeeded";
     19 TLS_REQUIRED Policy true false "plain TCP is not served here: connect with TLS";
-    20 SESSION_ENDED Policy true true "the app was changed or disabled: log in again";
+    20 SESSION_ENDED Policy true true "the app was changed or disabled, or the session has reached its lifetime: log in again";
     32 KEY_NOT_FOUND Policy false false "no such key, or no grant for this operation on it";
     33 KEY_VERSION_UNAVAILABLE Policy false false "that version of the key does not exist or may not be used for this";
     34 SUITE_NOT_ALLOWED Policy false false "the key does not allow this suite";
@@ -86,7 +86,7 @@ registry! {
     37 DENIED Policy false false "the app has no grant for this operation";
     48 BAD_ENVELOPE Client false false "the bytes are not an envelope";
     49 OPEN_FAILED Client false false "the envelope does not open: changed bytes, another key, another context or AAD";
-    50 MESSAGE_TOO_LARGE Client false false "the answer would be larger than a frame may be";
+    50 MESSAGE_TOO_LARGE Client false false "the message is longer than frames allow: at most max_frame - 16,464 bytes";
     64 TOO_MANY_CONNECTIONS Server true true "no connection is free, here or for this source";
     65 TIMEOUT Client true true "AUTH, a started frame, or taking an answer took too long";
     66 IDLE Policy true true "the connection was idle for too long";

@@ -1,14 +1,18 @@
 //! The parts, wired together in one process.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use rustix::fs::{FlockOperation, flock};
 use sealwire_engine::custody::{self, Custodian};
 use sealwire_engine::{Engine, EngineConfig, GatewayRole, ManagerRole, State};
 use sealwire_gateway::listener::{self, Service};
@@ -40,12 +44,15 @@ pub(crate) struct Parts {
     stop: CancellationToken,
     sockets: [PathBuf; 2],
     patience: Duration,
+    /// Held for as long as the parts run.
+    _lock: File,
 }
 
 impl Parts {
     /// Starts all parts.
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         make_data_dir(&config.data_dir)?;
+        let lock = lock(&config.data_dir)?;
         let engine =
             Engine::new(&EngineConfig { cached_ciphers: config.engine.cached_ciphers }, now);
         let custodian = Custodian::new(engine.clone(), config.data_dir.clone(), config.chip()?);
@@ -79,15 +86,29 @@ impl Parts {
         let ceremonies = bind_socket(&config.ceremony_socket())?;
         let management = bind_socket(&config.manager_socket())?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(make_site(engine.clone(), manager.clone(), stop.clone()));
-        tasks.spawn(directory.follow(stop.clone()));
-        tasks.spawn(listener::run(listener, service, stop.clone()));
-        tasks.spawn(custody::serve(ceremonies, Arc::new(custodian), stop.clone()));
+        let site = make_site(engine.clone(), manager.clone(), stop.clone());
+        tasks.spawn(watched("the site's keys", stop.clone(), infallible(site)));
+        let follow = directory.follow(stop.clone());
+        tasks.spawn(watched("directory", stop.clone(), infallible(follow)));
+        let gateway = listener::run(listener, service, stop.clone());
+        tasks.spawn(watched("gateway", stop.clone(), infallible(gateway)));
+        let officers = custody::serve(ceremonies, Arc::new(custodian), stop.clone());
+        tasks.spawn(watched("ceremony socket", stop.clone(), infallible(officers)));
         let api = sealwire_manager::api::serve(management, manager, stop.clone());
         tasks.spawn(watched("manager socket", stop.clone(), api));
         let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
         let sockets = [config.ceremony_socket(), config.manager_socket()];
-        Ok(Self { listen, opened_by_chip, engine, keystore, tasks, stop, sockets, patience })
+        Ok(Self {
+            listen,
+            opened_by_chip,
+            engine,
+            keystore,
+            tasks,
+            stop,
+            sockets,
+            patience,
+            _lock: lock,
+        })
     }
 
     /// Sealed or open.
@@ -159,26 +180,42 @@ async fn make_site(engine: Arc<Engine>, manager: Arc<Manager>, stop: Cancellatio
     }
 }
 
-/// Runs a part; when it fails, everything stops.
+/// Runs a part; when it fails, or panics, everything stops: half a server is worse than none.
 async fn watched(
     name: &str,
     stop: CancellationToken,
     part: impl Future<Output = std::io::Result<()>>,
 ) {
-    if let Err(error) = part.await {
-        tracing::error!(%error, "{name}");
-        eprintln!("sealwire: {name}: {error}");
-        stop.cancel();
-    }
+    let problem = match AssertUnwindSafe(part).catch_unwind().await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it has panicked".to_owned(),
+    };
+    tracing::error!(problem, "{name}");
+    eprintln!("sealwire: {name}: {problem}");
+    stop.cancel();
 }
 
-/// Binds a unix socket, mode 0600. One that another process left behind is removed; one that another
-/// process still answers on is not taken from it.
+/// A part that cannot fail but by a panic.
+async fn infallible(part: impl Future<Output = ()>) -> std::io::Result<()> {
+    part.await;
+    Ok(())
+}
+
+/// Takes the data folder for this process: a second server on it ends here, before it has opened or
+/// changed anything.
+fn lock(data_dir: &Path) -> Result<File> {
+    let path = data_dir.join("lock");
+    let context = || format!("lock {}", path.display());
+    let file = File::create(&path).with_context(context)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another server runs on {}", data_dir.display()))?;
+    Ok(file)
+}
+
+/// Binds a unix socket, mode 0600. One that another process left behind is removed.
 fn bind_socket(path: &Path) -> Result<UnixListener> {
     let bind = || -> Result<UnixListener> {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            bail!("another server answers there");
-        }
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}

@@ -8,18 +8,18 @@ use std::process::{Command, Stdio};
 
 use support::Server;
 
-/// An example's binary, built by the same `cargo test`, or now.
-fn example(name: &str) -> PathBuf {
+/// Builds the examples, and gives the folder of their binaries.
+fn examples() -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = Command::new(cargo)
-        .args(["build", "--locked", "-p", "sealwire-client", "--all-features", "--example", name])
+        .args(["build", "--locked", "-p", "sealwire-client", "--examples"])
         .current_dir(root)
         .status()
         .expect("cargo runs");
     assert!(built.success());
     let target = PathBuf::from(support::SEALWIRE);
-    target.parent().expect("a folder").join("examples").join(name)
+    target.parent().expect("a folder").join("examples")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,12 +30,13 @@ async fn the_examples_run() {
     let log = (0..500)
         .map(|seq| format!("{{\"conversation\":\"群聊\",\"seq\":{seq},\"sender\":\"x\",\"text\":\"消息 {seq} 👋\"}}\n"))
         .collect::<String>();
+    let examples = examples();
     for (name, input, expected) in [
         ("encrypt", "", "你好 👋"),
         ("seal_chat_log", log.as_str(), "500 messages sealed and opened, 25000 bytes added"),
         ("reencrypt_history", "", "1: old plaintext\n2: sealed before"),
     ] {
-        let mut child = Command::new(example(name))
+        let mut child = Command::new(examples.join(name))
             .env("SEALWIRE_ADDR", server.url())
             .env("SEALWIRE_APP_KEY", &app.key)
             .env("SEALWIRE_APP_SECRET", &app.secret)

@@ -2,6 +2,7 @@
 
 mod support;
 
+use sealwire_protocol::message::GenkeyRequest;
 use sealwire_protocol::{ErrorCode, Flags, Opcode, frame};
 use serde_json::Value;
 use support::{Raw, Server, request_frame};
@@ -104,6 +105,30 @@ async fn frames_may_arrive_in_any_cuts_and_in_one_piece() {
         assert_eq!(pong.body, id.to_be_bytes());
     }
     sender.join().expect("sent").expect("sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_place_when_the_client_closes_its_side_is_answered_too() {
+    let server = Server::start_with("max_in_flight = 1").await;
+    let app = server.local_app(&["genkey:*"]).await;
+    let mut raw = Raw::login(server.address, &app);
+    for id in 1..=8 {
+        let name = format!("key-{id}");
+        let mut body = Vec::new();
+        GenkeyRequest { index: 0, suites: Vec::new(), name: &name }
+            .encode(&mut body)
+            .expect("encodes");
+        raw.send(&request_frame(Opcode::GENKEY, id, &body));
+    }
+    raw.stream.shutdown(std::net::Shutdown::Write).expect("shut down");
+    let mut answered: Vec<u64> = (0..8)
+        .map(|_| raw.next().expect("an answer"))
+        .inspect(|answer| assert_eq!(answer.error(), None))
+        .map(|answer| answer.header.request_id)
+        .collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(raw.next(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

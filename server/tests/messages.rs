@@ -194,6 +194,45 @@ async fn a_rotation_is_in_force_at_once_and_history_moves_by_reenc() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_allow_list_knows_ipv6_too() {
+    let server = Server::start_with("listen = '[::1]:0'").await;
+    let key = server.key("chat").await.index;
+    let here = server.client(&server.app(&["::1/128"], &["enc:*"]).await).await;
+    assert!(here.enc(key, b"", b"m").await.is_ok());
+    for far in ["2001:db8::/32", "127.0.0.0/8", "::2/128"] {
+        let app = server.app(&[far], &["enc:*"]).await;
+        let refused = Client::connect(&server.url(), app.credentials()).await;
+        assert!(refused.expect_err("outside").is_auth(), "{far}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_tcp_is_not_spoken_beyond_loopback() {
+    let server = Server::start().await;
+    let app = server.local_app(ALL).await;
+    let refused = Client::connect("sealwire+tcp://192.0.2.1:7700", app.credentials()).await;
+    let error = refused.expect_err("in clear");
+    assert!(error.to_string().contains("in clear") && !error.is_retryable(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_not_answered_in_time_fails_at_its_deadline() {
+    let server = Server::start().await;
+    let app = server.local_app(ALL).await;
+    let key = server.key("chat").await.index;
+    let client = Client::builder(&server.url(), app.credentials())
+        .deadline(Duration::from_millis(300))
+        .connect()
+        .await
+        .expect("connects");
+    server.pause();
+    let error = client.enc(key, b"", b"m").await.expect_err("no answer");
+    assert!(error.is_timeout() && error.is_retryable(), "{error}");
+    server.resume();
+    assert!(client.enc(key, b"", b"m").await.is_ok(), "the connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_is_refused_and_the_connection_goes_on() {
     let server = Server::start_with("max_frame = 65536").await;
     let client = server.client(&server.local_app(ALL).await).await;

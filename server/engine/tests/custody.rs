@@ -216,6 +216,23 @@ fn the_software_chip_opens_at_start_and_the_cards_when_it_fails() {
 }
 
 #[test]
+fn the_cards_open_the_engine_also_when_the_chip_cannot_seal() {
+    let site = Site::new();
+    let key_file = site.folder.path().join("chip.key");
+    let site = site.restarted(Chip::Software { key_file: key_file.clone() });
+    let cards = site.custodian.init(2, 2).expect("made");
+    confirm(&site, &cards);
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&key_file, readable).expect("changed");
+    let site = site.restarted(Chip::Software { key_file });
+    assert!(site.custodian.start().expect_err("others may read it").to_string().contains("chmod"));
+    for card in &cards {
+        site.custodian.unseal(&card.card, &card.passphrase).expect("taken");
+    }
+    assert!(matches!(site.engine.state(), State::Open { .. }));
+}
+
+#[test]
 fn the_software_chip_refuses_what_is_not_safe() {
     let site = Site::new();
     let inside = Chip::Software { key_file: site.data().join("chip.key") };

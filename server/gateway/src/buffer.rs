@@ -38,6 +38,10 @@ impl ReadBuffer {
         debug_assert!(self.start <= self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            if self.bytes.len() > FULL {
+                self.bytes.zeroize();
+                self.bytes = vec![0; FULL];
+            }
         }
     }
 

@@ -167,6 +167,7 @@ struct Connection<'a, S> {
     later_bytes: usize,
     clock: Interval,
     begun: Instant,
+    last_look: Instant,
     last_request: Instant,
     /// When the frame that is incomplete now began to arrive.
     partial_since: Option<Instant>,
@@ -204,6 +205,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             later_bytes: 0,
             clock,
             begun: now,
+            last_look: now,
             last_request: now,
             partial_since: None,
             leave_by: None,
@@ -212,14 +214,38 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     async fn run(mut self) -> End {
         loop {
-            if let Err(end) = self.answer_all().await {
-                return end;
-            }
-            let event = self.next_event().await;
-            if let Err(end) = self.take(event).await {
+            if let Err(end) = self.turn().await {
                 return end;
             }
         }
+    }
+
+    /// Answers what has arrived, then waits for what comes next. Input comes first, so that a busy
+    /// connection touches nothing that others touch; what else may have happened is looked at twice
+    /// a second all the same.
+    async fn turn(&mut self) -> Result<(), End> {
+        self.answer_all().await?;
+        if self.last_look.elapsed() >= TICK {
+            self.look_around().await?;
+        }
+        let event = self.next_event().await;
+        self.take(event).await
+    }
+
+    /// Whether the app or the engine has changed, the server is stopping, or a time limit has passed.
+    async fn look_around(&mut self) -> Result<(), End> {
+        self.last_look = Instant::now();
+        if self.session.app.has_changed().unwrap_or(true) {
+            return Err(End::connection(ErrorCode::SESSION_ENDED));
+        }
+        if self.engine.has_changed().unwrap_or(true) {
+            self.engine.mark_unchanged();
+            self.session.purge();
+        }
+        if self.leave_by.is_none() && self.stop.is_cancelled() {
+            self.say_goaway(GoawayReason::SHUTDOWN).await?;
+        }
+        self.look_at_clocks().await
     }
 
     /// Answers every whole frame that has arrived, as far as the limits allow, batch by batch.
@@ -282,6 +308,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             || self.later_bytes > 4 * self.gateway.limits.max_frame;
         let leaving = self.leave_by.is_some();
         tokio::select! {
+            biased;
             read = self.link.fill(), if !busy => Event::Input(read),
             reply = self.later.join_next(), if !self.later.is_empty() => Event::Reply(reply),
             _ = self.session.app.changed() => Event::AppChanged,
@@ -304,7 +331,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             Event::Stopping => {
                 self.say_goaway(GoawayReason::SHUTDOWN).await?;
             }
-            Event::Tick => self.look_at_clocks().await?,
+            Event::Tick => self.look_around().await?,
         }
         while let Some(reply) = self.later.try_join_next() {
             self.append(Some(reply));
@@ -323,17 +350,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
-    /// The peer will send nothing more: what it has asked for is still answered.
+    /// The peer will send nothing more: every whole frame that it has sent is still answered.
     async fn finish(&mut self) -> Result<(), End> {
-        while let Some(reply) = self.later.join_next().await {
-            self.append(Some(reply));
+        loop {
+            self.answer_all().await?;
+            match self.later.join_next().await {
+                Some(reply) => self.append(Some(reply)),
+                None => return Err(End::Closed),
+            }
         }
-        self.answer_all().await?;
-        while let Some(reply) = self.later.join_next().await {
-            self.append(Some(reply));
-        }
-        self.link.flush().await?;
-        Err(End::Closed)
     }
 
     async fn look_at_clocks(&mut self) -> Result<(), End> {
@@ -347,17 +372,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             return Err(End::connection(ErrorCode::IDLE));
         }
         match self.leave_by {
-            Some(time) if now >= time && self.later.is_empty() => {
-                let stopping = self.stop.is_cancelled();
-                let code =
-                    if stopping { ErrorCode::SHUTTING_DOWN } else { ErrorCode::SESSION_ENDED };
-                Err(End::connection(code))
-            }
+            Some(time) if now >= time => Err(self.leave().await),
             None if over(self.begun, limits.session_lifetime) => {
                 self.say_goaway(GoawayReason::SESSION_LIFETIME).await
             }
             _ => Ok(()),
         }
+    }
+
+    /// The grace is over: what runs is still answered, nothing more is read.
+    async fn leave(&mut self) -> End {
+        while let Some(reply) = self.later.join_next().await {
+            self.append(Some(reply));
+        }
+        let stopping = self.stop.is_cancelled();
+        End::connection(if stopping { ErrorCode::SHUTTING_DOWN } else { ErrorCode::SESSION_ENDED })
     }
 
     /// Asks the client to move to another connection, and goes on answering for a while.

@@ -23,6 +23,9 @@ use crate::Refusal;
 /// Time between two questions for changes: a fifth of the second within which a revocation holds.
 const POLL: Duration = Duration::from_millis(200);
 
+/// Time for one question, after which the keystore counts as away.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Changes that are read at once.
 const PAGE: u32 = 1000;
 
@@ -294,7 +297,8 @@ impl Directory {
             return Ok(());
         }
         let begun = Instant::now();
-        match self.take_in().await {
+        let taken = tokio::time::timeout(PATIENCE, self.take_in()).await;
+        match taken.unwrap_or(Err(KeystoreError::Slow)) {
             Ok(()) => {
                 *last = begun;
                 self.stale.store(false, Ordering::Relaxed);
@@ -370,7 +374,7 @@ impl Directory {
 }
 
 fn unavailable(error: &KeystoreError) -> Refusal {
-    if let KeystoreError::Database(_) = error {
+    if let KeystoreError::Database(_) | KeystoreError::Slow = error {
         tracing::debug!(error = error as &dyn Error, "keystore");
         return Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again");
     }

@@ -1,5 +1,6 @@
 //! The gateway: what its connections share.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use sealwire_engine::GatewayRole;
 use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Suite, limits};
+use tokio::sync::Semaphore;
 
 use crate::Directory;
 
@@ -123,6 +125,9 @@ pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
     pub(crate) key_maker: Arc<dyn KeyMaker>,
     pub(crate) limits: Limits,
+    /// Large messages that are worked on at once: as many as there are cores, so that they do not
+    /// crowd out small ones.
+    pub(crate) heavy: Semaphore,
 }
 
 impl Gateway {
@@ -134,6 +139,8 @@ impl Gateway {
         key_maker: Arc<dyn KeyMaker>,
         limits: Limits,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, directory, key_maker, limits })
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let heavy = Semaphore::new(cores);
+        Arc::new(Self { engine, directory, key_maker, limits, heavy })
     }
 }

@@ -87,9 +87,12 @@ impl Job {
         };
         let made = self.gateway.key_maker.genkey(order).await;
         let made = made.map_err(|error| match error.code {
-            // The detail may name a key that the app has no grant for.
-            ErrorCode::KEY_CONFLICT => error.code.into(),
-            code => Refusal::new(code, error.detail),
+            // Only these details speak of nothing but the request: others may name keys that the app
+            // has no grant for, or rows of the keystore.
+            ErrorCode::INDEX_NOT_ALLOWED | ErrorCode::MALFORMED_BODY => {
+                Refusal::new(error.code, error.detail)
+            }
+            code => code.into(),
         })?;
         let mut body = Zeroizing::new(Vec::new());
         let (index, version, suite, created) = (made.index, made.version, made.suite, made.created);
@@ -130,6 +133,7 @@ impl Job {
                 (work, ran.map(|()| out))
             };
             let (returned, ran) = if large {
+                let _permit = gateway.heavy.acquire().await;
                 let ran = tokio::task::spawn_blocking(run).await;
                 ran.map_err(|_| Refusal::from(ErrorCode::INTERNAL))?
             } else {

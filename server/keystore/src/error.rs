@@ -39,6 +39,9 @@ pub enum KeystoreError {
     /// The schema is newer than this program.
     #[error("the keystore's schema is not this program's: use the program that wrote it")]
     Schema(#[source] sqlx::migrate::MigrateError),
+    /// The database does not answer in time.
+    #[error("the keystore's database does not answer in time")]
+    Slow,
     /// The database is away, or failed.
     #[error("the keystore's database is away, or failed")]
     Database(#[from] sqlx::Error),

@@ -25,6 +25,9 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct SqliteKeystore {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Asks for changes, on a connection of its own: however many keys are being loaded, a revocation
+    /// is seen in time.
+    follower: SqlitePool,
     committed: Arc<AtomicU64>,
 }
 
@@ -55,9 +58,14 @@ impl SqliteKeystore {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY)
+            .connect_with(options.clone().read_only(true))
+            .await?;
+        let follower = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(BUSY)
             .connect_with(options.read_only(true))
             .await?;
-        let keystore = Self { writer, readers, committed: Arc::default() };
+        let keystore = Self { writer, readers, follower, committed: Arc::default() };
         keystore.committed.store(keystore.revision().await?, Ordering::Release);
         Ok(keystore)
     }
@@ -154,7 +162,7 @@ impl Keystore for SqliteKeystore {
             sqlx::query("SELECT * FROM document WHERE revision > ? ORDER BY revision LIMIT ?")
                 .bind(signed(since)?)
                 .bind(i64::from(limit))
-                .fetch_all(&self.readers)
+                .fetch_all(&self.follower)
                 .await?;
         rows.iter().map(document_row).collect()
     }
@@ -216,6 +224,7 @@ impl Keystore for SqliteKeystore {
     }
 
     async fn close(&self) {
+        self.follower.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

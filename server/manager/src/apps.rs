@@ -1,5 +1,6 @@
 //! Apps: make, list.
 
+use ipnet::IpNet;
 use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, Grants};
 use sealwire_keystore::{By, KeystoreError, Taken};
 
@@ -12,6 +13,14 @@ const MAX_NAME: usize = 128;
 /// Apps that are read at once.
 const PAGE: u32 = 1000;
 
+/// Whether a network lies in ::ffff:0:0/96: peers from there are compared as IPv4.
+fn is_mapped(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(_) => false,
+        IpNet::V6(v6) => v6.prefix_len() >= 96 && v6.network().to_ipv4_mapped().is_some(),
+    }
+}
+
 impl Manager {
     /// Makes an app. Its secret is in the answer, and nowhere else in clear.
     ///
@@ -23,6 +32,11 @@ impl Manager {
             return Err(ManagerError::Invalid(
                 "an app's name has 1 to 128 bytes and no control characters".into(),
             ));
+        }
+        if let Some(network) = request.allow.iter().find(|network| is_mapped(network)) {
+            return Err(ManagerError::Invalid(format!(
+                "{network} is an IPv4 network in IPv6 form, which no peer has: write it as IPv4"
+            )));
         }
         let taken = || ManagerError::Conflict(format!("an app called `{name}` exists already"));
         if self.read::<AppDocument>(By::Name(name)).await?.is_some() {
@@ -39,7 +53,7 @@ impl Manager {
                 name: name.to_owned(),
                 state: AppState::Active,
                 created: self.now(),
-                allow: request.allow.iter().map(ipnet::IpNet::trunc).collect(),
+                allow: request.allow.iter().map(IpNet::trunc).collect(),
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
             };

@@ -51,9 +51,9 @@ impl ManagerError {
             }
             Self::IndexRange { .. } | Self::IndexesUsedUp(..) => ErrorCode::INDEX_NOT_ALLOWED,
             Self::Engine(EngineError::Sealed) => ErrorCode::SEALED,
-            Self::Keystore(KeystoreError::Database(_) | KeystoreError::Moved(_)) => {
-                ErrorCode::UNAVAILABLE
-            }
+            Self::Keystore(
+                KeystoreError::Database(_) | KeystoreError::Slow | KeystoreError::Moved(_),
+            ) => ErrorCode::UNAVAILABLE,
             Self::Engine(_) | Self::Keystore(_) => ErrorCode::INTERNAL,
         }
     }

@@ -86,7 +86,7 @@ async fn load(mut connection: raw::RawConnection, plan: &Plan) -> Result<Measure
     let requests = requests(&mut connection, plan).await?;
     let mut sent = vec![Instant::now(); requests.len()];
     let mut output: Vec<u8> = requests.concat();
-    let mut input = Input::new();
+    let mut input = Input::new(&connection.surplus);
     let mut measured = Measured { operations: 0, latency: histogram()? };
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs(plan.seconds);
@@ -98,7 +98,8 @@ async fn load(mut connection: raw::RawConnection, plan: &Plan) -> Result<Measure
         input.fill(&mut connection.stream).await?;
         let now = Instant::now();
         while let Some(frame) = input.next()? {
-            let slot = usize::try_from(frame.header.request_id)? - 1;
+            let id = usize::try_from(frame.header.request_id)?;
+            let slot = id.checked_sub(1).context("the server asks the clients to leave")?;
             if now >= begin && now < end {
                 measured.operations += 1;
                 let nanoseconds = now.duration_since(sent[slot]).as_nanos();
@@ -126,7 +127,7 @@ async fn requests(connection: &mut raw::RawConnection, plan: &Plan) -> Result<Ve
     if plan.op == BenchOp::Enc {
         return Ok(enc);
     }
-    let mut input = Input::new();
+    let mut input = Input::new(&connection.surplus);
     let mut requests = Vec::with_capacity(plan.depth);
     for (slot, request) in (1..).zip(enc) {
         connection.stream.write_all(&request).await?;
@@ -174,8 +175,11 @@ struct Input {
 }
 
 impl Input {
-    fn new() -> Self {
-        Self { bytes: vec![0; 256 * 1024], start: 0, end: 0 }
+    /// Begins with what has already arrived.
+    fn new(surplus: &[u8]) -> Self {
+        let mut bytes = vec![0; 256 * 1024];
+        bytes[..surplus.len()].copy_from_slice(surplus);
+        Self { bytes, start: 0, end: surplus.len() }
     }
 
     async fn fill(&mut self, stream: &mut raw::Stream) -> Result<()> {

@@ -67,6 +67,10 @@ impl Server {
             "data_dir = '{path}/data'\n[engine]\nchip = 'software'\nchip_key_file = '{path}/chip.key'\n\
              [gateway]\nlisten = '127.0.0.1:0'\n{gateway}\n"
         );
+        let config = match gateway.starts_with("listen = ") {
+            true => config.replace("listen = '127.0.0.1:0'\n", ""),
+            false => config,
+        };
         let (child, address) = spawn(&folder, &config);
         Self { folder, address, child, cards: Vec::new(), config }
     }
@@ -89,10 +93,24 @@ impl Server {
         self.config = self.config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
     }
 
+    /// Stops the process in its tracks.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
+    }
+
     /// Sends SIGTERM, and gives the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+        self.signal("-TERM");
         self.child.wait().expect("ends").code()
     }
 

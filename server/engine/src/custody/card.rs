@@ -55,6 +55,14 @@ pub enum CardError {
         /// The cards in its set.
         of: u8,
     },
+    /// Argon2id did not run.
+    #[error("card {number} could not be opened: {problem}; is there enough memory?")]
+    Kdf {
+        /// The card's number.
+        number: u8,
+        /// What the library said.
+        problem: String,
+    },
     /// The card belongs to another set.
     #[error(
         "card {number} belongs to card set {found}, this ceremony has begun with set {expected}"
@@ -200,7 +208,9 @@ impl Card {
     /// Opens the share. Takes about a tenth of a second, and 64 MiB, by design.
     pub(super) fn open(&self, passphrase: &Passphrase) -> Result<Share, CardError> {
         let wrong = CardError::WrongPassphrase { number: self.number, of: self.set.cards };
-        let cipher = self.cipher(passphrase).map_err(|_| wrong.clone())?;
+        let cipher = self
+            .cipher(passphrase)
+            .map_err(|error| CardError::Kdf { number: self.number, problem: error.to_string() })?;
         let mut y = Secret::zeroed();
         y.expose_mut().copy_from_slice(&self.bytes[SHARE]);
         let header = &self.bytes[..HEADER_LEN];

@@ -186,7 +186,10 @@ impl Custodian {
         match ceremony.gathering.add(card, passphrase, Some(pinned), Instant::now())? {
             Err(progress) => Ok(Opened::Partly(progress)),
             Ok(root) => {
-                self.seal_for_disk(&root)?;
+                // The cards alone suffice: a chip or a disk that fails is told, and keeps nothing shut.
+                if let Err(error) = self.seal_for_disk(&root) {
+                    tracing::error!(%error, "the root key was not sealed for the next start");
+                }
                 self.engine.open(root);
                 Ok(Opened::Open(pinned))
             }
