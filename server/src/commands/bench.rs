@@ -83,10 +83,10 @@ struct Plan {
 
 /// Keeps `depth` requests in flight until the time is over. A request's id names its slot.
 async fn load(mut connection: raw::RawConnection, plan: &Plan) -> Result<Measured> {
-    let requests = requests(&mut connection, plan).await?;
+    let mut input = Input::new(&connection.surplus);
+    let requests = requests(&mut connection, &mut input, plan).await?;
     let mut sent = vec![Instant::now(); requests.len()];
     let mut output: Vec<u8> = requests.concat();
-    let mut input = Input::new(&connection.surplus);
     let mut measured = Measured { operations: 0, latency: histogram()? };
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs(plan.seconds);
@@ -117,7 +117,11 @@ async fn load(mut connection: raw::RawConnection, plan: &Plan) -> Result<Measure
 }
 
 /// The frames of the requests, one for each slot, ready to be sent again and again.
-async fn requests(connection: &mut raw::RawConnection, plan: &Plan) -> Result<Vec<Vec<u8>>> {
+async fn requests(
+    connection: &mut raw::RawConnection,
+    input: &mut Input,
+    plan: &Plan,
+) -> Result<Vec<Vec<u8>>> {
     let message: Vec<u8> = (0..=u8::MAX).cycle().take(plan.size).collect();
     let binding = Binding::aad(AAD);
     let enc = EncRequest { key_index: plan.key, suite: plan.suite, binding, message: &message };
@@ -127,7 +131,6 @@ async fn requests(connection: &mut raw::RawConnection, plan: &Plan) -> Result<Ve
     if plan.op == BenchOp::Enc {
         return Ok(enc);
     }
-    let mut input = Input::new(&connection.surplus);
     let mut requests = Vec::with_capacity(plan.depth);
     for (slot, request) in (1..).zip(enc) {
         connection.stream.write_all(&request).await?;
