@@ -1,11 +1,18 @@
-//! A pool of nonces, drawn from the operating system a few KiB at a time: a system call for each
-//! would cost more than sealing a short message.
+//! A pool of nonces, a few KiB at a time: a system call for each would cost more than sealing a short
+//! message, and the operating system's generator takes longer for 24 bytes than AES for 256.
+//!
+//! Each pool is the ChaCha20 keystream (RFC 8439) of a fresh seed of 256 bits from the operating system,
+//! used for this pool alone. A nonce need not be secret, only never the same twice under one key: two
+//! pools agree only if their seeds do.
 
 use std::time::{Duration, Instant};
 
-use crate::EngineError;
+use rand::rngs::ChaCha20Rng;
+use rand::{Rng, SeedableRng};
 
-/// Bytes drawn at once.
+use crate::{EngineError, Secret};
+
+/// Bytes made at once.
 const POOL_LEN: usize = 4096;
 
 /// Age at which what is left is dropped, so that a machine restored from a snapshot soon draws anew.
@@ -52,7 +59,8 @@ impl NoncePool {
             self.bytes = vec![0; POOL_LEN].into_boxed_slice();
         }
         self.used = self.bytes.len();
-        getrandom::fill(&mut self.bytes)?;
+        let seed = Secret::<32>::generate()?;
+        ChaCha20Rng::from_seed(*seed.expose()).fill_bytes(&mut self.bytes);
         self.used = 0;
         self.drawn = Some((Instant::now(), std::process::id()));
         Ok(())
