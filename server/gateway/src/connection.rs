@@ -25,6 +25,9 @@ pub use crate::handshake::Peer;
 /// Output at which a batch is written, however much input is left.
 const FLUSH_AT: usize = 64 * 1024;
 
+/// Output from which its write may wait for those of other connections: many replies, or a long one.
+const GATHER: usize = 4 * 1024;
+
 /// Output buffer above which it is given back after a large reply.
 const KEEP: usize = 256 * 1024;
 
@@ -252,6 +255,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn answer_all(&mut self) -> Result<(), End> {
         loop {
             let more = self.answer_batch()?;
+            if self.link.output.len() >= GATHER {
+                // The other connections that are ready work first, and the writes follow each other: a
+                // peer with many connections is woken once for all of them, not once for each.
+                tokio::task::yield_now().await;
+            }
             if !self.link.output.is_empty() {
                 self.link.flush().await?;
             }
