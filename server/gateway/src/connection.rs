@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 use sealwire_engine::State;
 use sealwire_protocol::message::{Goaway, GoawayReason};
 use sealwire_protocol::{ErrorCode, Frame, Header, Opcode, frame};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Interval, MissedTickBehavior, timeout};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroize;
 
-use crate::buffer::ReadBuffer;
+use crate::Gateway;
 use crate::handshake::{self, CONNECTION};
 use crate::later::Reply;
+use crate::link::{End, Link};
 use crate::session::{Handled, Session};
-use crate::{Gateway, Refusal};
 
 pub use crate::handshake::Peer;
 
@@ -28,104 +27,8 @@ const FLUSH_AT: usize = 64 * 1024;
 /// Output from which its write may wait for those of other connections: many replies, or a long one.
 const GATHER: usize = 4 * 1024;
 
-/// Output buffer above which it is given back after a large reply.
-const KEEP: usize = 256 * 1024;
-
 /// How often a connection looks at its clocks.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Why a connection ends.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum End {
-    /// The peer is gone.
-    #[error("closed by the peer")]
-    Closed,
-    /// The peer does not take what is written, or the network failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// A fatal refusal, still to be written.
-    #[error("{1}")]
-    Refused(Header, Refusal),
-    /// A fatal refusal that stands in the output already.
-    #[error("a fatal refusal")]
-    Written,
-}
-
-impl End {
-    pub(crate) fn refused(header: Header, refusal: Refusal) -> Self {
-        Self::Refused(header, refusal)
-    }
-
-    fn connection(code: ErrorCode) -> Self {
-        Self::Refused(CONNECTION, code.into())
-    }
-}
-
-/// A stream with its buffers.
-pub(crate) struct Link<S> {
-    stream: S,
-    pub(crate) input: ReadBuffer,
-    pub(crate) output: Vec<u8>,
-    write_timeout: Duration,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    fn new(stream: S, write_timeout: Duration) -> Self {
-        Self { stream, input: ReadBuffer::new(), output: Vec::new(), write_timeout }
-    }
-
-    /// Reads once; 0 is the end. Safe to cancel.
-    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        self.input.fill(&mut self.stream).await
-    }
-
-    /// Writes everything that is ready, in one go.
-    pub(crate) async fn flush(&mut self) -> Result<(), End> {
-        let write = async {
-            self.stream.write_all(&self.output).await?;
-            self.stream.flush().await
-        };
-        match timeout(self.write_timeout, write).await {
-            Ok(done) => done?,
-            Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-        }
-        if self.output.capacity() > KEEP {
-            self.output.zeroize();
-            self.output = Vec::new();
-        }
-        self.output.clear();
-        Ok(())
-    }
-
-    /// Says why the connection ends, when there is something to say, and ends it.
-    async fn close(mut self, end: End) {
-        match end {
-            End::Closed | End::Io(_) => {}
-            End::Written => drop(self.flush().await),
-            End::Refused(header, refusal) => {
-                refusal.write(header, &mut self.output);
-                drop(self.flush().await);
-            }
-        }
-        // A closing handshake, as far as the peer takes part in it: without it, the last answer may
-        // be lost when unread input makes the kernel reset the connection.
-        let _ = timeout(self.write_timeout.min(TICK), async {
-            self.stream.shutdown().await?;
-            self.input.consume(self.input.unread().len());
-            while self.fill().await? > 0 {
-                self.input.consume(self.input.unread().len());
-            }
-            io::Result::Ok(())
-        })
-        .await;
-    }
-}
-
-impl<S> Drop for Link<S> {
-    fn drop(&mut self) {
-        self.output.zeroize();
-    }
-}
 
 /// Serves a connection to its end: AUTH within its time limit, then requests, until the peer leaves,
 /// breaks a rule, or `stop` asks it to go.

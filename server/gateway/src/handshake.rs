@@ -10,7 +10,7 @@ use sealwire_protocol::message::{AuthRequest, AuthResponse};
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::connection::{End, Link};
+use crate::link::{End, Link};
 use crate::session::{Session, reply, request_id_0};
 use crate::{Gateway, Refusal};
 

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`listener`] | accepts, caps connections, tells TLS from plain TCP |
 //! | [`handshake`](connection) | AUTH: nobody goes on without it |
-//! | [`connection`] | one read buffer, one write for every reply that is ready |
+//! | [`connection`] | the loop of a connection: a read, every reply that is ready, a write |
+//! | `link`, `buffer` | its stream, and the buffers that frames are parsed and answered in |
 //! | `session` | which operation a frame asks for, and its reply |
 //! | `ops` | ENC, DEC, REENC: parse in place, find the key, hand it to the engine |
 //! | `later` | what cannot be answered at once: key loads, large messages, GENKEY |
@@ -22,6 +23,7 @@ mod gateway;
 mod handshake;
 mod keyring;
 mod later;
+mod link;
 pub mod listener;
 mod ops;
 mod refusal;
