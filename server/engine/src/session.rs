@@ -58,7 +58,7 @@ impl Session {
         self.nonces.tick(now);
     }
 
-    /// Drops the ciphers that this session keeps, after the engine was sealed.
+    /// Drops every cipher that is kept here, after the engine was sealed.
     pub fn purge(&mut self) {
         self.slots.fill_with(|| None);
     }
