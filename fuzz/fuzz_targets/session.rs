@@ -112,8 +112,8 @@ struct World {
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let engine = Engine::new(&EngineConfig::default(), || 0);
-    engine.open(RootKey::generate().expect("random"));
+    let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
+    engine.open(RootKey::generate(engine.vault()).expect("random"));
     let manager = ManagerRole::new(engine.clone());
     let site = manager.make_site().expect("a site");
     let (wrapped, secret) = manager.make_app_secret("ak_fuzz", 1).expect("a secret");

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use sealwire_engine::MAX_LIFETIME;
-use sealwire_engine::custody::Chip;
+use sealwire_engine::custody::{Chip, Custodian, TokenUri};
+use sealwire_engine::{MAX_LIFETIME, Protection};
 use sealwire_gateway::Limits;
 use sealwire_manager::Settings;
 use sealwire_protocol::{Suite, limits};
@@ -34,6 +34,17 @@ pub(crate) struct Config {
 pub(crate) enum ChipName {
     None,
     Software,
+    Pkcs11,
+}
+
+impl ChipName {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Software => "software",
+            Self::Pkcs11 => "pkcs11",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +53,17 @@ pub(crate) struct EngineConfig {
     pub(crate) chip: ChipName,
     /// The software chip's key file, outside the data folder.
     pub(crate) chip_key_file: Option<PathBuf>,
+    /// The PKCS#11 chip's token and key: `pkcs11:token=LABEL;object=KEY`.
+    pub(crate) chip_token: Option<String>,
+    /// The library that speaks to the token, unless the URI has module-path.
+    pub(crate) chip_module: Option<PathBuf>,
+    /// The file with the token's PIN, mode 0600, unless the URI has pin-source.
+    pub(crate) chip_pin_file: Option<PathBuf>,
+    /// `memfd-secret`, `mlock` or `unprotected`; the best that the machine has unless set.
+    pub(crate) memory: Option<Protection>,
+    /// Seconds after which the cards shown are forgotten when no other follows.
+    #[serde(default = "default_lapse")]
+    pub(crate) unseal_lapse_seconds: u64,
     /// `DATA_DIR/engine.sock` unless set.
     pub(crate) ceremony_socket: Option<PathBuf>,
     #[serde(default = "default_ciphers")]
@@ -93,6 +115,10 @@ pub(crate) struct GatewayConfig {
     pub(crate) idle_timeout_seconds: u64,
     pub(crate) session_lifetime_seconds: u64,
     pub(crate) drain_timeout_seconds: u64,
+}
+
+fn default_lapse() -> u64 {
+    Custodian::LAPSE.as_secs()
 }
 
 fn default_ciphers() -> usize {
@@ -159,6 +185,11 @@ impl Config {
             engine: EngineConfig {
                 chip: ChipName::Software,
                 chip_key_file: Some(dir.join("chip.key")),
+                chip_token: None,
+                chip_module: None,
+                chip_pin_file: None,
+                memory: None,
+                unseal_lapse_seconds: default_lapse(),
                 ceremony_socket: None,
                 cached_ciphers: default_ciphers(),
             },
@@ -170,6 +201,7 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         self.chip()?;
+        ensure!(self.engine.unseal_lapse_seconds > 0, "engine: unseal_lapse_seconds must not be 0");
         self.sqlite_path()?;
         self.settings()?;
         let gateway = &self.gateway;
@@ -219,14 +251,46 @@ impl Config {
     }
 
     pub(crate) fn chip(&self) -> Result<Chip> {
-        match (self.engine.chip, &self.engine.chip_key_file) {
-            (ChipName::None, None) => Ok(Chip::None),
-            (ChipName::Software, Some(file)) => Ok(Chip::Software { key_file: file.clone() }),
-            (ChipName::None, Some(_)) => {
-                bail!("engine: chip_key_file belongs to chip = \"software\"")
-            }
-            (ChipName::Software, None) => bail!("engine: chip = \"software\" needs chip_key_file"),
+        let engine = &self.engine;
+        let set = [
+            ("chip_key_file", ChipName::Software, engine.chip_key_file.is_some()),
+            ("chip_token", ChipName::Pkcs11, engine.chip_token.is_some()),
+            ("chip_module", ChipName::Pkcs11, engine.chip_module.is_some()),
+            ("chip_pin_file", ChipName::Pkcs11, engine.chip_pin_file.is_some()),
+        ];
+        if let Some((name, chip, _)) =
+            set.iter().find(|(_, chip, set)| *set && *chip != engine.chip)
+        {
+            bail!("engine: {name} belongs to chip = \"{}\"", chip.name());
         }
+        match engine.chip {
+            ChipName::None => Ok(Chip::None),
+            ChipName::Software => {
+                let file = engine.chip_key_file.clone();
+                let key_file = file.context("engine: chip = \"software\" needs chip_key_file")?;
+                Ok(Chip::Software { key_file })
+            }
+            ChipName::Pkcs11 => self.token(),
+        }
+    }
+
+    fn token(&self) -> Result<Chip> {
+        let engine = &self.engine;
+        let uri = engine.chip_token.as_deref();
+        let uri = uri.context(
+            "engine: chip = \"pkcs11\" needs chip_token, a URI such as pkcs11:token=chip",
+        )?;
+        let token: TokenUri = uri.parse().context("engine: chip_token")?;
+        let module = token.module_path.clone().or_else(|| engine.chip_module.clone());
+        let module =
+            module.context("engine: chip = \"pkcs11\" needs chip_module, the token's library")?;
+        let pin_file = token.pin_source.clone().or_else(|| engine.chip_pin_file.clone());
+        let pin_file = pin_file.context("engine: chip = \"pkcs11\" needs chip_pin_file")?;
+        Ok(Chip::Pkcs11 { token, module, pin_file })
+    }
+
+    pub(crate) fn lapse(&self) -> Duration {
+        Duration::from_secs(self.engine.unseal_lapse_seconds)
     }
 
     pub(crate) fn sqlite_path(&self) -> Result<PathBuf> {
@@ -296,6 +360,15 @@ impl fmt::Display for Config {
             ChipName::Software => {
                 "software: the engine opens itself at start; a stolen machine opens itself, too"
             }
+            ChipName::Pkcs11 => "pkcs11: the engine opens itself at start while its token is there",
+        };
+        let memory = match self.engine.memory {
+            None => "memfd_secret where the kernel has it, else mlock",
+            Some(Protection::MemfdSecret) => "memfd_secret, or the engine does not start",
+            Some(Protection::Mlock) => "mlock: locked and not dumped; root could read it",
+            Some(Protection::Unprotected) => {
+                "UNPROTECTED: the root key lies in clear; for trying out a search of memory only"
+            }
         };
         let tls = if gateway.tls_certificate.is_some() { "TLS 1.3" } else { "no TLS" };
         let plain = if gateway.plain_tcp_beyond_loopback {
@@ -305,6 +378,8 @@ impl fmt::Display for Config {
         };
         writeln!(f, "data folder      {}", self.data_dir.display())?;
         writeln!(f, "chip             {chip}")?;
+        writeln!(f, "root key         {memory}")?;
+        writeln!(f, "cards shown      forgotten after {} s", self.engine.unseal_lapse_seconds)?;
         writeln!(f, "ceremony socket  {}", self.ceremony_socket().display())?;
         writeln!(f, "manager socket   {}", self.manager_socket().display())?;
         writeln!(

@@ -14,11 +14,13 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use rustix::fs::{FlockOperation, flock};
 use sealwire_engine::custody::{self, Custodian};
-use sealwire_engine::{Engine, EngineConfig, GatewayRole, ManagerRole, State};
+use sealwire_engine::{
+    Engine, EngineConfig, GatewayRole, ManagerRole, Protection, RotationRole, State,
+};
 use sealwire_gateway::listener::{self, Service};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, tls};
 use sealwire_keystore::{Keystore, SqliteKeystore};
-use sealwire_manager::Manager;
+use sealwire_manager::{Manager, RootPin};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) listen: SocketAddr,
     /// Whether the chip has opened the engine.
     pub(crate) opened_by_chip: bool,
+    /// Why it has not, when it should have.
+    pub(crate) chip_problem: Option<String>,
     engine: Arc<Engine>,
     keystore: Arc<dyn Keystore>,
     tasks: TaskTracker,
@@ -53,16 +57,24 @@ impl Parts {
     pub(crate) async fn start(config: &Config) -> Result<Self> {
         make_data_dir(&config.data_dir)?;
         let lock = lock(&config.data_dir)?;
-        let engine =
-            Engine::new(&EngineConfig { cached_ciphers: config.engine.cached_ciphers }, now);
-        let custodian = Custodian::new(engine.clone(), config.data_dir.clone(), config.chip()?);
-        let opened_by_chip = custodian.start().unwrap_or_else(|error| {
-            tracing::error!(%error, "the chip did not open the root key: unseal with the key cards");
-            false
-        });
+        let engine = make_engine(config)?;
+        let (data, chip) = (config.data_dir.clone(), config.chip()?);
+        let custodian = Custodian::new(engine.clone(), data, chip, config.lapse());
+        let (opened_by_chip, chip_problem) = match custodian.start() {
+            Ok(opened) => (opened, None),
+            Err(error) => (false, Some(format!("{:#}", anyhow::Error::new(error)))),
+        };
+        if let Some(problem) = &chip_problem {
+            tracing::error!(
+                problem,
+                "the chip did not open the root key: unseal with the key cards"
+            );
+        }
         let keystore = open_keystore(config).await?;
         let manager = Arc::new(Manager::new(
             ManagerRole::new(engine.clone()),
+            RotationRole::new(custodian.clone()),
+            RootPin::new(config.data_dir.clone()),
             keystore.clone(),
             config.settings()?,
             now,
@@ -92,8 +104,10 @@ impl Parts {
         tasks.spawn(watched("directory", stop.clone(), infallible(follow)));
         let gateway = listener::run(listener, service, stop.clone());
         tasks.spawn(watched("gateway", stop.clone(), infallible(gateway)));
-        let officers = custody::serve(ceremonies, Arc::new(custodian), stop.clone());
+        let officers = custody::serve(ceremonies, custodian, stop.clone());
         tasks.spawn(watched("ceremony socket", stop.clone(), infallible(officers)));
+        let rotations = manager.clone().lead_rotations(stop.clone());
+        tasks.spawn(watched("root rotation", stop.clone(), infallible(rotations)));
         let api = sealwire_manager::api::serve(management, manager, stop.clone());
         tasks.spawn(watched("manager socket", stop.clone(), api));
         let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
@@ -101,6 +115,7 @@ impl Parts {
         Ok(Self {
             listen,
             opened_by_chip,
+            chip_problem,
             engine,
             keystore,
             tasks,
@@ -225,6 +240,25 @@ fn bind_socket(path: &Path) -> Result<UnixListener> {
         Ok(listener)
     };
     bind().with_context(|| format!("socket {}", path.display()))
+}
+
+/// Makes a sealed engine, in memory that is protected as the configuration says.
+fn make_engine(config: &Config) -> Result<Arc<Engine>> {
+    let (cached_ciphers, protection) = (config.engine.cached_ciphers, config.engine.memory);
+    let engine = Engine::new(&EngineConfig { cached_ciphers, protection }, now).context(
+        "memory for the root key: the kernel must have memfd_secret, or the process must be allowed to lock \
+         192 KiB (`ulimit -l`, LimitMEMLOCK= in a systemd unit)",
+    )?;
+    match engine.vault().protection() {
+        Protection::MemfdSecret => {}
+        Protection::Mlock => {
+            tracing::info!("the root key lies in locked memory, without memfd_secret")
+        }
+        Protection::Unprotected => tracing::warn!(
+            "engine.memory is `unprotected`: the root key lies in clear; for trying out a search of memory only"
+        ),
+    }
+    Ok(engine)
 }
 
 async fn open_keystore(config: &Config) -> Result<Arc<dyn Keystore>> {

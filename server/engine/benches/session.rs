@@ -14,8 +14,8 @@ use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Binding, Envelope, credential};
 
 fn warm() -> (Session, WrappedKey) {
-    let engine = Engine::new(&EngineConfig::default(), || 0);
-    engine.open(RootKey::generate().expect("random"));
+    let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
+    engine.open(RootKey::generate(engine.vault()).expect("random"));
     let manager = ManagerRole::new(engine.clone());
     let gateway = GatewayRole::new(engine);
     let site = manager.make_site().expect("a site");

@@ -1,15 +1,20 @@
 //! The engine itself: sealed or open, and the ciphers it has expanded.
 
+use std::hash::Hash;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hmac::{Hmac, KeyInit};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use tokio::sync::watch;
 
 use crate::aead::{Cipher, Suite};
+use crate::sign::Signs;
 use crate::wrap::Fingerprint;
-use crate::{EngineError, RootKey, RootKeyId, Secret, WrappedKey, kdf};
+use crate::{EngineError, Protection, RootKey, RootKeyId, Secret, Vault, WrappedKey, kdf};
 
 const SUITE_KEY_LABEL: &str = "sealwire suite key v1";
 
@@ -31,59 +36,148 @@ pub enum State {
 pub struct EngineConfig {
     /// Expanded ciphers kept, over all keys and suites; about 1 KiB each.
     pub cached_ciphers: usize,
+    /// How the root key's memory is protected: as well as the machine can when `None`.
+    pub protection: Option<Protection>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { cached_ciphers: 16_384 }
+        Self { cached_ciphers: 16_384, protection: None }
     }
 }
 
+/// MAC keys kept: a site has one, and each of its purposes another.
+const CACHED_MACS: usize = 64;
+
 /// The cache's key: the engine's epoch, and everything that the key is. An index never finds a key.
-type CacheKey = (u64, Fingerprint, Suite);
+type CacheKey<T> = (u64, Fingerprint, T);
+
+/// The root keys of an open engine.
+struct Roots {
+    /// Wraps, and opens what it has wrapped.
+    current: RootKey,
+    /// While a root rotation lasts: the one before, which only opens.
+    previous: Option<RootKey>,
+}
+
+impl Roots {
+    /// The root key that a wrapped key names.
+    fn of(&self, wrapped: &WrappedKey) -> &RootKey {
+        let previous = self.previous.as_ref().filter(|root| root.id() == wrapped.root());
+        previous.unwrap_or(&self.current)
+    }
+}
 
 /// The root key's holder. Sealed when made.
 pub struct Engine {
-    root: RwLock<Option<RootKey>>,
+    vault: Arc<Vault>,
+    roots: RwLock<Option<Roots>>,
     /// Counts openings and sealings. What was cached in an older epoch is never used again.
     epoch: AtomicU64,
-    ciphers: Cache<CacheKey, Arc<Cipher>>,
+    ciphers: Cache<CacheKey<Suite>, Arc<Cipher>>,
+    macs: Cache<CacheKey<Signs>, Arc<Hmac<Sha256>>>,
     state: watch::Sender<State>,
+    /// Unix time in seconds of the last opening or sealing.
+    since: AtomicU64,
     clock: fn() -> u64,
 }
 
 impl Engine {
     /// A sealed engine. `clock` gives Unix time in seconds: what an engine grants expires by its own
     /// clock, not by its caller's.
-    #[must_use]
-    pub fn new(config: &EngineConfig, clock: fn() -> u64) -> Arc<Self> {
-        Arc::new(Self {
-            root: RwLock::new(None),
+    ///
+    /// # Errors
+    /// When the memory for the root key cannot be had: see [`Vault::new`].
+    pub fn new(config: &EngineConfig, clock: fn() -> u64) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            vault: Vault::new(config.protection)?,
+            roots: RwLock::new(None),
             epoch: AtomicU64::new(0),
             ciphers: Cache::new(config.cached_ciphers),
+            macs: Cache::new(CACHED_MACS),
             state: watch::Sender::new(State::Sealed),
+            since: AtomicU64::new(clock()),
             clock,
-        })
+        }))
+    }
+
+    /// Where the engine keeps its root key.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// Opens the engine.
     pub fn open(&self, root: RootKey) {
-        let state = State::Open { root: root.id() };
-        self.replace(Some(root), state);
+        self.open_with(root, None);
     }
 
-    /// Forgets the root key and every cached cipher.
+    /// Opens the engine in the midst of a root rotation.
+    pub(crate) fn open_with(&self, current: RootKey, previous: Option<RootKey>) {
+        let state = State::Open { root: current.id() };
+        self.replace(Some(Roots { current, previous }), state);
+    }
+
+    /// Forgets the root key and everything that was unwrapped under it.
     pub fn seal(&self) {
         self.replace(None, State::Sealed);
     }
 
-    fn replace(&self, root: Option<RootKey>, state: State) {
-        let mut held = self.root.write().unwrap_or_else(PoisonError::into_inner);
-        *held = root;
+    fn replace(&self, roots: Option<Roots>, state: State) {
+        let mut held = self.roots.write().unwrap_or_else(PoisonError::into_inner);
+        *held = roots;
         self.epoch.fetch_add(1, Ordering::Release);
         drop(held);
         self.ciphers.clear();
+        self.macs.clear();
+        self.since.store(self.now(), Ordering::Relaxed);
         self.state.send_replace(state);
+    }
+
+    /// Begins a root rotation in an open engine: from now on `new` wraps, and what was wrapped under the
+    /// root key of before still opens. Nothing that is cached is lost.
+    pub(crate) fn rotate(&self, new: RootKey, old: RootKey) {
+        let state = State::Open { root: new.id() };
+        let mut held = self.roots.write().unwrap_or_else(PoisonError::into_inner);
+        let was_open = held.is_some();
+        *held = Some(Roots { current: new, previous: Some(old) });
+        if !was_open {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
+        drop(held);
+        self.state.send_replace(state);
+    }
+
+    /// Takes the root key of before, wrapped under the current one, from a rotation that another engine
+    /// has begun, or this one before its folder was lost.
+    pub(crate) fn admit_previous(&self, wrapped: &WrappedKey) -> Result<(), EngineError> {
+        let mut held = self.roots.write().unwrap_or_else(PoisonError::into_inner);
+        let roots = held.as_mut().ok_or(EngineError::Sealed)?;
+        roots.previous = Some(roots.current.unwrap_root(wrapped)?);
+        Ok(())
+    }
+
+    /// The root key of before, wrapped under the current one.
+    pub(crate) fn wrapped_previous(&self) -> Result<WrappedKey, EngineError> {
+        self.with_roots(|roots| {
+            let previous = roots.previous.as_ref().ok_or(EngineError::NoRotation)?;
+            roots.current.wrap_root(previous)
+        })
+    }
+
+    /// Ends a root rotation.
+    pub(crate) fn forget_previous(&self) {
+        let mut held = self.roots.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(roots) = held.as_mut() {
+            roots.previous = None;
+        }
+    }
+
+    /// The root key that a rotation leaves behind; `None` when none is under way.
+    #[must_use]
+    pub fn previous(&self) -> Option<RootKeyId> {
+        let held = self.roots.read().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().and_then(|roots| roots.previous.as_ref()).map(RootKey::id)
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -94,6 +188,12 @@ impl Engine {
     #[must_use]
     pub fn state(&self) -> State {
         *self.state.borrow()
+    }
+
+    /// Unix time in seconds of the last opening or sealing.
+    #[must_use]
+    pub fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
     }
 
     /// Tells of every sealing and opening. Sessions that keep ciphers must
@@ -108,18 +208,37 @@ impl Engine {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Runs `use_root` with the root key.
+    fn with_roots<T>(
+        &self,
+        work: impl FnOnce(&Roots) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let held = self.roots.read().unwrap_or_else(PoisonError::into_inner);
+        work(held.as_ref().ok_or(EngineError::Sealed)?)
+    }
+
+    /// Runs `work` with the root key.
     pub(crate) fn with_root<T>(
         &self,
-        use_root: impl FnOnce(&RootKey) -> Result<T, EngineError>,
+        work: impl FnOnce(&RootKey) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let held = self.root.read().unwrap_or_else(PoisonError::into_inner);
-        use_root(held.as_ref().ok_or(EngineError::Sealed)?)
+        self.with_roots(|roots| work(&roots.current))
     }
 
     /// Opens a wrapped key.
     pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<Secret<32>, EngineError> {
-        self.with_root(|root| root.unwrap(wrapped))
+        self.with_roots(|roots| roots.of(wrapped).unwrap(wrapped))
+    }
+
+    /// REWRAP: a key that was wrapped under the root key of before, under the current one; `None` when
+    /// it is there already.
+    pub(crate) fn rewrap(&self, wrapped: &WrappedKey) -> Result<Option<WrappedKey>, EngineError> {
+        self.with_roots(|roots| {
+            if wrapped.root() == roots.current.id() {
+                return Ok(None);
+            }
+            let secret = roots.of(wrapped).unwrap(wrapped)?;
+            roots.current.wrap(wrapped.binding().clone(), &secret).map(Some)
+        })
     }
 
     /// The expanded cipher of a business key and a suite, from the cache when it is there.
@@ -128,17 +247,38 @@ impl Engine {
         wrapped: &WrappedKey,
         suite: Suite,
     ) -> Result<Arc<Cipher>, EngineError> {
-        let key = (self.epoch(), *wrapped.fingerprint(), suite);
-        let cipher = self.ciphers.get_or_insert_with(&key, || {
-            let business_key = self.unwrap(wrapped)?;
-            Ok::<_, EngineError>(Arc::new(suite_cipher(&business_key, wrapped, suite)?))
-        })?;
+        self.cached(&self.ciphers, (*wrapped.fingerprint(), suite), || {
+            suite_cipher(&self.unwrap(wrapped)?, wrapped, suite)
+        })
+    }
+
+    /// The keyed state of one of the site's MACs, from the cache when it is there.
+    pub(crate) fn keyed_mac(
+        &self,
+        wrapped: &WrappedKey,
+        signs: Signs,
+    ) -> Result<Arc<Hmac<Sha256>>, EngineError> {
+        self.cached(&self.macs, (*wrapped.fingerprint(), signs), || {
+            let root = self.unwrap(wrapped)?;
+            let key: Secret<32> = kdf::derive(root.expose(), signs.label(), &[]);
+            Ok(Hmac::new_from_slice(key.expose()).expect("HMAC takes a key of any length"))
+        })
+    }
+
+    fn cached<T: Copy + Eq + Hash, V>(
+        &self,
+        cache: &Cache<CacheKey<T>, Arc<V>>,
+        (fingerprint, kind): (Fingerprint, T),
+        make: impl FnOnce() -> Result<V, EngineError>,
+    ) -> Result<Arc<V>, EngineError> {
+        let key = (self.epoch(), fingerprint, kind);
+        let value = cache.get_or_insert_with(&key, || make().map(Arc::new))?;
         if self.epoch() != key.0 {
             // Sealed meanwhile: what was put in after the cache was cleared must not stay there.
-            self.ciphers.remove(&key);
+            cache.remove(&key);
             return Err(EngineError::Sealed);
         }
-        Ok(cipher)
+        Ok(value)
     }
 
     /// Whether `haystack` holds the root key, or one of `keys`, in clear: a check that an operator
@@ -152,7 +292,8 @@ impl Engine {
         keys: &[WrappedKey],
     ) -> Result<bool, EngineError> {
         let holds = |secret: &[u8; 32]| haystack.windows(32).any(|window| window == secret);
-        if self.with_root(|root| Ok(holds(root.secret().expose())))? {
+        let of_root = |root: &RootKey| root.enter(|_, root| Ok(holds(root.secret().expose())));
+        if self.with_root(of_root)? {
             return Ok(true);
         }
         for key in keys {
@@ -211,7 +352,8 @@ mod tests {
                 name: "chat".into(),
             };
             let key = Secret::copy_from(&bytes("business_key")).expect("32 bytes");
-            let root = RootKey::generate().expect("random");
+            let vault = Vault::new(None).expect("a vault");
+            let root = RootKey::generate(&vault).expect("random");
             let wrapped = root.wrap(binding, &key).expect("wraps");
             let cipher = suite_cipher(&key, &wrapped, suite).expect("a cipher");
             let sealed = bytes("input");

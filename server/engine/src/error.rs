@@ -54,6 +54,15 @@ pub enum EngineError {
     /// A binding is over its limits.
     #[error(transparent)]
     Binding(#[from] BodyError),
+    /// The vault keeps as many secrets as it can.
+    #[error("too many ceremonies at once: end one, or wait until it lapses")]
+    VaultFull,
+    /// A secret in the vault was changed: memory is failing, or was written to.
+    #[error("a kept secret does not open: the machine's memory is failing, or was written to")]
+    Vault,
+    /// No root rotation is under way.
+    #[error("no root rotation is under way in this engine")]
+    NoRotation,
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness: {0}")]
     Random(getrandom::Error),

@@ -9,10 +9,11 @@
 //! | [`document`] | apps and keys as canonical, signed documents; grants |
 //! | [`wrap`](WrappedKey) | keys wrapped under the root key, bound to what they are |
 //! | [`custody`] | key cards, the chip, the ceremony socket |
+//! | [`memory`](Vault) | where the root key lies: shielded, locked, on a stack of its own when clear |
 //!
 //! Who may ask what stands in the type: a [`GatewayRole`] authenticates, verifies and opens sessions,
 //! a [`ManagerRole`] also signs and makes keys. Both are handles on one [`Engine`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod aead;
 mod auth;
@@ -22,6 +23,7 @@ pub mod document;
 mod engine;
 mod error;
 mod kdf;
+mod memory;
 mod nonce;
 mod role;
 mod root;
@@ -34,7 +36,8 @@ pub use auth::{AuthAttempt, Authenticated, MAX_LIFETIME};
 pub use capability::Capability;
 pub use engine::{Engine, EngineConfig, State};
 pub use error::EngineError;
-pub use role::{GatewayRole, ManagerRole};
+pub use memory::{Protection, Vault};
+pub use role::{GatewayRole, ManagerRole, RotationRole};
 pub use root::{RootKey, RootKeyId};
 pub use secret::Secret;
 pub use session::Session;

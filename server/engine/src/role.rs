@@ -6,10 +6,11 @@ use sealwire_protocol::credential;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::document::Document;
+use crate::custody::{Custodian, CustodyError};
+use crate::document::{AppDocument, AppSecret, Document};
 use crate::{
-    AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, Purpose, Secret,
-    Session, SignedDocument, Site, State, Uid, Verified, WrappedKey,
+    AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, Purpose, RootKeyId,
+    Secret, Session, SignedDocument, Site, State, Uid, Verified, WrappedKey,
 };
 
 /// What a gateway may ask: AUTH_VERIFY, VERIFY, sessions, STATUS.
@@ -167,5 +168,90 @@ impl ManagerRole {
         let secret = Secret::generate()?;
         let wrapped = self.0.with_root(|root| root.wrap(binding, &secret))?;
         Ok((wrapped, secret))
+    }
+}
+
+/// What a manager may ask during a root rotation: REWRAP, and what becomes of the root key of before.
+#[derive(Clone)]
+pub struct RotationRole(Arc<Custodian>);
+
+impl RotationRole {
+    /// The manager's handle on the custodian of an engine in this process.
+    #[must_use]
+    pub fn new(custodian: Arc<Custodian>) -> Self {
+        Self(custodian)
+    }
+
+    /// The root key that is left behind; `None` when no rotation is under way in this engine.
+    #[must_use]
+    pub fn previous(&self) -> Option<RootKeyId> {
+        self.0.engine().previous()
+    }
+
+    /// The root key of before, wrapped under the current one: whoever has the new cards has both.
+    ///
+    /// # Errors
+    /// [`EngineError::Sealed`], [`EngineError::NoRotation`].
+    pub fn wrapped_previous(&self) -> Result<WrappedKey, EngineError> {
+        self.0.engine().wrapped_previous()
+    }
+
+    /// Gives the engine the root key of before, as [`RotationRole::wrapped_previous`] has given it.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherRoot`], [`EngineError::Unwrap`], [`EngineError::Sealed`], as
+    /// [`CustodyError::Engine`]; [`CustodyError::Folder`].
+    pub fn admit_previous(&self, old: RootKeyId, blob: &[u8]) -> Result<(), CustodyError> {
+        let wrapped = WrappedKey::new(KeyBinding::of_root(old), blob)?;
+        self.0.admit_previous(&wrapped)
+    }
+
+    /// REWRAP: a key under the current root key; `None` when it is already.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherRoot`] when it is under neither; [`EngineError::Unwrap`],
+    /// [`EngineError::Sealed`], [`EngineError::Random`].
+    pub fn rewrap(&self, wrapped: &WrappedKey) -> Result<Option<WrappedKey>, EngineError> {
+        self.0.engine().rewrap(wrapped)
+    }
+
+    /// REWRAP of the site's own keys.
+    ///
+    /// # Errors
+    /// As [`RotationRole::rewrap`].
+    pub fn rewrap_site(&self, site: &Site) -> Result<Option<Site>, EngineError> {
+        let (document_mac, audit_mac) =
+            (self.rewrap(&site.document_mac)?, self.rewrap(&site.audit_mac)?);
+        if document_mac.is_none() && audit_mac.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Site {
+            document_mac: document_mac.unwrap_or_else(|| site.document_mac.clone()),
+            audit_mac: audit_mac.unwrap_or_else(|| site.audit_mac.clone()),
+        }))
+    }
+
+    /// REWRAP of an app's secrets, in a document that is yet to be signed; `None` when all are under the
+    /// current root key.
+    ///
+    /// # Errors
+    /// As [`RotationRole::rewrap`].
+    pub fn rewrap_app(&self, app: &AppDocument) -> Result<Option<AppDocument>, EngineError> {
+        let mut moved = None;
+        for (position, secret) in app.secrets.iter().enumerate() {
+            if let Some(wrapped) = self.rewrap(&secret.key(&app.id)?)? {
+                let moved = moved.get_or_insert_with(|| app.clone());
+                moved.secrets[position] = AppSecret::new(&wrapped, secret.until);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Ends the rotation in this engine: the root key of before is forgotten.
+    ///
+    /// # Errors
+    /// [`CustodyError::Folder`], [`CustodyError::NoRootKey`].
+    pub fn forget_previous(&self) -> Result<(), CustodyError> {
+        self.0.forget_previous()
     }
 }

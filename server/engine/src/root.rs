@@ -1,10 +1,12 @@
 //! The root key, and the id that names it.
 
+use std::sync::Arc;
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EngineError, Secret, kdf};
+use crate::memory::{Clear, Inside, Kept};
+use crate::{EngineError, Vault, kdf};
 
 const ID_LABEL: &str = "sealwire root key id v1";
 const WRAP_LABEL: &str = "sealwire wrap kek v1";
@@ -69,9 +71,39 @@ impl fmt::Debug for RootKeyId {
     }
 }
 
-/// The root key: 256 bits, and its id.
+/// The root key in clear, with its id: exists within [`Vault::enter`] alone.
+pub(crate) struct ClearRoot<'a> {
+    secret: Clear<'a>,
+    id: RootKeyId,
+}
+
+impl<'a> ClearRoot<'a> {
+    /// A root key from its 256 bits.
+    pub(crate) fn new(secret: Clear<'a>) -> Self {
+        let mut id = [0; 16];
+        kdf::expand(secret.expose(), ID_LABEL, &[], &mut id);
+        Self { secret, id: RootKeyId(id) }
+    }
+
+    pub(crate) fn id(&self) -> RootKeyId {
+        self.id
+    }
+
+    pub(crate) fn secret(&self) -> &Clear<'a> {
+        &self.secret
+    }
+
+    /// The key that wraps: it lives inside one wrap or unwrap.
+    pub(crate) fn wrap_kek(&self, inside: &'a Inside) -> Clear<'a> {
+        let mut kek = Clear::zeroed(inside);
+        kdf::expand(self.secret.expose(), WRAP_LABEL, &[&self.id.0], kek.expose_mut());
+        kek
+    }
+}
+
+/// The root key, kept in a [`Vault`]: clear only for the length of one wrap or unwrap.
 pub struct RootKey {
-    secret: Secret<32>,
+    kept: Kept,
     id: RootKeyId,
 }
 
@@ -79,17 +111,18 @@ impl RootKey {
     /// A fresh root key.
     ///
     /// # Errors
-    /// [`EngineError::Random`].
-    pub fn generate() -> Result<Self, EngineError> {
-        Ok(Self::from_secret(Secret::generate()?))
+    /// [`EngineError::Random`], [`EngineError::VaultFull`].
+    pub fn generate(vault: &Arc<Vault>) -> Result<Self, EngineError> {
+        vault.enter(|inside| Self::keep(vault, inside, &ClearRoot::new(Clear::generate(inside)?)))
     }
 
-    /// A root key from its 256 bits.
-    #[must_use]
-    pub fn from_secret(secret: Secret<32>) -> Self {
-        let mut id = [0; 16];
-        kdf::expand(secret.expose(), ID_LABEL, &[], &mut id);
-        Self { secret, id: RootKeyId(id) }
+    /// Keeps a root key that is clear.
+    pub(crate) fn keep(
+        vault: &Arc<Vault>,
+        inside: &Inside,
+        root: &ClearRoot<'_>,
+    ) -> Result<Self, EngineError> {
+        Ok(Self { kept: vault.keep(inside, root.secret.expose())?, id: root.id })
     }
 
     /// The root key's name.
@@ -98,12 +131,20 @@ impl RootKey {
         self.id
     }
 
-    /// The key that wraps: it lives inside one wrap or unwrap.
-    pub(crate) fn wrap_kek(&self) -> Secret<32> {
-        kdf::derive(self.secret.expose(), WRAP_LABEL, &[&self.id.0])
+    /// Runs `work` in the vault, with the root key in clear.
+    pub(crate) fn enter<T>(
+        &self,
+        work: impl for<'a> FnOnce(&'a Inside, &ClearRoot<'a>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.kept.vault().enter(|inside| work(inside, &self.clear(inside)?))
     }
 
-    pub(crate) fn secret(&self) -> &Secret<32> {
-        &self.secret
+    /// The root key in clear.
+    pub(crate) fn clear<'a>(&self, inside: &'a Inside) -> Result<ClearRoot<'a>, EngineError> {
+        Ok(ClearRoot { secret: self.kept.open(inside)?, id: self.id })
+    }
+
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        self.kept.vault()
     }
 }

@@ -3,12 +3,12 @@
 use std::ops::Deref;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::document::{self, Document, DocumentKind};
-use crate::{Engine, EngineError, KeyBinding, Purpose, Secret, Uid, WrappedKey, kdf};
+use crate::{Engine, EngineError, KeyBinding, Purpose, RootKeyId, Uid, WrappedKey};
 
 const DOCUMENT_LABEL: &str = "sealwire document v1";
 const CAPABILITY_LABEL: &str = "sealwire capability v1";
@@ -52,6 +52,12 @@ impl StoredKey {
 }
 
 impl Site {
+    /// The root key that the site's keys are wrapped under.
+    #[must_use]
+    pub fn root(&self) -> RootKeyId {
+        self.document_mac.root()
+    }
+
     /// The bytes to store. They need no MAC: neither key opens when it was changed.
     ///
     /// # Panics
@@ -115,11 +121,22 @@ impl<D> Verified<D> {
 }
 
 /// What a MAC is over: a document is never taken for a capability.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Signs {
     Document,
     Capability,
     Challenge,
+}
+
+impl Signs {
+    /// The label that the key of this MAC is derived under.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Document => DOCUMENT_LABEL,
+            Self::Capability => CAPABILITY_LABEL,
+            Self::Challenge => CHALLENGE_LABEL,
+        }
+    }
 }
 
 impl Engine {
@@ -158,15 +175,7 @@ impl Engine {
         signs: Signs,
         body: &[u8],
     ) -> Result<Hmac<Sha256>, EngineError> {
-        let label = match signs {
-            Signs::Document => DOCUMENT_LABEL,
-            Signs::Capability => CAPABILITY_LABEL,
-            Signs::Challenge => CHALLENGE_LABEL,
-        };
-        let root = self.unwrap(&site.document_mac)?;
-        let key: Secret<32> = kdf::derive(root.expose(), label, &[]);
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::clone(&*self.keyed_mac(&site.document_mac, signs)?);
         mac.update(body);
         Ok(mac)
     }

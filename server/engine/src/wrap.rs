@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::aead::{Cipher, TAG_LEN};
+use crate::memory::{Clear, Inside};
+use crate::root::ClearRoot;
 use crate::{EngineError, RootKey, RootKeyId, Secret, aead::Suite, kdf};
 
 const FORMAT: u8 = 1;
@@ -36,6 +38,8 @@ pub enum Purpose {
     DocumentMac,
     /// Signs audit records.
     AuditMac,
+    /// The root key of before, while a root rotation lasts.
+    RootKey,
 }
 
 impl Purpose {
@@ -47,6 +51,7 @@ impl Purpose {
             Self::AppSecret => "app secret",
             Self::DocumentMac => "document MAC key",
             Self::AuditMac => "audit MAC key",
+            Self::RootKey => "root key",
         }
     }
 }
@@ -121,6 +126,11 @@ impl KeyBinding {
     /// The binding of one of the site's own keys.
     pub(crate) fn of_site(purpose: Purpose, uid: Uid) -> Self {
         Self { purpose, uid, index: 0, version: 1, name: String::new() }
+    }
+
+    /// The binding of an older root key: its id takes the uid's place.
+    pub(crate) fn of_root(older: RootKeyId) -> Self {
+        Self::of_site(Purpose::RootKey, Uid(older.to_bytes()))
     }
 
     fn aad(&self, root: RootKeyId) -> Vec<u8> {
@@ -203,37 +213,76 @@ impl RootKey {
         binding: KeyBinding,
         secret: &Secret<32>,
     ) -> Result<WrappedKey, EngineError> {
+        self.enter(|inside, root| root.wrap(inside, binding, secret.expose()))
+    }
+
+    /// Opens a wrapped key.
+    pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<Secret<32>, EngineError> {
+        let mut secret = Secret::zeroed();
+        self.enter(|inside, root| root.unwrap(inside, wrapped, secret.expose_mut()))?;
+        Ok(secret)
+    }
+
+    /// Wraps an older root key, so that the cards of this one give both.
+    pub(crate) fn wrap_root(&self, older: &RootKey) -> Result<WrappedKey, EngineError> {
+        self.enter(|inside, root| {
+            let secret = older.clear(inside)?;
+            root.wrap(inside, KeyBinding::of_root(older.id()), secret.secret().expose())
+        })
+    }
+
+    /// Opens what [`RootKey::wrap_root`] has wrapped.
+    pub(crate) fn unwrap_root(&self, wrapped: &WrappedKey) -> Result<RootKey, EngineError> {
+        let refused = EngineError::Unwrap(Purpose::RootKey.name());
+        let opened = self.enter(|inside, root| {
+            let mut secret = Clear::zeroed(inside);
+            root.unwrap(inside, wrapped, secret.expose_mut())?;
+            RootKey::keep(self.vault(), inside, &ClearRoot::new(secret))
+        })?;
+        if *wrapped.binding() == KeyBinding::of_root(opened.id()) {
+            Ok(opened)
+        } else {
+            Err(refused)
+        }
+    }
+}
+
+impl<'a> ClearRoot<'a> {
+    fn wrap(
+        &self,
+        inside: &'a Inside,
+        binding: KeyBinding,
+        secret: &[u8; 32],
+    ) -> Result<WrappedKey, EngineError> {
         let mut blob = [0; WRAPPED_LEN];
         blob[0] = FORMAT;
         blob[1..17].copy_from_slice(&self.id().to_bytes());
         getrandom::fill(&mut blob[NONCE])?;
         let (head, sealed) = blob.split_at_mut(SEALED.start);
         let (sealed, tag) = sealed.split_at_mut(SEALED.len());
-        sealed.copy_from_slice(secret.expose());
-        self.kek()?.seal_in_place(&head[NONCE], &binding.aad(self.id()), sealed, tag)?;
+        sealed.copy_from_slice(secret);
+        self.kek(inside)?.seal_in_place(&head[NONCE], &binding.aad(self.id()), sealed, tag)?;
         WrappedKey::new(binding, &blob)
     }
 
-    /// Opens a wrapped key.
-    pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<Secret<32>, EngineError> {
+    fn unwrap(
+        &self,
+        inside: &'a Inside,
+        wrapped: &WrappedKey,
+        secret: &mut [u8; 32],
+    ) -> Result<(), EngineError> {
         if wrapped.root != self.id() {
             return Err(EngineError::OtherRoot { found: wrapped.root, held: self.id() });
         }
-        let mut secret = Secret::zeroed();
-        secret.expose_mut().copy_from_slice(&wrapped.blob[SEALED]);
+        secret.copy_from_slice(&wrapped.blob[SEALED]);
         let tag = &wrapped.blob[SEALED.end..SEALED.end + TAG_LEN];
-        self.kek()?
-            .open_in_place(
-                &wrapped.blob[NONCE],
-                &wrapped.binding.aad(self.id()),
-                secret.expose_mut(),
-                tag,
-            )
-            .map_err(|_| EngineError::Unwrap(wrapped.binding.purpose.name()))?;
-        Ok(secret)
+        let aad = wrapped.binding.aad(self.id());
+        self.kek(inside)?
+            .open_in_place(&wrapped.blob[NONCE], &aad, secret, tag)
+            .map_err(|_| EngineError::Unwrap(wrapped.binding.purpose.name()))
     }
 
-    fn kek(&self) -> Result<Cipher, EngineError> {
-        Ok(Cipher::new(Suite::Aes256GcmSiv, self.wrap_kek().expose())?)
+    fn kek(&self, inside: &'a Inside) -> Result<Cipher, EngineError> {
+        Ok(Cipher::new(Suite::Aes256GcmSiv, self.wrap_kek(inside).expose())?)
     }
 }

@@ -35,8 +35,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let engine = Engine::new(&EngineConfig::default(), clock);
-        engine.open(RootKey::generate().expect("random"));
+        let engine = Engine::new(&EngineConfig::default(), clock).expect("memory");
+        engine.open(RootKey::generate(engine.vault()).expect("random"));
         let (gateway, manager) =
             (GatewayRole::new(engine.clone()), ManagerRole::new(engine.clone()));
         let site = manager.make_site().expect("a site");

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
-use sealwire_engine::document::{AppDocument, DocumentKind, KeyDocument};
-use sealwire_engine::{EngineError, GatewayRole, SignedDocument, Site, Verified, WrappedKey};
+use sealwire_engine::document::{AppDocument, Document, DocumentKind, KeyDocument};
+use sealwire_engine::{
+    EngineError, GatewayRole, SignedDocument, Site, State, Verified, WrappedKey,
+};
 use sealwire_keystore::{By, DocumentRow, Keystore, KeystoreError};
 use sealwire_protocol::ErrorCode;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Refusal;
@@ -67,9 +69,9 @@ impl KeyEntry {
     }
 }
 
-/// The site's row, read once.
-struct SiteEntry {
-    site: Site,
+/// The site's row.
+pub(crate) struct SiteEntry {
+    pub(crate) site: Site,
     decoy: SignedDocument,
 }
 
@@ -77,12 +79,13 @@ struct SiteEntry {
 pub struct Directory {
     keystore: Arc<dyn Keystore>,
     engine: GatewayRole,
-    site: OnceCell<SiteEntry>,
+    site: tokio::sync::Mutex<Option<Arc<SiteEntry>>>,
     keys: Cache<u32, Arc<KeyEntry>>,
     /// App documents of recent logins, for the time that the keystore is away.
     apps: Cache<String, SignedDocument>,
-    /// Sessions of each app wait here for a change of its document.
-    watched: Mutex<HashMap<String, watch::Sender<u64>>>,
+    /// Sessions of each app wait here for a change of the [substance](AppDocument::substance) of its
+    /// document.
+    watched: Mutex<HashMap<String, watch::Sender<[u8; 32]>>>,
     /// Counts the times that changes were taken in; raised before the first of them is.
     epoch: AtomicU64,
     /// The revision up to which changes have been taken in.
@@ -111,7 +114,7 @@ impl Directory {
         Arc::new(Self {
             keystore,
             engine,
-            site: OnceCell::new(),
+            site: tokio::sync::Mutex::default(),
             keys: Cache::new(cached_keys),
             apps: Cache::new(1024),
             watched: Mutex::default(),
@@ -200,12 +203,37 @@ impl Directory {
         self.refresh().await.map_err(|error| unavailable(&error))
     }
 
-    /// The site's own keys.
+    /// Loads a key anew: it was found wrapped under a root key that the engine does not hold any more.
+    ///
+    /// # Errors
+    /// As [`Directory::load`].
+    pub(crate) async fn reload(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
+        self.keys.remove(&index);
+        self.load(index).await
+    }
+
+    /// The site's row: read once, and again while its keys are not under the engine's root key, as a root
+    /// rotation moves them.
     ///
     /// # Errors
     /// `UNAVAILABLE`; `SEALED` before the manager has made them.
-    pub(crate) async fn site(&self) -> Result<&Site, Refusal> {
-        Ok(&self.site_entry().await?.site)
+    pub(crate) async fn site(&self) -> Result<Arc<SiteEntry>, Refusal> {
+        let mut known = self.site.lock().await;
+        if let Some(entry) = known.as_ref()
+            && self.engine.state() == (State::Open { root: entry.site.root() })
+        {
+            return Ok(entry.clone());
+        }
+        let row = match self.keystore.site().await {
+            Ok(row) => row,
+            Err(error) => return known.clone().ok_or_else(|| unavailable(&error)),
+        };
+        let row = row.ok_or_else(|| {
+            Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
+        })?;
+        let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
+        *known = Some(entry.clone());
+        Ok(entry)
     }
 
     /// The document that an AppKey is checked against: the app's, or a decoy that nobody has the
@@ -214,9 +242,9 @@ impl Directory {
     /// # Errors
     /// `UNAVAILABLE`, `SEALED`.
     pub(crate) async fn app(&self, app_key: &str) -> Result<SignedDocument, Refusal> {
-        let decoy = &self.site_entry().await?.decoy;
+        let site = self.site().await?;
         match self.keystore.document(DocumentKind::App, By::Id(app_key)).await {
-            Ok(row) => Ok(row.map_or_else(|| decoy.clone(), |row| row.signed)),
+            Ok(row) => Ok(row.map_or_else(|| site.decoy.clone(), |row| row.signed)),
             Err(error) => {
                 let trusted = !self.stale.load(Ordering::Relaxed);
                 let kept = self.apps.get(app_key).filter(|_| trusted);
@@ -225,13 +253,21 @@ impl Directory {
         }
     }
 
-    /// Has a session of an app be told when the app's document changes.
-    pub(crate) fn watch(&self, document: &SignedDocument) -> watch::Receiver<u64> {
+    /// Has a session of an app be told when what the app may do changes.
+    pub(crate) fn watch(&self, app: &AppDocument) -> watch::Receiver<[u8; 32]> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let revision = document.revision;
-        let sender =
-            watched.entry(document.id.clone()).or_insert_with(|| watch::Sender::new(revision));
+        let substance = app.substance();
+        let sender = watched.entry(app.id.clone()).or_insert_with(|| watch::Sender::new(substance));
         sender.subscribe()
+    }
+
+    /// Whether an app's document, read again, still says what `app` says.
+    ///
+    /// # Errors
+    /// As [`Directory::app`].
+    pub(crate) async fn still(&self, app: &AppDocument) -> Result<bool, Refusal> {
+        let again = self.app(&app.id).await?;
+        Ok(self.substance(&again).await == Some(app.substance()))
     }
 
     /// Keeps the document that a session was opened with, for the time that the keystore is away.
@@ -242,18 +278,6 @@ impl Directory {
     /// Forgets what [`Directory::remember`] keeps of an app.
     pub(crate) fn forget(&self, app_key: &str) {
         self.apps.remove(app_key);
-    }
-
-    async fn site_entry(&self) -> Result<&SiteEntry, Refusal> {
-        self.site
-            .get_or_try_init(|| async {
-                let row = self.keystore.site().await.map_err(|error| unavailable(&error))?;
-                let row = row.ok_or_else(|| {
-                    Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
-                })?;
-                Ok(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy })
-            })
-            .await
     }
 
     async fn read_key(&self, by: By<'_>) -> Result<Arc<KeyEntry>, Refusal> {
@@ -277,7 +301,7 @@ impl Directory {
 
     async fn verify_key(&self, row: &DocumentRow) -> Result<Verified<KeyDocument>, Refusal> {
         let site = self.site().await?;
-        let document: Verified<KeyDocument> = self.engine.verify(site, &row.signed)?;
+        let document: Verified<KeyDocument> = self.engine.verify(&site.site, &row.signed)?;
         row.check::<KeyDocument>(&document).map_err(|error| unavailable(&error))?;
         Ok(document)
     }
@@ -324,15 +348,20 @@ impl Directory {
             self.epoch.fetch_add(1, Ordering::AcqRel);
             let mut newest = None;
             for row in &rows {
-                match row.signed.kind {
+                let verified = match row.signed.kind {
                     DocumentKind::Key => {
                         if let Some(index) = row.number {
                             self.keys.remove(&index);
                         }
+                        self.verified::<KeyDocument>(&row.signed).await.is_some()
                     }
-                    DocumentKind::App => self.tell(&row.signed),
-                }
-                if self.verifies(&row.signed).await {
+                    DocumentKind::App => {
+                        let substance = self.substance(&row.signed).await;
+                        self.tell(&row.signed.id, substance);
+                        substance.is_some()
+                    }
+                };
+                if verified {
                     newest = Some(row.signed.revision);
                 }
             }
@@ -342,31 +371,31 @@ impl Directory {
         }
     }
 
-    async fn verifies(&self, document: &SignedDocument) -> bool {
-        let Ok(site) = self.site().await else { return false };
-        let verified = match document.kind {
-            DocumentKind::Key => self.engine.verify::<KeyDocument>(site, document).map(drop),
-            DocumentKind::App => self.engine.verify::<AppDocument>(site, document).map(drop),
-        };
-        match verified {
-            Ok(()) => true,
-            Err(EngineError::Sealed) => false,
+    /// The substance of an app's document; `None` when it does not verify.
+    async fn substance(&self, document: &SignedDocument) -> Option<[u8; 32]> {
+        Some(self.verified::<AppDocument>(document).await?.substance())
+    }
+
+    async fn verified<D: Document>(&self, document: &SignedDocument) -> Option<Verified<D>> {
+        let site = self.site().await.ok()?;
+        match self.engine.verify(&site.site, document) {
+            Ok(verified) => Some(verified),
+            Err(EngineError::Sealed) => None,
             Err(error) => {
                 tracing::debug!(%error, "a changed row");
-                false
+                None
             }
         }
     }
 
-    /// Tells the sessions of an app that its document has changed.
-    fn tell(&self, document: &SignedDocument) {
-        self.apps.remove(&document.id);
+    /// Tells the sessions of an app that what it may do has changed, or can no longer be known.
+    fn tell(&self, app_key: &str, substance: Option<[u8; 32]>) {
+        self.apps.remove(app_key);
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|id, sender| {
-            if *id == document.id {
-                sender.send_if_modified(|seen| {
-                    std::mem::replace(seen, document.revision) != document.revision
-                });
+            if id == app_key {
+                let now = substance.unwrap_or_default();
+                sender.send_if_modified(|seen| std::mem::replace(seen, now) != now);
             }
             sender.receiver_count() > 0
         });

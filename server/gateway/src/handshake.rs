@@ -61,7 +61,7 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// The server nonce: the engine makes it, so that it recognises it again.
 async fn challenge(gateway: &Gateway) -> Result<[u8; limits::AUTH_NONCE_LEN], Refusal> {
-    Ok(gateway.engine.challenge(gateway.directory.site().await?)?)
+    Ok(gateway.engine.challenge(&gateway.directory.site().await?.site)?)
 }
 
 /// Has the engine check the proof, then the allow-list, then opens the session.
@@ -79,7 +79,7 @@ async fn admit(
     let directory = &gateway.directory;
     let document = directory.app(app_key).await?;
     let site = directory.site().await?;
-    let verified = gateway.engine.auth_verify(site, &document, attempt);
+    let verified = gateway.engine.auth_verify(&site.site, &document, attempt);
     let Authenticated { server_proof, capability, app } =
         verified.map_err(|error| match error {
             EngineError::Sealed => ErrorCode::SEALED.into(),
@@ -89,8 +89,8 @@ async fn admit(
     if !app.allow.iter().any(|network| network.contains(&peer.address)) {
         return Err(refuse("the address is not on the app's allow-list"));
     }
-    let watch = directory.watch(&document);
-    if directory.app(app_key).await? != document {
+    let watch = directory.watch(&app);
+    if !directory.still(&app).await? {
         return Err(ErrorCode::SESSION_ENDED.into());
     }
     directory.remember(document);
@@ -98,7 +98,7 @@ async fn admit(
         directory.forget(app_key);
         return Err(ErrorCode::SESSION_ENDED.into());
     }
-    let engine = gateway.engine.session(site, &capability)?;
+    let engine = gateway.engine.session(&site.site, &capability)?;
     tracing::info!(app = app_key, peer = %peer.address, "AUTH accepted");
     Ok((Session::new(gateway.clone(), app.id.clone(), watch, engine), server_proof))
 }

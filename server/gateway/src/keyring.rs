@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sealwire_engine::EngineError;
 use sealwire_protocol::ErrorCode;
 
 use crate::directory::{Directory, KeyEntry, NEVER};
@@ -23,12 +24,13 @@ pub(crate) struct Keyring {
     /// Set for a request that has loaded its keys itself: it uses those, whatever happens meanwhile.
     loaded: bool,
     looked_again: bool,
+    reloaded: bool,
 }
 
 impl Keyring {
     pub(crate) fn new(directory: Arc<Directory>) -> Self {
         let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        Self { directory, slots, loaded: false, looked_again: false }
+        Self { directory, slots, loaded: false, looked_again: false, reloaded: false }
     }
 
     /// A key by its index, or the need to load it.
@@ -56,6 +58,26 @@ impl Keyring {
     /// Notes that the keystore was asked for changes on behalf of this request.
     pub(crate) fn note_looked_again(&mut self) {
         self.looked_again = true;
+    }
+
+    /// Notes that keys were loaded anew on behalf of this request.
+    pub(crate) fn note_reloaded(&mut self) {
+        self.reloaded = true;
+    }
+
+    /// What to do when the engine refuses. A key that is wrapped under a root key which it does not hold
+    /// may have been moved by a root rotation since it was read: it is read again, once.
+    #[cold]
+    pub(crate) fn refused(&mut self, error: EngineError, indexes: [u32; 2]) -> Stop {
+        match error {
+            EngineError::OtherRoot { .. } if !self.reloaded => {
+                for index in indexes {
+                    self.slots[position(index)] = None;
+                }
+                Stop::Need(Need::Rewrapped(indexes))
+            }
+            error => Stop::Refuse(error.into()),
+        }
     }
 
     /// What to do when a key does not open an envelope: `seen` is what the app may know. A version that

@@ -158,6 +158,14 @@ async fn load(gateway: &Gateway, keyring: &mut Keyring, need: Need) -> Result<()
             keyring.note_looked_again();
             index
         }
+        Need::Rewrapped([one, other]) => {
+            keyring.note_reloaded();
+            keyring.put(one, gateway.directory.reload(one).await?);
+            if one != other {
+                keyring.put(other, gateway.directory.reload(other).await?);
+            }
+            return Ok(());
+        }
     };
     keyring.put(index, gateway.directory.load(index).await?);
     Ok(())

@@ -18,6 +18,9 @@ pub(crate) enum Need {
     Key(u32),
     /// The key of this index, newer than it is here: an envelope names a version that is not known.
     Newer(u32),
+    /// The keys of these indexes, or one of them twice: they were found wrapped under a root key that is
+    /// no more.
+    Rewrapped([u32; 2]),
 }
 
 /// Why a request did not run.
@@ -72,7 +75,8 @@ impl Tools<'_> {
         let key = self.keyring.get(request.key_index)?;
         let (wrapped, suite) = sealing(key, request.suite)
             .map_err(|code| seen_by(self.engine, key, &[Op::Enc], code))?;
-        Ok(self.engine.enc(wrapped, suite, &request.binding, request.message, out)?)
+        let done = self.engine.enc(wrapped, suite, &request.binding, request.message, out);
+        done.map_err(|error| self.keyring.refused(error, [request.key_index; 2]))
     }
 
     #[inline]
@@ -82,7 +86,10 @@ impl Tools<'_> {
         let index = envelope.header.key_index;
         let key = self.keyring.get(index)?;
         match opening(key, &envelope) {
-            Ok(wrapped) => Ok(self.engine.dec(wrapped, &request.binding, &envelope, out)?),
+            Ok(wrapped) => {
+                let done = self.engine.dec(wrapped, &request.binding, &envelope, out);
+                done.map_err(|error| self.keyring.refused(error, [index; 2]))
+            }
             Err(defect) => {
                 let seen = seen_by(self.engine, key, &[Op::Dec], defect.code());
                 Err(self.keyring.cannot_open(index, defect, seen))
@@ -110,7 +117,10 @@ impl Tools<'_> {
             .map_err(|code| seen_by(self.engine, &target, &ops, code))?;
         let binding = request.binding;
         let new_binding = request.new_binding.unwrap_or(binding);
-        Ok(self.engine.reenc((wrapped, &envelope, &binding), (new, suite, &new_binding), out)?)
+        let (from, to) = ((wrapped, &envelope, &binding), (new, suite, &new_binding));
+        let indexes = [index, target.document.index];
+        let done = self.engine.reenc(from, to, out);
+        done.map_err(|error| self.keyring.refused(error, indexes))
     }
 
     #[inline]

@@ -19,7 +19,7 @@ pub(crate) struct Session {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) app_key: String,
     /// Moves when the app's document changes: the session ends then.
-    pub(crate) app: watch::Receiver<u64>,
+    pub(crate) app: watch::Receiver<[u8; 32]>,
     engine: EngineSession,
     keyring: Keyring,
 }
@@ -38,7 +38,7 @@ impl Session {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         app_key: String,
-        app: watch::Receiver<u64>,
+        app: watch::Receiver<[u8; 32]>,
         engine: EngineSession,
     ) -> Self {
         let keyring = Keyring::new(gateway.directory.clone());

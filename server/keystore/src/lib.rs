@@ -6,6 +6,7 @@
 
 mod error;
 mod sqlite;
+mod sqlite_rotation;
 
 pub use error::{KeystoreError, Taken};
 pub use sqlite::SqliteKeystore;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
-use sealwire_engine::SignedDocument;
 use sealwire_engine::document::{Document, DocumentKind};
+use sealwire_engine::{RootKeyId, SignedDocument};
 
 /// A signed document and what it is found by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,30 @@ pub struct SiteRow {
     pub keys: Vec<u8>,
     /// An app's document that nobody has the secret of: unknown AppKeys are checked against it.
     pub decoy: SignedDocument,
+}
+
+/// A wrapped key that a root rotation moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// The key's uid, in text.
+    pub uid: String,
+    /// The version.
+    pub version: u32,
+    /// The blob that the row must still hold.
+    pub old: Vec<u8>,
+    /// The blob that it gets.
+    pub new: Vec<u8>,
+}
+
+/// A root rotation that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationRow {
+    /// Id of the root key that is left behind.
+    pub old: RootKeyId,
+    /// Id of the root key that takes its place.
+    pub new: RootKeyId,
+    /// The old root key, wrapped under the new one.
+    pub wrapped: Vec<u8>,
 }
 
 /// A change: all of it is written, or nothing.
@@ -137,6 +162,37 @@ pub trait Keystore: Send + Sync {
     /// [`KeystoreError::Moved`] when the site's revision is not [`Change::upon`] any more;
     /// [`KeystoreError::Taken`] when another document has the name or the number.
     async fn commit(&self, change: &Change) -> Result<(), KeystoreError>;
+
+    /// Replaces the site's row, if its keys are still `old`; whether they were.
+    async fn replace_site(&self, old: &[u8], new: &SiteRow) -> Result<bool, KeystoreError>;
+
+    /// The root rotation that is under way.
+    async fn rotation(&self) -> Result<Option<RotationRow>, KeystoreError>;
+
+    /// Notes a root rotation, durably, unless one is noted.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Taken`] when one is.
+    async fn begin_rotation(&self, rotation: &RotationRow) -> Result<(), KeystoreError>;
+
+    /// Forgets the root rotation.
+    async fn end_rotation(&self) -> Result<(), KeystoreError>;
+
+    /// At most `limit` wrapped keys that name another root key than `root`, by uid and version, behind
+    /// `after`.
+    async fn wrapped_elsewhere(
+        &self,
+        root: RootKeyId,
+        after: Option<(&str, u32)>,
+        limit: u32,
+    ) -> Result<Vec<WrappedRow>, KeystoreError>;
+
+    /// How many wrapped keys name another root key than `root`.
+    async fn count_elsewhere(&self, root: RootKeyId) -> Result<u64, KeystoreError>;
+
+    /// Replaces blobs, all in one transaction; a row that holds another blob by now is left alone.
+    /// Returns how many were replaced.
+    async fn rewrap(&self, moved: &[Rewrapped]) -> Result<u64, KeystoreError>;
 
     /// The newest revision that was committed through this handle: read by gateways of the same
     /// process, so that what was acknowledged is in force at once.

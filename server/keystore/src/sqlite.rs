@@ -9,14 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sealwire_engine::SignedDocument;
 use sealwire_engine::document::DocumentKind;
+use sealwire_engine::{RootKeyId, SignedDocument};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use crate::{By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, Taken, WrappedRow};
+use crate::{
+    By, Change, DocumentRow, Keystore, KeystoreError, Rewrapped, RotationRow, SiteRow, Taken,
+    WrappedRow, sqlite_rotation,
+};
 
 const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(5);
@@ -219,6 +222,39 @@ impl Keystore for SqliteKeystore {
         Ok(())
     }
 
+    async fn replace_site(&self, old: &[u8], new: &SiteRow) -> Result<bool, KeystoreError> {
+        sqlite_rotation::replace_site(&self.writer, old, new).await
+    }
+
+    async fn rotation(&self) -> Result<Option<RotationRow>, KeystoreError> {
+        sqlite_rotation::rotation(&self.readers).await
+    }
+
+    async fn begin_rotation(&self, rotation: &RotationRow) -> Result<(), KeystoreError> {
+        sqlite_rotation::begin_rotation(&self.writer, rotation).await
+    }
+
+    async fn end_rotation(&self) -> Result<(), KeystoreError> {
+        sqlite_rotation::end_rotation(&self.writer).await
+    }
+
+    async fn wrapped_elsewhere(
+        &self,
+        root: RootKeyId,
+        after: Option<(&str, u32)>,
+        limit: u32,
+    ) -> Result<Vec<WrappedRow>, KeystoreError> {
+        sqlite_rotation::wrapped_elsewhere(&self.readers, root, after, limit).await
+    }
+
+    async fn count_elsewhere(&self, root: RootKeyId) -> Result<u64, KeystoreError> {
+        sqlite_rotation::count_elsewhere(&self.readers, root).await
+    }
+
+    async fn rewrap(&self, moved: &[Rewrapped]) -> Result<u64, KeystoreError> {
+        sqlite_rotation::rewrap(&self.writer, moved).await
+    }
+
     fn committed(&self) -> Arc<AtomicU64> {
         self.committed.clone()
     }
@@ -293,7 +329,7 @@ fn mac(row: &SqliteRow, column: &str) -> Result<[u8; 32], KeystoreError> {
     bytes.try_into().map_err(|_| KeystoreError::Broken(format!("{column} has not 32 bytes")))
 }
 
-fn number(value: i64) -> Result<u32, KeystoreError> {
+pub(crate) fn number(value: i64) -> Result<u32, KeystoreError> {
     u32::try_from(value).map_err(|_| KeystoreError::Broken(format!("number {value}")))
 }
 
@@ -306,7 +342,7 @@ fn signed(value: u64) -> Result<i64, KeystoreError> {
 }
 
 /// A violated constraint, by what it protects.
-fn taken(error: sqlx::Error) -> KeystoreError {
+pub(crate) fn taken(error: sqlx::Error) -> KeystoreError {
     match error.as_database_error() {
         Some(database) if database.is_unique_violation() => {
             let message = database.message();

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, Manager, ManagerError};
+use crate::{
+    AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, Manager, ManagerError,
+    RotationView,
+};
 
 /// The body of a refusal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +54,8 @@ pub fn routes(manager: Arc<Manager>) -> Router {
         .route("/v1/keys/{key}", get(show_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
         .route("/v1/apps", get(list_apps).post(create_app))
+        .route("/v1/root/rotation", get(rotation))
+        .route("/v1/root/rotation/leave-behind", post(leave_behind))
         .fallback(no_such_call)
         .with_state(manager)
 }
@@ -104,6 +109,14 @@ async fn create_app(
 
 async fn list_apps(State(manager): Shared) -> Result<Json<AppList>, ManagerError> {
     manager.list_apps().await.map(Json)
+}
+
+async fn rotation(State(manager): Shared) -> Json<RotationView> {
+    Json(manager.rotation())
+}
+
+async fn leave_behind(State(manager): Shared) -> Result<Json<RotationView>, ManagerError> {
+    manager.leave_behind().map(Json)
 }
 
 async fn no_such_call() -> Response {

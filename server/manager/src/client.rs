@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::api::Refusal;
-use crate::{AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView};
+use crate::{AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, RotationView};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -118,6 +118,22 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn list_apps(&self) -> Result<AppList, ClientError> {
         self.call(Method::GET, "/v1/apps", None::<&()>).await
+    }
+
+    /// How far a root rotation has come.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rotation(&self) -> Result<RotationView, ClientError> {
+        self.call(Method::GET, "/v1/root/rotation", None::<&()>).await
+    }
+
+    /// Ends a root rotation although some rows could not be moved.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn leave_behind(&self) -> Result<RotationView, ClientError> {
+        self.call(Method::POST, "/v1/root/rotation/leave-behind", None::<&()>).await
     }
 
     async fn call<B: Serialize, T: DeserializeOwned>(

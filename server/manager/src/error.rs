@@ -1,6 +1,9 @@
 //! What the manager refuses.
 
-use sealwire_engine::EngineError;
+use std::io;
+use std::path::PathBuf;
+
+use sealwire_engine::{EngineError, RootKeyId};
 use sealwire_keystore::{KeystoreError, Taken};
 use sealwire_protocol::ErrorCode;
 
@@ -30,6 +33,28 @@ pub enum ManagerError {
     /// Every index of the site's range is in use.
     #[error("every index of this site's range, {0} to {1}, is in use")]
     IndexesUsedUp(u32, u32),
+    /// The engine is open under another root key than this manager's.
+    #[error(
+        "the engine holds root key {found}, this manager is pinned to {pinned}: it signs and makes nothing \
+         there; if the site was made anew on purpose, remove manager.pin from the manager's data folder"
+    )]
+    OtherRoot {
+        /// The manager's root key id.
+        pinned: RootKeyId,
+        /// The engine's.
+        found: RootKeyId,
+    },
+    /// The pin could not be read or written.
+    #[error("pin {path}: {source}")]
+    Pin {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The custodian refused.
+    #[error("{0}")]
+    Custody(String),
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -54,7 +79,11 @@ impl ManagerError {
             Self::Keystore(
                 KeystoreError::Database(_) | KeystoreError::Slow | KeystoreError::Moved(_),
             ) => ErrorCode::UNAVAILABLE,
-            Self::Engine(_) | Self::Keystore(_) => ErrorCode::INTERNAL,
+            Self::OtherRoot { .. }
+            | Self::Pin { .. }
+            | Self::Custody(_)
+            | Self::Engine(_)
+            | Self::Keystore(_) => ErrorCode::INTERNAL,
         }
     }
 }

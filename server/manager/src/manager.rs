@@ -4,14 +4,14 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sealwire_engine::document::{AppDocument, AppSecret, AppState, Document, DocumentKind, Grants};
-use sealwire_engine::{EngineError, ManagerRole, Site, Verified};
+use sealwire_engine::{EngineError, ManagerRole, RotationRole, Site, State, Verified};
 use sealwire_keystore::{
     By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, Taken, WrappedRow,
 };
 use sealwire_protocol::Suite;
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
-use crate::ManagerError;
+use crate::{ManagerError, RootPin, RotationView};
 
 /// Times that a change is made anew when another manager was faster.
 const TRIES: usize = 8;
@@ -39,7 +39,10 @@ pub struct Manager {
     pub(crate) keystore: Arc<dyn Keystore>,
     pub(crate) settings: Settings,
     clock: fn() -> u64,
-    site: OnceCell<Site>,
+    site: Mutex<Option<Arc<Site>>>,
+    pub(crate) rotation: RotationRole,
+    pin: RootPin,
+    pub(crate) rotated: watch::Sender<RotationView>,
     /// One change at a time, so that managers of one process do not race each other.
     changing: Mutex<()>,
 }
@@ -49,42 +52,67 @@ impl Manager {
     #[must_use]
     pub fn new(
         engine: ManagerRole,
+        rotation: RotationRole,
+        pin: RootPin,
         keystore: Arc<dyn Keystore>,
         settings: Settings,
         clock: fn() -> u64,
     ) -> Self {
-        Self { engine, keystore, settings, clock, site: OnceCell::new(), changing: Mutex::new(()) }
+        Self {
+            pin,
+            engine,
+            keystore,
+            settings,
+            clock,
+            site: Mutex::default(),
+            rotation,
+            rotated: watch::Sender::default(),
+            changing: Mutex::new(()),
+        }
     }
 
     pub(crate) fn now(&self) -> u64 {
         (self.clock)()
     }
 
-    /// The site's own keys. An empty keystore gets them, as soon as the engine is open.
+    /// The site's own keys. An empty keystore gets them, as soon as the engine is open. They are read
+    /// once, and again while they are not under the engine's root key, as a root rotation moves them.
     ///
     /// # Errors
     /// [`ManagerError`], [`EngineError::Sealed`] among them.
-    pub async fn site(&self) -> Result<&Site, ManagerError> {
-        self.site
-            .get_or_try_init(|| async {
-                if let Some(row) = self.keystore.site().await? {
-                    return Ok(Site::from_bytes(&row.keys)?);
-                }
-                let (site, row) = self.make_site()?;
-                match self.keystore.init_site(&row).await {
-                    Ok(()) => {
-                        tracing::info!("a new site: its keys were made and wrapped");
-                        Ok(site)
-                    }
-                    Err(KeystoreError::Taken(Taken::Id)) => {
-                        let row = self.keystore.site().await?;
-                        let row = row.ok_or(KeystoreError::Taken(Taken::Id))?;
-                        Ok(Site::from_bytes(&row.keys)?)
-                    }
-                    Err(error) => Err(error.into()),
-                }
-            })
-            .await
+    pub async fn site(&self) -> Result<Arc<Site>, ManagerError> {
+        let mut known = self.site.lock().await;
+        if let Some(site) = known.as_ref()
+            && self.engine.state() == (State::Open { root: site.root() })
+        {
+            return Ok(site.clone());
+        }
+        let State::Open { root } = self.engine.state() else {
+            return Err(EngineError::Sealed.into());
+        };
+        self.pin.check(root, self.rotation.previous())?;
+        let site = Arc::new(self.read_or_make_site().await?);
+        *known = Some(site.clone());
+        Ok(site)
+    }
+
+    async fn read_or_make_site(&self) -> Result<Site, ManagerError> {
+        if let Some(row) = self.keystore.site().await? {
+            return Ok(Site::from_bytes(&row.keys)?);
+        }
+        let (site, row) = self.make_site()?;
+        match self.keystore.init_site(&row).await {
+            Ok(()) => {
+                tracing::info!("a new site: its keys were made and wrapped");
+                Ok(site)
+            }
+            Err(KeystoreError::Taken(Taken::Id)) => {
+                let row = self.keystore.site().await?;
+                let row = row.ok_or(KeystoreError::Taken(Taken::Id))?;
+                Ok(Site::from_bytes(&row.keys)?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The keys of a new site, and the decoy that unknown AppKeys are checked against: an app whose
@@ -115,7 +143,7 @@ impl Manager {
         by: By<'_>,
     ) -> Result<Option<Verified<D>>, ManagerError> {
         let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
-        self.verify(self.site().await?, &row).map(Some)
+        self.verify(&*self.site().await?, &row).map(Some)
     }
 
     /// Reads a page of documents and has the engine verify each. One that does not verify is left
@@ -131,7 +159,7 @@ impl Manager {
         let next = rows.last().filter(|_| full).map(|last| last.name.clone());
         let mut page = Page { documents: Vec::new(), unverified: Vec::new(), next };
         for row in rows {
-            match self.verify(site, &row) {
+            match self.verify(&site, &row) {
                 Ok(document) => page.documents.push(document),
                 Err(ManagerError::Engine(EngineError::Sealed)) => {
                     return Err(EngineError::Sealed.into());
@@ -145,7 +173,7 @@ impl Manager {
         Ok(page)
     }
 
-    fn verify<D: Document>(
+    pub(crate) fn verify<D: Document>(
         &self,
         site: &Site,
         row: &DocumentRow,
@@ -167,7 +195,7 @@ impl Manager {
 /// [commit](Changing::commit) it, and begin anew when another manager was faster.
 pub(crate) struct Changing<'a> {
     manager: &'a Manager,
-    site: &'a Site,
+    site: Arc<Site>,
     upon: u64,
     tries: usize,
     _one_at_a_time: MutexGuard<'a, ()>,
@@ -187,7 +215,7 @@ impl Changing<'_> {
         draft: Draft<D>,
     ) -> Result<Option<D>, ManagerError> {
         let Draft { document, wrapped } = draft;
-        let signed = self.manager.engine.sign(self.site, &document)?;
+        let signed = self.manager.engine.sign(&self.site, &document)?;
         let document_row = DocumentRow::new(&document, signed);
         let change = Change { upon: self.upon, document: document_row, wrapped };
         self.tries += 1;

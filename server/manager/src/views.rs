@@ -1,6 +1,7 @@
 //! What the API takes and shows.
 
 use ipnet::IpNet;
+use sealwire_engine::RootKeyId;
 use sealwire_engine::document::{AppDocument, AppState, Grant, KeyDocument, VersionState};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -147,4 +148,44 @@ pub struct CreatedApp {
     pub app: AppView,
     /// The AppSecret.
     pub app_secret: Zeroizing<String>,
+}
+
+/// Where a root rotation stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RotationStage {
+    /// None has been under way since the server's start.
+    #[default]
+    None,
+    /// Wrapped keys are being moved.
+    Moving,
+    /// Everything was moved but rows that do not open; the old root key is kept until they are put
+    /// right, or left behind.
+    Stuck,
+    /// The old root key is forgotten.
+    Done,
+}
+
+/// How far a root rotation has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationView {
+    /// Where it stands.
+    pub stage: RotationStage,
+    /// The root key that is left behind.
+    pub old: Option<RootKeyId>,
+    /// The root key that takes its place.
+    pub new: Option<RootKeyId>,
+    /// Wrapped keys moved since this server's start.
+    pub moved: u64,
+    /// Wrapped keys that were to be moved when this server began.
+    pub total: u64,
+    /// Rows that cannot be moved, and why.
+    #[serde(default)]
+    pub stuck: Vec<String>,
+    /// Whether an officer has said to leave those.
+    #[serde(default)]
+    pub leave_behind: bool,
+    /// Why the last try has failed; the next one follows by itself.
+    #[serde(default)]
+    pub problem: Option<String>,
 }

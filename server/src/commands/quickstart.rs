@@ -147,14 +147,14 @@ async fn make_cards(dir: &Path, ceremony: &CeremonyClient) -> Result<Cards> {
     for path in &paths {
         fs::create_dir_all(path)?;
     }
-    root::init(ceremony, &paths, None).await
+    root::init_in_files(ceremony, &paths).await
 }
 
 async fn unseal(ceremony: &CeremonyClient, cards: &[(PathBuf, Zeroizing<String>)]) -> Result<()> {
     for (path, passphrase) in cards {
         match ceremony.unseal(&fs::read(path)?, passphrase).await? {
             Opened::Partly(Progress { have, need }) => say(&format!("{have} of {need}"))?,
-            Opened::Open(root) => say(&format!("open, root key {root}"))?,
+            Opened::Open { root, .. } => say(&format!("open, root key {root}"))?,
         }
     }
     Ok(())

@@ -16,6 +16,9 @@ pub(super) async fn run(path: &Path) -> Result<()> {
     eprintln!("sealwire: gateway on {}", parts.listen);
     eprintln!("sealwire: manager on {}", config.manager_socket().display());
     eprintln!("sealwire: ceremonies on {}", config.ceremony_socket().display());
+    if let Some(problem) = &parts.chip_problem {
+        eprintln!("sealwire: the chip did not open the root key: {problem}");
+    }
     if parts.state() == State::Sealed {
         eprintln!(
             "sealwire: sealed; `sealwire root unseal --card …` opens it (`root init` makes a first \

@@ -78,7 +78,7 @@ pub(super) async fn with_two_cards(
     for (path, passphrase) in &cards[..2] {
         match ceremony.unseal(&fs::read(path)?, passphrase).await? {
             Opened::Partly(Progress { .. }) => {}
-            Opened::Open(_) => bail!("two cards have opened the engine"),
+            Opened::Open { .. } => bail!("two cards have opened the engine"),
         }
     }
     match client.dec(aad, envelope).await {

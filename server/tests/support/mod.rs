@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sealwire_client::{Client, Credentials};
-use sealwire_engine::custody::{CeremonyClient, Opened, ShownCard};
+use sealwire_engine::custody::{CeremonyClient, CeremonyKind, Opened, ShownCard};
 use sealwire_manager::{CreateApp, CreateKey, KeyView, ManagerClient};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
@@ -46,11 +46,13 @@ impl Server {
     pub(crate) async fn start_with(gateway: &str) -> Self {
         let mut server = Self::sealed(gateway);
         let ceremony = server.ceremony();
-        server.cards = ceremony.init(3, 3).await.expect("a root key");
+        let mut init = ceremony.begin(CeremonyKind::Init).await.expect("begun");
+        server.cards = init.make(3, vec![None; 3]).await.expect("a root key");
         for card in &server.cards {
             let bytes = card.bytes().expect("a card");
-            ceremony.confirm(&bytes, &card.passphrase).await.expect("confirmed");
+            init.confirm(&bytes, &card.passphrase).await.expect("confirmed");
         }
+        init.install().await.expect("in force");
         server.wait_for_site().await;
         server
     }
@@ -130,7 +132,7 @@ impl Server {
         for card in &self.cards {
             let shown =
                 self.ceremony().unseal(&card.bytes().expect("a card"), &card.passphrase).await;
-            if let Opened::Open(_) = shown.expect("taken") {
+            if let Opened::Open { .. } = shown.expect("taken") {
                 return;
             }
         }

@@ -1,11 +1,14 @@
 //! The key card: one share of a root key, in 161 bytes. `docs/card.md` has it byte by byte.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::{Digest, Sha256};
 
 use super::Passphrase;
 use crate::aead::{Cipher, Suite, TAG_LEN};
-use crate::{EngineError, RootKeyId, Secret};
+use crate::memory::{Clear, Inside, Kept};
+use crate::{EngineError, RootKeyId, Secret, Vault};
 
 const MAGIC: &[u8; 8] = b"SEALCARD";
 const FORMAT: u8 = 1;
@@ -26,10 +29,15 @@ const MEMORY_KIB: std::ops::RangeInclusive<u32> = 8 * 1024..=1024 * 1024;
 const PASSES: std::ops::RangeInclusive<u32> = 1..=16;
 const LANES: std::ops::RangeInclusive<u8> = 1..=4;
 
-/// RFC 9106, section 4, second recommendation, with one lane.
-const DEFAULT_MEMORY_KIB: u32 = 64 * 1024;
-const DEFAULT_PASSES: u32 = 3;
-const DEFAULT_LANES: u8 = 1;
+/// Memory in KiB, passes and lanes for a generated passphrase: RFC 9106, section 4, second
+/// recommendation, with one lane.
+const GENERATED: (u32, u32, u8) = (64 * 1024, 3, 1);
+
+/// Argon2id takes up to 1 GiB: whoever shows many cards at once waits.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// For a PIN of one's own, which can be guessed: about five times the work.
+const OWN: (u32, u32, u8) = (256 * 1024, 4, 1);
 
 /// What is wrong with a card, or with its passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,12 +63,12 @@ pub enum CardError {
         /// The cards in its set.
         of: u8,
     },
-    /// Argon2id did not run.
-    #[error("card {number} could not be opened: {problem}; is there enough memory?")]
-    Kdf {
+    /// The machine did not do its part.
+    #[error("card {number} could not be opened: {problem}")]
+    Machine {
         /// The card's number.
         number: u8,
-        /// What the library said.
+        /// What is missing.
         problem: String,
     },
     /// The card belongs to another set.
@@ -88,12 +96,18 @@ pub enum CardError {
     /// The card was shown twice.
     #[error("card {0} was already shown in this ceremony: show another one")]
     Repeated(u8),
-    /// The shares do not give the root key that the cards name.
+    /// The shares shown so far do not give the root key that the cards name.
     #[error(
-        "these cards do not give the root key that they name: at least one share is wrong, and with \
-         exactly the quorum it cannot be told which; try again with another card"
+        "the cards shown do not give the root key that they name: at least one share is wrong, and with \
+         exactly the quorum it cannot be told which; what was shown is kept: show another card of the set"
     )]
     Mismatch,
+    /// Every card was shown, and no quorum of them gives the root key.
+    #[error(
+        "all cards of the set were shown, and no quorum of them gives the root key that they name: more \
+         shares are wrong than can be spared; everything shown was forgotten"
+    )]
+    Hopeless,
     /// The set's numbers are not possible.
     #[error("a set has 2 to 16 cards, and a threshold from 2 to the number of cards")]
     Threshold,
@@ -132,10 +146,67 @@ impl CardSet {
     }
 }
 
-/// A share that was opened: the number of its card and 32 bytes of polynomial values.
+/// A share that was opened: the number of its card, and 32 bytes of polynomial values in the vault.
 pub(super) struct Share {
     pub(super) number: u8,
-    pub(super) y: Secret<32>,
+    pub(super) y: Kept,
+}
+
+/// A share in clear.
+pub(super) struct ClearShare<'a> {
+    pub(super) number: u8,
+    pub(super) y: Clear<'a>,
+}
+
+impl Share {
+    pub(super) fn clear<'a>(&self, inside: &'a Inside) -> Result<ClearShare<'a>, EngineError> {
+        Ok(ClearShare { number: self.number, y: self.y.open(inside)? })
+    }
+}
+
+/// A card to be: everything but the share. The slow part, Argon2id, is done.
+pub(super) struct Blank {
+    card: Card,
+    key: Secret<32>,
+}
+
+impl Blank {
+    /// # Errors
+    /// [`EngineError::Random`]; [`EngineError::Document`] when Argon2id does not get its memory.
+    pub(super) fn new(
+        set: CardSet,
+        number: u8,
+        passphrase: &Passphrase,
+    ) -> Result<Self, EngineError> {
+        let (memory, passes, lanes) = if passphrase.is_generated() { GENERATED } else { OWN };
+        let mut bytes = [0; CARD_LEN];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&[FORMAT, set.threshold, set.cards, number]);
+        bytes[12..28].copy_from_slice(&set.id);
+        bytes[28..44].copy_from_slice(&set.root.to_bytes());
+        bytes[44..48].copy_from_slice(&memory.to_be_bytes());
+        bytes[48..52].copy_from_slice(&passes.to_be_bytes());
+        bytes[52] = lanes;
+        getrandom::fill(&mut bytes[SALT])?;
+        getrandom::fill(&mut bytes[NONCE])?;
+        let params = bounded(memory, passes, lanes).expect("both are within the bounds");
+        let card = Card { bytes, set, number, params };
+        let key = card.key(passphrase)?;
+        Ok(Self { card, key })
+    }
+
+    /// Seals the share into the card.
+    pub(super) fn seal(mut self, share: &ClearShare<'_>) -> Result<Card, EngineError> {
+        let bytes = &mut self.card.bytes;
+        let (header, rest) = bytes.split_at_mut(HEADER_LEN);
+        let (body, rest) = rest.split_at_mut(SHARE.len());
+        body.copy_from_slice(share.y.expose());
+        let cipher = Cipher::new(Suite::Aes256GcmSiv, self.key.expose())?;
+        cipher.seal_in_place(&header[NONCE], header, body, &mut rest[..TAG_LEN])?;
+        let checksum = Sha256::digest(&bytes[..TAG.end]);
+        bytes[TAG.end..].copy_from_slice(&checksum);
+        Ok(self.card)
+    }
 }
 
 /// A key card whose header is sound and whose checksum matches.
@@ -176,48 +247,31 @@ impl Card {
         Ok(Self { bytes, set, number, params })
     }
 
-    /// Makes the card of a share under a passphrase.
-    pub(super) fn seal(
-        set: CardSet,
-        share: &Share,
+    /// Opens the share into the vault. Takes about a tenth of a second, and 64 MiB, by design.
+    pub(super) fn open(
+        &self,
         passphrase: &Passphrase,
-    ) -> Result<Self, EngineError> {
-        let mut bytes = [0; CARD_LEN];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&[FORMAT, set.threshold, set.cards, share.number]);
-        bytes[12..28].copy_from_slice(&set.id);
-        bytes[28..44].copy_from_slice(&set.root.to_bytes());
-        bytes[44..48].copy_from_slice(&DEFAULT_MEMORY_KIB.to_be_bytes());
-        bytes[48..52].copy_from_slice(&DEFAULT_PASSES.to_be_bytes());
-        bytes[52] = DEFAULT_LANES;
-        getrandom::fill(&mut bytes[SALT])?;
-        getrandom::fill(&mut bytes[NONCE])?;
-        let params = bounded(DEFAULT_MEMORY_KIB, DEFAULT_PASSES, DEFAULT_LANES)
-            .expect("the defaults are within the bounds");
-        let mut card = Self { bytes, set, number: share.number, params };
-        let cipher = card.cipher(passphrase)?;
-        let (header, rest) = card.bytes.split_at_mut(HEADER_LEN);
-        let (body, rest) = rest.split_at_mut(SHARE.len());
-        body.copy_from_slice(share.y.expose());
-        cipher.seal_in_place(&header[NONCE], header, body, &mut rest[..TAG_LEN])?;
-        let checksum = Sha256::digest(&card.bytes[..TAG.end]);
-        card.bytes[TAG.end..].copy_from_slice(&checksum);
-        Ok(card)
-    }
-
-    /// Opens the share. Takes about a tenth of a second, and 64 MiB, by design.
-    pub(super) fn open(&self, passphrase: &Passphrase) -> Result<Share, CardError> {
-        let wrong = CardError::WrongPassphrase { number: self.number, of: self.set.cards };
-        let cipher = self
-            .cipher(passphrase)
-            .map_err(|error| CardError::Kdf { number: self.number, problem: error.to_string() })?;
-        let mut y = Secret::zeroed();
-        y.expose_mut().copy_from_slice(&self.bytes[SHARE]);
+        vault: &Arc<Vault>,
+    ) -> Result<Share, CardError> {
+        let number = self.number;
+        let machine =
+            |error: EngineError| CardError::Machine { number, problem: error.to_string() };
+        let key = self.key(passphrase).map_err(machine)?;
         let header = &self.bytes[..HEADER_LEN];
-        cipher
-            .open_in_place(&header[NONCE], header, y.expose_mut(), &self.bytes[TAG])
-            .map_err(|_| wrong)?;
-        Ok(Share { number: self.number, y })
+        let opened = vault.enter(|inside| {
+            let cipher = Cipher::new(Suite::Aes256GcmSiv, key.expose())?;
+            let mut y = Clear::zeroed(inside);
+            y.expose_mut().copy_from_slice(&self.bytes[SHARE]);
+            cipher.open_in_place(&header[NONCE], header, y.expose_mut(), &self.bytes[TAG])?;
+            vault.keep(inside, y.expose())
+        });
+        match opened {
+            Ok(y) => Ok(Share { number, y }),
+            Err(EngineError::Aead(_)) => {
+                Err(CardError::WrongPassphrase { number, of: self.set.cards })
+            }
+            Err(error) => Err(machine(error)),
+        }
     }
 
     /// The bytes to store.
@@ -238,13 +292,17 @@ impl Card {
         self.number
     }
 
-    fn cipher(&self, passphrase: &Passphrase) -> Result<Cipher, EngineError> {
+    /// The key that seals the share.
+    fn key(&self, passphrase: &Passphrase) -> Result<Secret<32>, EngineError> {
         const { assert!(TAG.end - TAG.start == TAG_LEN) };
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = Secret::<32>::zeroed();
         Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone())
             .hash_password_into(passphrase.bytes(), &self.bytes[SALT], key.expose_mut())
-            .map_err(|error| EngineError::Document(format!("Argon2id: {error}")))?;
-        Ok(Cipher::new(Suite::Aes256GcmSiv, key.expose())?)
+            .map_err(|error| {
+                EngineError::Document(format!("Argon2id: {error}; is there enough memory?"))
+            })?;
+        Ok(key)
     }
 }
 

@@ -3,15 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::card::{Card, CardError, CardSet};
-use super::folder::Folder;
-use super::gathering::{Gathering, LAPSE, Progress};
-use super::{Chip, ChipError, Passphrase, shares};
-use crate::{Engine, EngineError, RootKey, RootKeyId, State};
+use super::card::{Card, CardError};
+use super::folder::{Folder, Pin, PinnedPrevious, PinnedSet};
+use super::gathering::{Gathered, Gathering, Progress};
+use super::{Ceremony, CeremonyKind, Chip, ChipError, Passphrase};
+use crate::{Engine, EngineError, Protection, RootKey, RootKeyId, State, WrappedKey};
 
 /// Why a ceremony was refused.
 #[derive(Debug, thiserror::Error)]
@@ -43,27 +43,32 @@ pub enum CustodyError {
     /// The engine is open already.
     #[error("the engine is open already, under root key {0}")]
     AlreadyOpen(RootKeyId),
-    /// No `init` waits for its cards to be read back.
-    #[error("no new root key waits for its cards: begin again with `sealwire root init`")]
-    NothingPending,
-}
-
-/// A card that was made, with the passphrase that opens it.
-pub struct NewCard {
-    /// The card.
-    pub card: Card,
-    /// The passphrase: shown once.
-    pub passphrase: Passphrase,
+    /// A root rotation is under way.
+    #[error(
+        "root key {0} is being replaced: wait until the rotation has ended (`sealwire root status`)"
+    )]
+    Rotating(RootKeyId),
+    /// A PIN of one's own that no card takes.
+    #[error("the PIN is not one: 6 to 64 printable ASCII characters")]
+    Pin,
+    /// A step of a ceremony that is not the next one.
+    #[error("not now: {0}")]
+    OutOfTurn(&'static str),
 }
 
 /// What showing a card has led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Opened {
     /// More cards are needed.
     Partly(Progress),
     /// The engine is open.
-    Open(RootKeyId),
+    Open {
+        /// The root key.
+        root: RootKeyId,
+        /// Numbers of the cards that were shown and whose shares are wrong.
+        wrong: Vec<u8>,
+    },
 }
 
 /// What an officer may know.
@@ -71,12 +76,24 @@ pub enum Opened {
 pub struct Status {
     /// Sealed or open.
     pub state: State,
+    /// Unix time in seconds since when.
+    pub since: u64,
     /// The pinned root key id; `None` before the first ceremony.
     pub root: Option<RootKeyId>,
+    /// The root key that a rotation leaves behind; `None` when none is under way.
+    pub previous: Option<RootKeyId>,
+    /// The card set of the last ceremony.
+    pub set: Option<PinnedSet>,
     /// The chip's name.
     pub chip: String,
+    /// Why the chip has not opened the engine, or does not seal the root key.
+    pub chip_problem: Option<String>,
+    /// How the root key's memory is protected.
+    pub memory: Protection,
     /// How far an unsealing has come.
     pub progress: Option<Progress>,
+    /// Seconds after which the cards shown are forgotten when no other follows.
+    pub lapse_seconds: u64,
 }
 
 /// Holds an engine, its data folder and its chip together.
@@ -84,21 +101,30 @@ pub struct Custodian {
     engine: Arc<Engine>,
     folder: Folder,
     chip: Chip,
-    ceremony: Mutex<Ceremony>,
-}
-
-#[derive(Default)]
-struct Ceremony {
-    gathering: Gathering,
-    /// The root key id of a set that was made and not yet read back, and when.
-    pending: Option<(RootKeyId, Instant)>,
+    lapse: Duration,
+    unsealing: Mutex<Gathering>,
+    chip_problem: Mutex<Option<String>>,
+    /// Held while the data folder and the engine's root key change together.
+    changing: Mutex<()>,
 }
 
 impl Custodian {
-    /// A custodian over a data folder.
+    /// Time after which the cards shown are forgotten, unless configured otherwise.
+    pub const LAPSE: Duration = Duration::from_secs(15 * 60);
+
+    /// A custodian over a data folder. Cards shown are forgotten `lapse` after the last one.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, data: PathBuf, chip: Chip) -> Self {
-        Self { engine, folder: Folder::new(data), chip, ceremony: Mutex::default() }
+    pub fn new(engine: Arc<Engine>, data: PathBuf, chip: Chip, lapse: Duration) -> Arc<Self> {
+        let unsealing = Mutex::new(Gathering::new(engine.vault().clone(), lapse));
+        Arc::new(Self {
+            engine,
+            folder: Folder::new(data),
+            chip,
+            lapse,
+            unsealing,
+            chip_problem: Mutex::default(),
+            changing: Mutex::default(),
+        })
     }
 
     /// Opens the engine by its chip, when there is a root key that the chip has sealed. Returns
@@ -107,99 +133,91 @@ impl Custodian {
     /// # Errors
     /// Why the chip did not open it. The engine stays sealed then, and takes the cards.
     pub fn start(&self) -> Result<bool, CustodyError> {
-        let Some(pinned) = self.pin()? else { return Ok(false) };
-        let sealed = self.folder.sealed().map_err(|source| self.folder_error(source))?;
-        let Some(sealed) = sealed.filter(|_| !matches!(self.chip, Chip::None)) else {
+        let opened = self.open_by_chip();
+        self.note_chip(opened.as_ref().err());
+        opened
+    }
+
+    fn open_by_chip(&self) -> Result<bool, CustodyError> {
+        let Some(pin) = self.pin()? else { return Ok(false) };
+        if let Chip::None = self.chip {
             return Ok(false);
-        };
-        let root = self.chip.open(&sealed, self.folder.path())?;
-        if root.id() != pinned {
+        }
+        let sealed = self.folder.sealed(&pin).map_err(|source| self.folder_error(source))?;
+        let Some(sealed) = sealed else { return Ok(false) };
+        let root = self.chip.open(&sealed, self.folder.path(), self.engine.vault())?;
+        if root.id() != pin.root {
             return Err(ChipError::DoesNotOpen.into());
         }
-        self.engine.open(root);
+        self.open(root, &pin)?;
         Ok(true)
     }
 
-    /// Makes a root key and the cards of it. Nothing is kept: the root key comes into force when the
-    /// cards were written, read back and shown to [`Custodian::confirm`].
+    /// Begins a ceremony.
     ///
     /// # Errors
-    /// [`CustodyError::Exists`], [`CardError::Threshold`].
-    pub fn init(&self, threshold: u8, cards: u8) -> Result<Vec<NewCard>, CustodyError> {
-        let mut ceremony = self.ceremony();
-        if let Some(pinned) = self.pin()? {
-            return Err(CustodyError::Exists(pinned));
+    /// [`CustodyError::Exists`] for `init` when there is a root key; [`CustodyError::NoRootKey`] for
+    /// the others when there is none; [`CustodyError::Rotating`] for `rotate` during one.
+    pub fn begin(self: &Arc<Self>, kind: CeremonyKind) -> Result<Ceremony, CustodyError> {
+        match (kind, self.pin()?) {
+            (CeremonyKind::Init, Some(pin)) => return Err(CustodyError::Exists(pin.root)),
+            (CeremonyKind::Init, None) => {}
+            (_, None) => return Err(CustodyError::NoRootKey),
+            (CeremonyKind::Rotate, Some(_)) => self.check_not_rotating()?,
+            (_, Some(_)) => {}
         }
-        let root = RootKey::generate()?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(EngineError::from)?;
-        let set = CardSet::new(id, root.id(), threshold, cards)?;
-        let mut made = Vec::with_capacity(usize::from(cards));
-        for share in shares::split(&root, &set) {
-            let passphrase = Passphrase::generate()?;
-            let card = Card::seal(set, &share, &passphrase)?;
-            made.push(NewCard { card, passphrase });
-        }
-        ceremony.gathering = Gathering::default();
-        ceremony.pending = Some((root.id(), Instant::now()));
-        Ok(made)
-    }
-
-    /// Takes a card of the set that [`Custodian::init`] has made, read back from where it was
-    /// written. With the quorum, the root key is pinned, sealed by the chip, and the engine opens.
-    ///
-    /// # Errors
-    /// [`CustodyError::NothingPending`], or what is wrong with the card.
-    pub fn confirm(&self, card: &Card, passphrase: &Passphrase) -> Result<Opened, CustodyError> {
-        let now = Instant::now();
-        let mut ceremony = self.ceremony();
-        if let Some(pinned) = self.pin()? {
-            return Err(CustodyError::Exists(pinned));
-        }
-        let pending = ceremony
-            .pending
-            .filter(|(_, made)| now.duration_since(*made) < LAPSE)
-            .ok_or(CustodyError::NothingPending)?;
-        match ceremony.gathering.add(card, passphrase, Some(pending.0), now)? {
-            Err(progress) => Ok(Opened::Partly(progress)),
-            Ok(root) => {
-                let id = root.id();
-                self.seal_for_disk(&root)?;
-                self.folder.set_pin(id).map_err(|source| self.folder_error(source))?;
-                ceremony.pending = None;
-                self.engine.open(root);
-                Ok(Opened::Open(id))
-            }
-        }
+        Ok(Ceremony::new(self.clone(), kind))
     }
 
     /// Takes a card of the pinned root key. With the quorum, the engine opens.
     ///
     /// # Errors
-    /// [`CustodyError::NoRootKey`], [`CustodyError::AlreadyOpen`], or what is wrong with the card.
+    /// [`CustodyError::NoRootKey`], [`CustodyError::AlreadyOpen`], or what is wrong with the card; what
+    /// was shown before is kept.
     pub fn unseal(&self, card: &Card, passphrase: &Passphrase) -> Result<Opened, CustodyError> {
-        let pinned = self.pin()?.ok_or(CustodyError::NoRootKey)?;
+        let mut unsealing = self.unsealing();
+        let pin = self.pinned()?;
         if let State::Open { root } = self.engine.state() {
             return Err(CustodyError::AlreadyOpen(root));
         }
-        let mut ceremony = self.ceremony();
-        match ceremony.gathering.add(card, passphrase, Some(pinned), Instant::now())? {
-            Err(progress) => Ok(Opened::Partly(progress)),
-            Ok(root) => {
-                // The cards alone suffice: a chip or a disk that fails is told, and keeps nothing shut.
-                if let Err(error) = self.seal_for_disk(&root) {
-                    tracing::error!(%error, "the root key was not sealed for the next start");
-                }
-                self.engine.open(root);
-                Ok(Opened::Open(pinned))
-            }
+        let quorum = match unsealing.add(card, passphrase, Some(pin.root))? {
+            Gathered::Partly(progress) => return Ok(Opened::Partly(progress)),
+            Gathered::Whole(quorum) => quorum,
+        };
+        unsealing.clear();
+        let _alone = self.alone();
+        // The cards alone suffice: a chip or a disk that fails is told, and keeps nothing shut.
+        let sealed = self.seal_for_disk(&quorum.root);
+        self.note_chip(sealed.as_ref().err());
+        if let Err(error) = sealed {
+            tracing::error!(%error, "the root key was not sealed for the next start");
         }
+        let (root, wrong) = (quorum.root.id(), quorum.wrong);
+        self.open(quorum.root, &pin)?;
+        Ok(Opened::Open { root, wrong })
+    }
+
+    fn open(&self, root: RootKey, pin: &Pin) -> Result<(), CustodyError> {
+        let previous = match &pin.previous {
+            Some(previous) => Some(root.unwrap_root(&previous.wrapped()?)?),
+            None => None,
+        };
+        self.engine.open_with(root, previous);
+        Ok(())
     }
 
     /// Seals the engine. It opens again with the cards, or, with a chip, at its next start.
     pub fn seal(&self) {
-        *self.ceremony() = Ceremony::default();
+        self.unsealing().clear();
         self.engine.seal();
+    }
+
+    /// Forgets cards that nobody went on with. Called once a second or so.
+    pub fn expire(&self) {
+        // Whoever holds it shows a card just now.
+        if let Ok(mut unsealing) = self.unsealing.try_lock() {
+            unsealing.expire(Instant::now());
+        }
     }
 
     /// What an officer may know.
@@ -207,30 +225,108 @@ impl Custodian {
     /// # Errors
     /// [`CustodyError::Folder`].
     pub fn status(&self) -> Result<Status, CustodyError> {
+        let pin = self.pin()?;
+        let chip_problem = self.chip_problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Status {
             state: self.engine.state(),
-            root: self.pin()?,
+            since: self.engine.since(),
+            root: pin.as_ref().map(|pin| pin.root),
+            previous: self.engine.previous(),
+            set: pin.map(|pin| pin.set),
             chip: self.chip.name().to_owned(),
-            progress: self.ceremony().gathering.progress(Instant::now()),
+            chip_problem,
+            memory: self.engine.vault().protection(),
+            progress: self.unsealing().progress(),
+            lapse_seconds: self.lapse.as_secs(),
         })
     }
 
-    fn seal_for_disk(&self, root: &RootKey) -> Result<(), CustodyError> {
-        if let Some(sealed) = self.chip.seal(root, self.folder.path())? {
-            self.folder.set_sealed(&sealed).map_err(|source| self.folder_error(source))?;
-        }
+    /// Takes the root key of before from the manager, which has kept it wrapped under the current one.
+    pub(crate) fn admit_previous(&self, wrapped: &WrappedKey) -> Result<(), CustodyError> {
+        let _alone = self.alone();
+        self.engine.admit_previous(wrapped)?;
+        let pin = self.pinned()?;
+        let old = RootKeyId::from_bytes(wrapped.binding().uid.to_bytes());
+        self.set_pin(&Pin { previous: Some(PinnedPrevious::new(old, wrapped)), ..pin })
+    }
+
+    /// Ends a root rotation: the root key of before is forgotten, here and on the disk.
+    pub(crate) fn forget_previous(&self) -> Result<(), CustodyError> {
+        let _alone = self.alone();
+        let pin = self.pinned()?;
+        self.set_pin(&Pin { previous: None, ..pin })?;
+        self.engine.forget_previous();
         Ok(())
     }
 
-    fn pin(&self) -> Result<Option<RootKeyId>, CustodyError> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn gathering(&self) -> Gathering {
+        Gathering::new(self.engine.vault().clone(), self.lapse)
+    }
+
+    pub(super) fn lapse(&self) -> Duration {
+        self.lapse
+    }
+
+    /// Waits until nobody else changes the data folder or the root key.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn check_not_rotating(&self) -> Result<(), CustodyError> {
+        match self.pin()?.filter(|pin| pin.previous.is_some()) {
+            Some(pin) => Err(CustodyError::Rotating(pin.root)),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings a pin into force, with its root key sealed by the chip.
+    pub(super) fn install(&self, pin: &Pin, root: &RootKey) -> Result<(), CustodyError> {
+        let sealed = self.chip.seal(root, self.folder.path())?;
+        self.folder.install(pin, sealed.as_deref()).map_err(|source| self.folder_error(source))?;
+        self.note_chip(None);
+        Ok(())
+    }
+
+    pub(super) fn set_pin(&self, pin: &Pin) -> Result<(), CustodyError> {
+        self.folder.set_pin(pin).map_err(|source| self.folder_error(source))
+    }
+
+    pub(super) fn pin(&self) -> Result<Option<Pin>, CustodyError> {
         self.folder.pin().map_err(|source| self.folder_error(source))
+    }
+
+    pub(super) fn pinned(&self) -> Result<Pin, CustodyError> {
+        self.pin()?.ok_or(CustodyError::NoRootKey)
+    }
+
+    fn seal_for_disk(&self, root: &RootKey) -> Result<(), CustodyError> {
+        let written = match self.chip.seal(root, self.folder.path())? {
+            Some(sealed) => self.folder.set_sealed(&sealed),
+            None => self.folder.remove_sealed(),
+        };
+        written.map_err(|source| self.folder_error(source))
+    }
+
+    fn note_chip(&self, problem: Option<&CustodyError>) {
+        let mut noted = self.chip_problem.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = problem.map(|error| chain(error));
     }
 
     fn folder_error(&self, source: io::Error) -> CustodyError {
         CustodyError::Folder { path: self.folder.path().to_owned(), source }
     }
 
-    fn ceremony(&self) -> MutexGuard<'_, Ceremony> {
-        self.ceremony.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unsealing(&self) -> MutexGuard<'_, Gathering> {
+        self.unsealing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An error with everything that led to it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

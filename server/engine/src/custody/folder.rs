@@ -1,14 +1,72 @@
-//! The engine's data folder: the pinned root key id, and the root key sealed by a chip.
+//! The engine's data folder: the pin, and the root key sealed by a chip.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::RootKeyId;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
 
-const PIN: &str = "root.id";
+use super::CardSet;
+use super::chip::sealed_root_of;
+use crate::{EngineError, KeyBinding, RootKeyId, WrappedKey};
+
+const PIN: &str = "root.pin";
 const SEALED: &str = "root.sealed";
+const NEXT: &str = "root.sealed.next";
+
+/// The root key that an engine opens under, and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pin {
+    pub(super) root: RootKeyId,
+    /// The card set of the last ceremony that made or adopted one here.
+    pub(super) set: PinnedSet,
+    /// While a root rotation lasts: the root key of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<PinnedPrevious>,
+}
+
+/// A card set, as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedSet {
+    /// The set's id, hexadecimal.
+    pub id: String,
+    /// How many cards give the root key.
+    pub threshold: u8,
+    /// How many cards there are.
+    pub cards: u8,
+    /// Unix time in seconds at which it came into force here.
+    pub since: u64,
+}
+
+impl PinnedSet {
+    pub(super) fn new(set: &CardSet, since: u64) -> Self {
+        Self { id: set.name(), threshold: set.threshold, cards: set.cards, since }
+    }
+}
+
+/// The root key of before, wrapped under the pinned one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PinnedPrevious {
+    root: RootKeyId,
+    /// Base64.
+    wrapped: String,
+}
+
+impl PinnedPrevious {
+    pub(super) fn new(root: RootKeyId, wrapped: &WrappedKey) -> Self {
+        Self { root, wrapped: STANDARD.encode(wrapped.blob()) }
+    }
+
+    pub(super) fn wrapped(&self) -> Result<WrappedKey, EngineError> {
+        let blob = STANDARD.decode(&self.wrapped).map_err(|_| EngineError::Unwrap("root key"))?;
+        WrappedKey::new(KeyBinding::of_root(self.root), &blob)
+    }
+}
 
 /// The engine's data folder.
 #[derive(Debug, Clone)]
@@ -23,27 +81,64 @@ impl Folder {
         &self.0
     }
 
-    /// The pinned root key id; `None` before the first ceremony.
-    pub(super) fn pin(&self) -> io::Result<Option<RootKeyId>> {
-        let Some(text) = read(&self.0.join(PIN))? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&text);
-        text.trim().parse().map(Some).map_err(|error| {
-            let path = self.0.join(PIN);
+    /// The pin; `None` before the first ceremony.
+    pub(super) fn pin(&self) -> io::Result<Option<Pin>> {
+        let path = self.0.join(PIN);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        serde_json::from_slice(&text).map(Some).map_err(|error| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
         })
     }
 
-    pub(super) fn set_pin(&self, id: RootKeyId) -> io::Result<()> {
-        write(&self.0, PIN, format!("{id}\n").as_bytes())
+    /// Replaces the pin.
+    pub(super) fn set_pin(&self, pin: &Pin) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(pin)?;
+        text.push(b'\n');
+        write(&self.0, PIN, &text)
     }
 
-    /// The sealed root key; `None` when no chip has sealed one.
-    pub(super) fn sealed(&self) -> io::Result<Option<Vec<u8>>> {
+    /// Brings a pin into force together with its sealed root key: after a crash, the old ones or the
+    /// new ones are found, whichever pin is there.
+    pub(super) fn install(&self, pin: &Pin, sealed: Option<&[u8]>) -> io::Result<()> {
+        if let Some(sealed) = sealed {
+            write(&self.0, NEXT, sealed)?;
+        }
+        self.set_pin(pin)?;
+        match sealed {
+            Some(_) => self.promote(),
+            None => self.remove_sealed(),
+        }
+    }
+
+    /// The sealed root key of the pin; `None` when no chip has sealed it.
+    pub(super) fn sealed(&self, pin: &Pin) -> io::Result<Option<Vec<u8>>> {
+        let next = read(&self.0.join(NEXT))?;
+        if let Some(next) = next.filter(|next| sealed_root_of(next) == Some(pin.root)) {
+            self.promote()?;
+            return Ok(Some(next));
+        }
         read(&self.0.join(SEALED))
     }
 
+    /// Replaces the sealed root key.
     pub(super) fn set_sealed(&self, bytes: &[u8]) -> io::Result<()> {
         write(&self.0, SEALED, bytes)
+    }
+
+    /// Removes what an earlier chip has sealed.
+    pub(super) fn remove_sealed(&self) -> io::Result<()> {
+        for name in [NEXT, SEALED] {
+            match fs::remove_file(self.0.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync(&self.0)
+    }
+
+    fn promote(&self) -> io::Result<()> {
+        fs::rename(self.0.join(NEXT), self.0.join(SEALED))?;
+        sync(&self.0)
     }
 }
 
@@ -55,13 +150,20 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Writes a file so that after a crash either the old one or the new one is there, whole.
-pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file, mode 0600, so that after a crash either the old one or the new one is there, whole.
+///
+/// # Errors
+/// What the operating system says; the old file is as it was.
+pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!("{name}.new"));
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(name))?;
+    sync(folder)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -1,5 +1,6 @@
 //! The shares shown so far in one ceremony.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Passphrase;
 use super::card::{Card, CardError, CardSet, Share};
 use super::shares;
-use crate::{RootKey, RootKeyId};
+use crate::{EngineError, RootKey, RootKeyId, Vault};
 
 /// How far a ceremony has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,9 +19,28 @@ pub struct Progress {
     pub need: u8,
 }
 
-/// The shares shown so far. They are forgotten after [`LAPSE`] without another one.
-#[derive(Default)]
+/// What a card has led to.
+pub(super) enum Gathered {
+    /// More cards are needed.
+    Partly(Progress),
+    /// A quorum gives the root key.
+    Whole(Quorum),
+}
+
+/// The root key that a quorum gives.
+pub(super) struct Quorum {
+    pub(super) root: RootKey,
+    pub(super) set: CardSet,
+    /// Numbers of the cards whose shares give it.
+    pub(super) good: Vec<u8>,
+    /// Numbers of the cards that were shown and whose shares do not.
+    pub(super) wrong: Vec<u8>,
+}
+
+/// The shares shown so far, in the vault. They are forgotten when nobody goes on for a while.
 pub(super) struct Gathering {
+    vault: Arc<Vault>,
+    lapse: Duration,
     begun: Option<Begun>,
 }
 
@@ -30,47 +50,62 @@ struct Begun {
     last: Instant,
 }
 
-/// Time after which a ceremony that nobody goes on with is forgotten.
-pub(super) const LAPSE: Duration = Duration::from_secs(15 * 60);
-
 impl Gathering {
-    /// Adds a card. When the quorum is there, gives the root key, and the ceremony is over.
+    /// Nothing yet; what is shown is forgotten `lapse` after the last card.
+    pub(super) fn new(vault: Arc<Vault>, lapse: Duration) -> Self {
+        Self { vault, lapse, begun: None }
+    }
+
+    /// Adds a card of the root key `pinned`. When a quorum is there, gives the root key; whether the
+    /// shares are kept beyond that is up to the caller.
     ///
     /// # Errors
-    /// A [`CardError`] that names the card; what was shown before is kept, except when the quorum is
-    /// there and does not give the root key.
+    /// A [`CardError`] that names the card; what was shown before is kept, except after
+    /// [`CardError::Hopeless`].
     pub(super) fn add(
         &mut self,
         card: &Card,
         passphrase: &Passphrase,
         pinned: Option<RootKeyId>,
-        now: Instant,
-    ) -> Result<Result<RootKey, Progress>, CardError> {
-        self.expire(now);
+    ) -> Result<Gathered, CardError> {
+        self.expire(Instant::now());
         self.check(card, pinned)?;
-        let share = card.open(passphrase)?;
-        let begun = self.begun.get_or_insert_with(|| Begun {
-            set: *card.set(),
-            shares: Vec::new(),
-            last: now,
-        });
+        let share = card.open(passphrase, &self.vault)?;
+        let now = Instant::now();
+        let set = *card.set();
+        let begun = self.begun.get_or_insert_with(|| Begun { set, shares: Vec::new(), last: now });
         begun.shares.push(share);
         begun.last = now;
-        let (have, need) =
-            (u8::try_from(begun.shares.len()).unwrap_or(u8::MAX), begun.set.threshold);
-        if have < need {
-            return Ok(Err(Progress { have, need }));
+        let progress = begun.progress();
+        if progress.have < progress.need {
+            return Ok(Gathered::Partly(progress));
         }
-        let begun = self.begun.take().expect("a share was added above");
-        shares::combine(&begun.shares, &begun.set).map(Ok)
+        match begun.solve(&self.vault) {
+            Err(CardError::Mismatch) if progress.have == set.cards => {
+                self.begun = None;
+                Err(CardError::Hopeless)
+            }
+            solved => solved.map(Gathered::Whole),
+        }
     }
 
     /// How far the ceremony has come; `None` when none has begun.
-    pub(super) fn progress(&mut self, now: Instant) -> Option<Progress> {
-        self.expire(now);
-        let begun = self.begun.as_ref()?;
-        let have = u8::try_from(begun.shares.len()).unwrap_or(u8::MAX);
-        Some(Progress { have, need: begun.set.threshold })
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.begun.as_ref().map(Begun::progress)
+    }
+
+    /// Forgets what was shown, unless it was shown lately.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let lapsed = |begun: &Begun| now.saturating_duration_since(begun.last) >= self.lapse;
+        if self.begun.as_ref().is_some_and(lapsed) {
+            tracing::info!("the cards shown have lapsed");
+            self.begun = None;
+        }
+    }
+
+    /// Forgets what was shown.
+    pub(super) fn clear(&mut self) {
+        self.begun = None;
     }
 
     fn check(&self, card: &Card, pinned: Option<RootKeyId>) -> Result<(), CardError> {
@@ -88,10 +123,82 @@ impl Gathering {
         }
         Ok(())
     }
+}
 
-    fn expire(&mut self, now: Instant) {
-        if self.begun.as_ref().is_some_and(|begun| now.duration_since(begun.last) >= LAPSE) {
-            self.begun = None;
+impl Begun {
+    fn progress(&self) -> Progress {
+        let have = u8::try_from(self.shares.len()).unwrap_or(u8::MAX);
+        Progress { have, need: self.set.threshold }
+    }
+
+    /// Looks for a quorum that gives the root key, and sorts the other cards by it.
+    fn solve(&self, vault: &Arc<Vault>) -> Result<Quorum, CardError> {
+        let size = usize::from(self.set.threshold);
+        let mut quorum: Vec<usize> = (0..size).collect();
+        loop {
+            match self.combine(vault, &quorum) {
+                Ok(root) => return Ok(self.sort(vault, &quorum, root)),
+                Err(CardError::Mismatch) => {}
+                Err(error) => return Err(error),
+            }
+            if !next_choice(&mut quorum, self.shares.len()) {
+                return Err(CardError::Mismatch);
+            }
         }
+    }
+
+    /// The root key that some of the shares give.
+    fn combine(&self, vault: &Arc<Vault>, chosen: &[usize]) -> Result<RootKey, CardError> {
+        let number = chosen.last().map_or(0, |at| self.shares[*at].number);
+        let machine =
+            |error: EngineError| CardError::Machine { number, problem: error.to_string() };
+        vault.enter(|inside| {
+            let clear = chosen.iter().map(|at| self.shares[*at].clear(inside));
+            let clear = clear.collect::<Result<Vec<_>, _>>().map_err(machine)?;
+            let root = shares::combine(inside, &clear, &self.set)?;
+            RootKey::keep(vault, inside, &root).map_err(machine)
+        })
+    }
+
+    /// Whether each share lies on the polynomial of a quorum that is good.
+    fn sort(&self, vault: &Arc<Vault>, quorum: &[usize], root: RootKey) -> Quorum {
+        let (mut good, mut wrong) = (Vec::new(), Vec::new());
+        for (at, share) in self.shares.iter().enumerate() {
+            let with: Vec<usize> = [&quorum[1..], &[at]].concat();
+            let fits = quorum.contains(&at) || self.combine(vault, &with).is_ok();
+            if fits { good.push(share.number) } else { wrong.push(share.number) }
+        }
+        Quorum { root, set: self.set, good, wrong }
+    }
+}
+
+/// The next choice of `chosen.len()` out of `count`, in lexical order; `false` after the last one.
+fn next_choice(chosen: &mut [usize], count: usize) -> bool {
+    let size = chosen.len();
+    let Some(place) = (0..size).rev().find(|place| chosen[*place] < count - size + place) else {
+        return false;
+    };
+    chosen[place] += 1;
+    for at in place + 1..size {
+        chosen[at] = chosen[at - 1] + 1;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_choice;
+
+    #[test]
+    fn every_choice_comes_once() {
+        let mut chosen = vec![0, 1, 2];
+        let mut all = vec![chosen.clone()];
+        while next_choice(&mut chosen, 6) {
+            all.push(chosen.clone());
+        }
+        assert_eq!(all.len(), 20);
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(all.last(), Some(&vec![3, 4, 5]));
+        assert!(!next_choice(&mut [0, 1], 2));
     }
 }

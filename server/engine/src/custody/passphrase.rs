@@ -10,13 +10,27 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LETTERS: usize = 25;
 const GROUP: usize = 5;
 
-/// A text that is not a card's passphrase.
+/// Lengths of a PIN of one's own.
+const OWN: std::ops::RangeInclusive<usize> = 6..=64;
+
+/// Guesses a second of a machine with eight data-centre GPUs at a card under a PIN of one's own: each
+/// guess moves about 2 GiB through memory, of which such a machine moves some 16 TiB a second.
+const GUESSES_PER_SECOND: f64 = 8_000.0;
+
+/// A text that opens no card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a card's passphrase has 25 letters and digits, in five groups of five")]
+#[error(
+    "a card's passphrase has 25 letters and digits, in five groups of five; a PIN of one's own has 6 to \
+     64 printable ASCII characters"
+)]
 pub struct PassphraseError;
 
-/// A card's passphrase: 25 letters of Crockford's base 32. No Debug, no Display; zeroized on drop.
-pub struct Passphrase(Zeroizing<String>);
+/// A card's passphrase: 25 letters of Crockford's base 32 that were generated, or a PIN of one's own. No
+/// Debug, no Display; zeroized on drop.
+pub struct Passphrase {
+    text: Zeroizing<String>,
+    generated: bool,
+}
 
 impl Passphrase {
     /// A fresh passphrase.
@@ -30,36 +44,57 @@ impl Passphrase {
         for byte in random.iter() {
             text.push(char::from(ALPHABET[usize::from(byte % 32)]));
         }
-        Ok(Self(text))
+        Ok(Self { text, generated: true })
     }
 
-    /// Reads what a person typed: case, dashes and spaces do not matter, O is 0, I and L are 1.
+    /// Reads what a person typed. What can be a generated passphrase is one: case, dashes and spaces do
+    /// not matter, O is 0, I and L are 1. Anything else is a PIN of one's own, to the letter, without
+    /// the white space around it.
     ///
     /// # Errors
-    /// [`PassphraseError`] when it cannot be a passphrase of ours.
+    /// [`PassphraseError`] when it can be neither.
     pub fn parse(typed: &str) -> Result<Self, PassphraseError> {
-        let mut text = Zeroizing::new(String::with_capacity(LETTERS));
-        for typed in typed.trim().chars().filter(|c| !matches!(c, '-' | ' ')) {
-            let letter = match typed.to_ascii_uppercase() {
-                'O' => '0',
-                'I' | 'L' => '1',
-                other => other,
-            };
-            let known = u8::try_from(letter).is_ok_and(|byte| ALPHABET.contains(&byte));
-            if !known || text.len() == LETTERS {
-                return Err(PassphraseError);
-            }
-            text.push(letter);
+        if let Some(text) = as_generated(typed) {
+            return Ok(Self { text, generated: true });
         }
-        if text.len() == LETTERS { Ok(Self(text)) } else { Err(PassphraseError) }
+        let typed = typed.trim();
+        let printable = typed.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !printable || !OWN.contains(&typed.len()) {
+            return Err(PassphraseError);
+        }
+        Ok(Self { text: Zeroizing::new(typed.to_owned()), generated: false })
     }
 
-    /// The form to write down: five groups of five.
+    /// Whether it was generated, or might have been.
+    #[must_use]
+    pub fn is_generated(&self) -> bool {
+        self.generated
+    }
+
+    /// Hours for which a PIN of one's own stands at most against somebody who has the card and a machine
+    /// with eight data-centre GPUs: half of all PINs of its length and kinds of characters. A word, a
+    /// date or a name stands for far less.
+    #[must_use]
+    pub fn hours_at_most(&self) -> f64 {
+        let kinds: [(fn(&u8) -> bool, f64); 4] = [
+            (u8::is_ascii_digit, 10.0),
+            (u8::is_ascii_lowercase, 26.0),
+            (u8::is_ascii_uppercase, 26.0),
+            (|byte| !byte.is_ascii_alphanumeric(), 33.0),
+        ];
+        let used = kinds.iter().filter(|(kind, _)| self.text.as_bytes().iter().any(kind));
+        let characters: f64 = used.map(|(_, size)| size).sum();
+        let length = i32::try_from(self.text.len()).unwrap_or(i32::MAX);
+        characters.powi(length) / 2.0 / GUESSES_PER_SECOND / 3600.0
+    }
+
+    /// The form to write down: five groups of five; a PIN of one's own as it is.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(LETTERS + LETTERS / GROUP));
-        for (position, letter) in self.0.chars().enumerate() {
-            if position > 0 && position % GROUP == 0 {
+        let length = self.text.len();
+        let mut text = Zeroizing::new(String::with_capacity(length + length / GROUP));
+        for (position, letter) in self.text.chars().enumerate() {
+            if self.generated && position > 0 && position.is_multiple_of(GROUP) {
                 text.push('-');
             }
             text.push(letter);
@@ -68,8 +103,26 @@ impl Passphrase {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.text.as_bytes()
     }
+}
+
+/// The 25 letters of a generated passphrase, as they are meant.
+fn as_generated(typed: &str) -> Option<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(LETTERS));
+    for typed in typed.trim().chars().filter(|c| !matches!(c, '-' | ' ')) {
+        let letter = match typed.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        };
+        let known = u8::try_from(letter).is_ok_and(|byte| ALPHABET.contains(&byte));
+        if !known || text.len() == LETTERS {
+            return None;
+        }
+        text.push(letter);
+    }
+    (text.len() == LETTERS).then_some(text)
 }
 
 #[cfg(test)]
@@ -87,11 +140,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_too_long_or_strange_is_refused() {
+    fn what_is_no_passphrase_is_a_pin_or_refused() {
         let text = Passphrase::generate().expect("random").to_text();
-        assert!(Passphrase::parse(&text[1..]).is_err());
-        assert!(Passphrase::parse(&format!("{}A", *text)).is_err());
-        assert!(Passphrase::parse(&text.replacen('-', "U", 1)).is_err());
-        assert!(Passphrase::parse("密码").is_err());
+        let generated = |typed: &str| Passphrase::parse(typed).map(|pin| pin.is_generated());
+        assert_eq!(generated(&text), Ok(true));
+        assert_eq!(generated(&text[1..]), Ok(false));
+        assert_eq!(generated(&format!("{}A", *text)), Ok(false));
+        assert_eq!(generated(&text.replacen('-', "U", 1)), Ok(false));
+        for typed in ["密码密码密码", "12345", "", "a\tb\tc\td", &"9".repeat(65)] {
+            assert_eq!(generated(typed), Err(PassphraseError), "{typed}");
+        }
+        let own = Passphrase::parse(" Tr0ub4dor-3 \n").expect("a PIN");
+        assert_eq!((own.bytes(), own.to_text().as_str()), (&b"Tr0ub4dor-3"[..], "Tr0ub4dor-3"));
+    }
+
+    #[test]
+    fn the_hours_follow_from_length_and_kinds_of_characters() {
+        let hours = |pin: &str| Passphrase::parse(pin).expect("a PIN").hours_at_most();
+        assert!((hours("314159") - 1e6 / 2.0 / 8_000.0 / 3600.0).abs() < 1e-9);
+        assert!(hours("31415926") < 2.0);
+        assert!(hours("tr0ub4dor") > 1e6);
+        assert!(hours("Tr0ub4dor-3") > hours("tr0ub4dor3x"));
     }
 }

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use sealwire_protocol::credential;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{Document, DocumentKind, Grants};
 use crate::{EngineError, KeyBinding, Purpose, Uid, WrappedKey};
@@ -76,6 +77,22 @@ pub struct AppDocument {
     pub grants: Grants,
     /// Its secrets.
     pub secrets: Vec<AppSecret>,
+}
+
+impl AppDocument {
+    /// SHA-256 over everything that decides what the app may do: all but the revision, and but the bytes
+    /// that its secrets are wrapped into. It stays the same while a root rotation moves the secrets.
+    ///
+    /// # Panics
+    /// Never: the form has no map and no float.
+    #[must_use]
+    pub fn substance(&self) -> [u8; 32] {
+        let mut bare = Self { revision: 0, ..self.clone() };
+        for secret in &mut bare.secrets {
+            secret.wrapped.clear();
+        }
+        Sha256::digest(serde_json::to_vec(&bare).expect("plain fields")).into()
+    }
 }
 
 impl Document for AppDocument {

@@ -1,11 +1,15 @@
 //! The command line.
 
+pub(crate) mod root;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use sealwire_engine::document::Grant;
 use sealwire_protocol::Suite;
+
+pub(crate) use root::{Engines, NewCards, Root, Shared};
 
 /// Server-side message encryption for IM systems.
 #[derive(Parser)]
@@ -82,61 +86,6 @@ pub(crate) struct Quickstart {
     /// Keep serving at the default addresses, and write DIR/client.env for the client commands.
     #[arg(long)]
     pub(crate) stay: bool,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Root {
-    /// Make the root key, and its key cards.
-    #[command(
-        after_help = "Example (three sticks, all three needed):\n  sealwire root init --card /media/usb1 \
-                            --card /media/usb2 --card /media/usb3\n\nAll cards are written, read back and \
-                            shown to the engine before the root key comes into force. Its passphrase is shown once."
-    )]
-    Init {
-        /// Where a card goes: a folder (a file sealwire.card is made in it) or a file. Once for each.
-        #[arg(long = "card", required = true)]
-        cards: Vec<PathBuf>,
-        /// How many cards give the root key. All of them unless given.
-        #[arg(long)]
-        threshold: Option<u8>,
-        #[command(flatten)]
-        socket: CeremonySocket,
-    },
-    /// Show cards until the engine opens.
-    #[command(
-        after_help = "Examples:\n  sealwire root unseal --card /media/usb1\n  sealwire root unseal \
-                            --card /media/usb1 --pin-file pin1 --card /media/usb2 --pin-file pin2"
-    )]
-    Unseal {
-        /// A card: a folder or a file. Once for each; custodians may come one after another.
-        #[arg(long = "card", required = true)]
-        cards: Vec<PathBuf>,
-        /// A file with the passphrase of the card, in the order of the cards. Asked for unless given.
-        #[arg(long = "pin-file")]
-        pins: Vec<PathBuf>,
-        #[command(flatten)]
-        socket: CeremonySocket,
-    },
-    /// Sealed or open, which root key, which chip.
-    Status {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: CeremonySocket,
-    },
-    /// Seal the engine: nothing opens until cards are shown again.
-    Seal {
-        #[command(flatten)]
-        socket: CeremonySocket,
-    },
-}
-
-#[derive(Args)]
-pub(crate) struct CeremonySocket {
-    /// The engine's ceremony socket.
-    #[arg(long = "ceremony-socket", env = "SEALWIRE_CEREMONY_SOCKET")]
-    pub(crate) path: PathBuf,
 }
 
 #[derive(Args)]

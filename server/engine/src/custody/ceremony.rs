@@ -1,0 +1,247 @@
+//! A ceremony: init, verify, reshare, rotate. It has cards of its own: what is shown in one never counts
+//! for another, and is forgotten with it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::card::{Blank, Card, CardError, CardSet};
+use super::folder::{Pin, PinnedPrevious, PinnedSet};
+use super::gathering::{Gathered, Gathering, Progress, Quorum};
+use super::{Custodian, CustodyError, Passphrase, shares};
+use crate::{EngineError, RootKey, RootKeyId};
+
+/// Which ceremony.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CeremonyKind {
+    /// A first root key, and its cards.
+    Init,
+    /// Whether cards give this root key. Changes nothing.
+    Verify,
+    /// New cards for the same root key.
+    Reshare,
+    /// A new root key, and its cards.
+    Rotate,
+}
+
+/// A card that was made, with the passphrase that opens it.
+pub struct NewCard {
+    /// The card.
+    pub card: Card,
+    /// The passphrase: shown once.
+    pub passphrase: Passphrase,
+}
+
+/// What showing a current card has led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// More cards are needed.
+    Partly(Progress),
+    /// A quorum was shown.
+    Proven {
+        /// The root key that it gives: the pinned one.
+        root: RootKeyId,
+        /// The cards' set.
+        set: String,
+        /// Numbers of the cards whose shares are good.
+        good: Vec<u8>,
+        /// Numbers of the cards that were shown and whose shares are wrong.
+        wrong: Vec<u8>,
+    },
+}
+
+/// What showing a new card, read back, has led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirmed {
+    /// More cards are needed.
+    Partly(Progress),
+    /// A quorum of the new cards gives this root key: [`Ceremony::install`] brings it into force.
+    Ready(RootKeyId),
+}
+
+/// See the module.
+pub struct Ceremony {
+    kind: CeremonyKind,
+    custodian: Arc<Custodian>,
+    current: Gathering,
+    proven: Option<Quorum>,
+    /// Whether new cards may be shown, and of which set when they were made here.
+    expected: Option<Option<CardSet>>,
+    new: Gathering,
+    ready: Option<Quorum>,
+}
+
+impl Ceremony {
+    pub(super) fn new(custodian: Arc<Custodian>, kind: CeremonyKind) -> Self {
+        let (current, new) = (custodian.gathering(), custodian.gathering());
+        Self { kind, custodian, current, proven: None, expected: None, new, ready: None }
+    }
+
+    /// Takes a card of the pinned root key.
+    ///
+    /// # Errors
+    /// What is wrong with the card; [`CustodyError::OutOfTurn`] in `init`.
+    pub fn show(&mut self, card: &Card, passphrase: &Passphrase) -> Result<Shown, CustodyError> {
+        if self.kind == CeremonyKind::Init {
+            return Err(CustodyError::OutOfTurn("there are no cards yet"));
+        }
+        let pinned = self.custodian.pinned()?.root;
+        match self.current.add(card, passphrase, Some(pinned))? {
+            Gathered::Partly(progress) => Ok(Shown::Partly(progress)),
+            Gathered::Whole(quorum) => {
+                let (root, set) = (quorum.root.id(), quorum.set.name());
+                let (good, wrong) = (quorum.good.clone(), quorum.wrong.clone());
+                self.proven = Some(quorum);
+                Ok(Shown::Proven { root, set, good, wrong })
+            }
+        }
+    }
+
+    /// Makes the cards of a new set, one for each entry of `pins`: under a generated passphrase, or under
+    /// the PIN that is given. Nothing is kept: the set comes into force when a quorum of it was written,
+    /// read back and shown to [`Ceremony::confirm`].
+    ///
+    /// # Errors
+    /// [`CardError::Threshold`]; [`CustodyError::OutOfTurn`] before a quorum of the current cards was
+    /// shown.
+    pub fn make(
+        &mut self,
+        threshold: u8,
+        pins: Vec<Option<Passphrase>>,
+    ) -> Result<Vec<NewCard>, CustodyError> {
+        self.check_proven()?;
+        let cards = u8::try_from(pins.len()).map_err(|_| CardError::Threshold)?;
+        let vault = self.custodian.engine().vault();
+        let fresh;
+        let root = match (self.kind, &self.proven) {
+            (CeremonyKind::Reshare, Some(quorum)) => &quorum.root,
+            _ => {
+                fresh = RootKey::generate(vault)?;
+                &fresh
+            }
+        };
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(EngineError::from)?;
+        let set = CardSet::new(id, root.id(), threshold, cards)?;
+        let mut passphrases = Vec::with_capacity(pins.len());
+        let mut blanks = Vec::with_capacity(pins.len());
+        for (number, pin) in (1..=cards).zip(pins) {
+            let passphrase = pin.map_or_else(Passphrase::generate, Ok)?;
+            blanks.push(Blank::new(set, number, &passphrase)?);
+            passphrases.push(passphrase);
+        }
+        let made = root.enter(|inside, root| {
+            let shares = shares::split(inside, root, &set);
+            blanks.into_iter().zip(&shares).map(|(blank, share)| blank.seal(share)).collect()
+        });
+        let made: Vec<Card> = made?;
+        self.new.clear();
+        self.ready = None;
+        self.expected = Some(Some(set));
+        let cards = made.into_iter().zip(passphrases);
+        Ok(cards.map(|(card, passphrase)| NewCard { card, passphrase }).collect())
+    }
+
+    /// Takes new cards that another engine of the site has made in the same ceremony.
+    ///
+    /// # Errors
+    /// [`CustodyError::OutOfTurn`] before a quorum of the current cards was shown.
+    pub fn follow(&mut self) -> Result<(), CustodyError> {
+        self.check_proven()?;
+        self.expected = Some(None);
+        Ok(())
+    }
+
+    /// Takes a new card, read back from where it was written.
+    ///
+    /// # Errors
+    /// What is wrong with the card; [`CustodyError::OutOfTurn`] before there are new cards.
+    pub fn confirm(
+        &mut self,
+        card: &Card,
+        passphrase: &Passphrase,
+    ) -> Result<Confirmed, CustodyError> {
+        let expected = self.expected.ok_or(CustodyError::OutOfTurn("no cards were made"))?;
+        self.check_new(card, expected)?;
+        match self.new.add(card, passphrase, None)? {
+            Gathered::Partly(progress) => Ok(Confirmed::Partly(progress)),
+            Gathered::Whole(quorum) if quorum.wrong.is_empty() => {
+                let root = quorum.root.id();
+                self.ready = Some(quorum);
+                Ok(Confirmed::Ready(root))
+            }
+            Gathered::Whole(_) => Err(CardError::Mismatch.into()),
+        }
+    }
+
+    /// Brings the new cards into force, atomically: after a crash, the old state or the new one is found.
+    ///
+    /// # Errors
+    /// [`CustodyError::OutOfTurn`] before a quorum of the new cards was shown; [`CustodyError::Chip`],
+    /// [`CustodyError::Folder`], and nothing has changed.
+    pub fn install(&mut self) -> Result<RootKeyId, CustodyError> {
+        let turn = CustodyError::OutOfTurn("the new cards were not shown");
+        let Quorum { root, set, .. } = self.ready.take().ok_or(turn)?;
+        let (custodian, id) = (self.custodian.clone(), root.id());
+        let _alone = custodian.alone();
+        let set = PinnedSet::new(&set, custodian.engine().now());
+        match self.kind {
+            CeremonyKind::Verify => return Err(CustodyError::OutOfTurn("verify changes nothing")),
+            CeremonyKind::Init => {
+                if let Some(pin) = custodian.pin()? {
+                    return Err(CustodyError::Exists(pin.root));
+                }
+                custodian.install(&Pin { root: id, set, previous: None }, &root)?;
+                custodian.engine().open(root);
+            }
+            CeremonyKind::Reshare => {
+                let pin = custodian.pinned()?;
+                custodian.set_pin(&Pin { set, ..pin })?;
+            }
+            CeremonyKind::Rotate => {
+                custodian.check_not_rotating()?;
+                let old =
+                    self.proven.take().ok_or(CustodyError::OutOfTurn("no cards were shown"))?;
+                let wrapped = root.wrap_root(&old.root)?;
+                let previous = Some(PinnedPrevious::new(old.root.id(), &wrapped));
+                custodian.install(&Pin { root: id, set, previous }, &root)?;
+                custodian.engine().rotate(root, old.root);
+            }
+        }
+        tracing::info!(ceremony = ?self.kind, root = %id, "in force");
+        Ok(id)
+    }
+
+    fn check_proven(&self) -> Result<(), CustodyError> {
+        let needed = matches!(self.kind, CeremonyKind::Reshare | CeremonyKind::Rotate);
+        if self.kind == CeremonyKind::Verify {
+            return Err(CustodyError::OutOfTurn("verify changes nothing"));
+        }
+        if needed && self.proven.is_none() {
+            return Err(CustodyError::OutOfTurn("show a quorum of the current cards first"));
+        }
+        Ok(())
+    }
+
+    /// Whether a card belongs to the set that was made, or may belong to one that another engine made.
+    fn check_new(&self, card: &Card, made: Option<CardSet>) -> Result<(), CustodyError> {
+        let (number, found) = (card.number(), card.set());
+        if let Some(made) = made.filter(|made| made != found) {
+            let (expected, found) = (made.name(), found.name());
+            return Err(CardError::Foreign { number, expected, found }.into());
+        }
+        let Some(pin) = self.custodian.pin()? else { return Ok(()) };
+        match self.kind {
+            CeremonyKind::Reshare if found.root != pin.root => {
+                Err(CardError::OtherRoot { number, found: found.root, pinned: pin.root }.into())
+            }
+            CeremonyKind::Rotate if found.root == pin.root => {
+                Err(CustodyError::OutOfTurn("this card is of the root key that is to be replaced"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The chip: what seals the root key for the disk, so that a restart needs no custodian.
+//!
+//! Each chip gives a *seal key*, which seals the root key into `root.sealed`; `docs/card.md` has the
+//! bytes. So the root key itself is never handed to a token, or to the library that speaks to it.
+
+mod pkcs11;
+mod sealed;
+mod software;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Token, TokenError, TokenUri};
+use crate::{EngineError, RootKey, Vault};
+
+pub(super) use sealed::sealed_root_of;
+
+/// What seals the root key for the disk.
+#[derive(Debug, Clone)]
+pub enum Chip {
+    /// Nothing: cards at every start.
+    None,
+    /// A key file outside the data folder. A stolen machine opens itself.
+    Software {
+        /// The key file: 32 bytes, mode 0600.
+        key_file: PathBuf,
+    },
+    /// An AES key in a token, which cannot leave it.
+    Pkcs11 {
+        /// The token, and the key's label.
+        token: TokenUri,
+        /// The library that speaks to it.
+        module: PathBuf,
+        /// The file that holds the token's PIN.
+        pin_file: PathBuf,
+    },
+}
+
+/// Why a chip did not open the root key. The cards still do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChipError {
+    /// A file of the chip could not be read or written.
+    #[error("{what} {path}")]
+    File {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file of the chip is readable by others, or of another size.
+    #[error("{what} {path}: {problem}")]
+    Unsafe {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The token refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The sealed root key does not open with this chip.
+    #[error("root.sealed does not open with this chip: it was changed, or sealed by another one")]
+    DoesNotOpen,
+    /// The data folder could not be read.
+    #[error("data folder {path}")]
+    Folder {
+        /// The data folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Chip {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Software { .. } => "software",
+            Self::Pkcs11 { .. } => "pkcs11",
+        }
+    }
+
+    /// Seals a root key for the disk; `None` when the chip is none. Makes the chip's key when there is
+    /// none yet.
+    pub(super) fn seal(&self, root: &RootKey, data: &Path) -> Result<Option<Vec<u8>>, ChipError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Software { key_file } => {
+                let key = software::key(key_file, data, software::Missing::Make)?;
+                sealed::seal(sealed::Format::Software, root, |_, _| Ok(key)).map(Some)
+            }
+            Self::Pkcs11 { token, module, pin_file } => {
+                let token = self::token(token, module, pin_file)?;
+                sealed::seal(sealed::Format::Pkcs11, root, |header, chip| {
+                    pkcs11::make_seal_key(&token, header, chip)
+                })
+                .map(Some)
+            }
+        }
+    }
+
+    /// Opens a root key that [`Chip::seal`] has sealed.
+    pub(super) fn open(
+        &self,
+        sealed: &[u8],
+        data: &Path,
+        vault: &Arc<Vault>,
+    ) -> Result<RootKey, ChipError> {
+        match self {
+            Self::None => Err(ChipError::DoesNotOpen),
+            Self::Software { key_file } => {
+                sealed::open(sealed::Format::Software, sealed, vault, |_, _| {
+                    software::key(key_file, data, software::Missing::Refuse)
+                })
+            }
+            Self::Pkcs11 { token, module, pin_file } => {
+                sealed::open(sealed::Format::Pkcs11, sealed, vault, |header, chip| {
+                    pkcs11::seal_key(&self::token(token, module, pin_file)?, header, chip)
+                })
+            }
+        }
+    }
+}
+
+/// The chip's token, with the PIN of its file.
+fn token(uri: &TokenUri, module: &Path, pin_file: &Path) -> Result<Token, ChipError> {
+    let pin = software::read_private("PIN file", pin_file)?;
+    let text = std::str::from_utf8(&pin).map_err(|_| ChipError::Unsafe {
+        what: "PIN file",
+        path: pin_file.to_owned(),
+        problem: "it is not text",
+    })?;
+    let pin = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    Ok(Token::new(uri.clone(), Some(module.to_owned()), pin)?.unattended())
+}

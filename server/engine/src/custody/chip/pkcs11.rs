@@ -1,0 +1,31 @@
+//! The PKCS#11 chip: a random seal key, wrapped by an AES key that cannot leave its token.
+
+use super::{ChipError, Token};
+use crate::{EngineError, Secret};
+
+/// Bytes of the chip's part of `root.sealed`: nonce, wrapped seal key, tag.
+pub(super) const LEN: usize = 12 + 48;
+
+/// Makes a seal key, and fills the chip's part with its wrapped form.
+pub(super) fn make_seal_key(
+    token: &Token,
+    header: &[u8],
+    chip: &mut [u8],
+) -> Result<Secret<32>, ChipError> {
+    let key = Secret::<32>::generate()?;
+    let mut nonce = [0; 12];
+    getrandom::fill(&mut nonce).map_err(EngineError::from)?;
+    let wrapped = token.wrap(&nonce, header, &key)?;
+    chip[..12].copy_from_slice(&nonce);
+    chip[12..].copy_from_slice(&wrapped);
+    // A seal that the token would not open again is worth nothing, and better known now.
+    seal_key(token, header, chip)?;
+    Ok(key)
+}
+
+/// The seal key that the chip's part holds.
+pub(super) fn seal_key(token: &Token, header: &[u8], chip: &[u8]) -> Result<Secret<32>, ChipError> {
+    let (nonce, wrapped) = chip.split_first_chunk().ok_or(ChipError::DoesNotOpen)?;
+    let wrapped = wrapped.try_into().map_err(|_| ChipError::DoesNotOpen)?;
+    Ok(token.unwrap(nonce, header, wrapped)?)
+}

@@ -1,0 +1,232 @@
+//! The engine's side of the ceremony socket.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::{MAX_LINE, PresentedCard, Request, Response, ShownCard};
+use crate::custody::custodian::chain;
+use crate::custody::{
+    Card, CardError, Ceremony, Confirmed, Custodian, CustodyError, Opened, Passphrase, Progress,
+    Shown,
+};
+
+/// Connections served at once.
+const CONNECTIONS: usize = 16;
+
+/// Time for writing an answer.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// Time between two looks for cards that have lapsed.
+const EXPIRY: Duration = Duration::from_secs(1);
+
+/// Serves ceremonies until `stop`. The socket must be one that nobody else may open.
+pub async fn serve(listener: UnixListener, custodian: Arc<Custodian>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut expiry = tokio::time::interval(EXPIRY);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = expiry.tick() => {
+                custodian.expire();
+                continue;
+            }
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let (custodian, stop) = (custodian.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let _place = place;
+                    let served = tokio::select! {
+                        () = stop.cancelled() => Ok(()),
+                        served = Desk::new(custodian).serve(stream) => served,
+                    };
+                    if let Err(error) = served {
+                        tracing::warn!(%error, "ceremony socket");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "ceremony socket: accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &UnixListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// One connection, and its ceremony.
+struct Desk {
+    custodian: Arc<Custodian>,
+    ceremony: Option<Ceremony>,
+}
+
+impl Desk {
+    fn new(custodian: Arc<Custodian>) -> Self {
+        Self { custodian, ceremony: None }
+    }
+
+    /// Answers line by line, until the officer leaves or is silent for as long as cards lapse.
+    async fn serve(mut self, mut stream: UnixStream) -> io::Result<()> {
+        let (reader, mut writer) = stream.split();
+        let mut reader = BufReader::new(reader);
+        loop {
+            let mut line = Zeroizing::new(String::new());
+            let mut bounded = (&mut reader).take(MAX_LINE);
+            let read = bounded.read_line(&mut line);
+            match tokio::time::timeout(self.custodian.lapse(), read).await {
+                Ok(read) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                }
+                Err(_) => return Ok(()),
+            }
+            if !line.ends_with('\n') {
+                return Err(io::Error::other("a line that is too long, or has no end"));
+            }
+            let response;
+            (self, response) = self.answer_line(line).await?;
+            let mut text = Zeroizing::new(serde_json::to_string(&response)?);
+            text.push('\n');
+            tokio::time::timeout(WRITE, writer.write_all(text.as_bytes())).await??;
+        }
+    }
+
+    /// Answers a request beside the runtime: Argon2id takes its time.
+    async fn answer_line(mut self, line: Zeroizing<String>) -> io::Result<(Self, Response)> {
+        let answered = tokio::task::spawn_blocking(move || {
+            let response = match serde_json::from_str(&line) {
+                Ok(request) => self.answer(request).unwrap_or_else(|error| {
+                    let text = chain(&error);
+                    tracing::warn!(error = text, "ceremony refused");
+                    Response::Refused(text)
+                }),
+                Err(error) => Response::Refused(format!("not a request: {error}")),
+            };
+            (self, response)
+        });
+        answered.await.map_err(io::Error::other)
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Response, CustodyError> {
+        Ok(match request {
+            Request::Status => Response::Status(self.custodian.status()?),
+            Request::Seal => {
+                self.custodian.seal();
+                tracing::info!("sealed by an officer");
+                Response::Sealed
+            }
+            Request::Unseal(card) => self.unseal(&card)?,
+            Request::Begin { ceremony } => {
+                self.ceremony = Some(self.custodian.begin(ceremony)?);
+                tracing::info!(?ceremony, "ceremony begun");
+                Response::Begun
+            }
+            Request::Show(card) => self.show(&card)?,
+            Request::Make { threshold, pins } => self.make(threshold, pins)?,
+            Request::Follow => {
+                self.ceremony()?.follow()?;
+                Response::Following
+            }
+            Request::Confirm(card) => self.confirm(&card)?,
+            Request::Install => {
+                let root = self.ceremony()?.install()?;
+                self.ceremony = None;
+                Response::Installed(root)
+            }
+        })
+    }
+
+    fn ceremony(&mut self) -> Result<&mut Ceremony, CustodyError> {
+        self.ceremony.as_mut().ok_or(CustodyError::OutOfTurn("no ceremony has begun"))
+    }
+
+    fn unseal(&mut self, shown: &PresentedCard) -> Result<Response, CustodyError> {
+        let (card, passphrase) = present(shown)?;
+        let opened = self.custodian.unseal(&card, &passphrase)?;
+        match &opened {
+            Opened::Partly(progress) => taken(&card, *progress),
+            Opened::Open { root, wrong } => {
+                tracing::info!(card = card.number(), %root, "open");
+                warn_wrong(wrong);
+            }
+        }
+        Ok(Response::Unsealed(opened))
+    }
+
+    fn show(&mut self, shown: &PresentedCard) -> Result<Response, CustodyError> {
+        let (card, passphrase) = present(shown)?;
+        let shown = self.ceremony()?.show(&card, &passphrase)?;
+        match &shown {
+            Shown::Partly(progress) => taken(&card, *progress),
+            Shown::Proven { root, wrong, .. } => {
+                tracing::info!(card = card.number(), %root, "a quorum was shown");
+                warn_wrong(wrong);
+            }
+        }
+        Ok(Response::Shown(shown))
+    }
+
+    fn make(
+        &mut self,
+        threshold: u8,
+        pins: Vec<Option<Zeroizing<String>>>,
+    ) -> Result<Response, CustodyError> {
+        let parse = |pin: Option<Zeroizing<String>>| {
+            pin.map(|pin| Passphrase::parse(&pin)).transpose().map_err(|_| CustodyError::Pin)
+        };
+        let pins = pins.into_iter().map(parse).collect::<Result<_, _>>()?;
+        let made = self.ceremony()?.make(threshold, pins)?;
+        let cards = made.iter().map(|new| ShownCard {
+            number: new.card.number(),
+            card: STANDARD.encode(new.card.bytes()),
+            passphrase: new.passphrase.to_text(),
+        });
+        Ok(Response::Cards(cards.collect()))
+    }
+
+    fn confirm(&mut self, shown: &PresentedCard) -> Result<Response, CustodyError> {
+        let (card, passphrase) = present(shown)?;
+        let confirmed = self.ceremony()?.confirm(&card, &passphrase)?;
+        if let Confirmed::Partly(progress) = confirmed {
+            taken(&card, progress);
+        }
+        Ok(Response::Confirmed(confirmed))
+    }
+}
+
+fn present(shown: &PresentedCard) -> Result<(Card, Passphrase), CustodyError> {
+    let bytes = STANDARD.decode(&shown.card).map_err(|_| CardError::NotACard)?;
+    let card = Card::parse(&bytes)?;
+    let (number, of) = (card.number(), card.set().cards);
+    let passphrase = Passphrase::parse(&shown.passphrase)
+        .map_err(|_| CardError::WrongPassphrase { number, of })?;
+    Ok((card, passphrase))
+}
+
+fn taken(card: &Card, Progress { have, need }: Progress) {
+    tracing::info!(card = card.number(), have, need, "card taken");
+}
+
+fn warn_wrong(wrong: &[u8]) {
+    if !wrong.is_empty() {
+        tracing::warn!(cards = ?wrong, "the shares of these cards are wrong");
+    }
+}

@@ -1,0 +1,114 @@
+//! Root rotation in SQLite. The root key id stands in bytes 1 to 16 of each wrapped key.
+
+use sealwire_engine::RootKeyId;
+use sqlx::{Row, SqlitePool};
+
+use crate::sqlite::{number, taken};
+use crate::{KeystoreError, Rewrapped, RotationRow, SiteRow, WrappedRow};
+
+pub(crate) async fn replace_site(
+    writer: &SqlitePool,
+    old: &[u8],
+    new: &SiteRow,
+) -> Result<bool, KeystoreError> {
+    let written = sqlx::query(
+        "UPDATE site SET site_keys = ?, decoy_id = ?, decoy_body = ?, decoy_mac = ? \
+         WHERE site_keys = ?",
+    )
+    .bind(&new.keys)
+    .bind(&new.decoy.id)
+    .bind(&new.decoy.body)
+    .bind(new.decoy.mac.as_slice())
+    .bind(old)
+    .execute(writer)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+pub(crate) async fn rotation(readers: &SqlitePool) -> Result<Option<RotationRow>, KeystoreError> {
+    let row = sqlx::query("SELECT old_root, new_root, wrapped FROM root_rotation")
+        .fetch_optional(readers)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let root = |column: &str| -> Result<RootKeyId, KeystoreError> {
+        let text: String = row.try_get(column)?;
+        text.parse().map_err(|error| KeystoreError::Broken(format!("{column}: {error}")))
+    };
+    let (old, new) = (root("old_root")?, root("new_root")?);
+    Ok(Some(RotationRow { old, new, wrapped: row.try_get("wrapped")? }))
+}
+
+pub(crate) async fn begin_rotation(
+    writer: &SqlitePool,
+    rotation: &RotationRow,
+) -> Result<(), KeystoreError> {
+    sqlx::query("INSERT INTO root_rotation (id, old_root, new_root, wrapped) VALUES (1, ?, ?, ?)")
+        .bind(rotation.old.to_string())
+        .bind(rotation.new.to_string())
+        .bind(&rotation.wrapped)
+        .execute(writer)
+        .await
+        .map_err(taken)?;
+    Ok(())
+}
+
+pub(crate) async fn end_rotation(writer: &SqlitePool) -> Result<(), KeystoreError> {
+    sqlx::query("DELETE FROM root_rotation").execute(writer).await?;
+    Ok(())
+}
+
+pub(crate) async fn wrapped_elsewhere(
+    readers: &SqlitePool,
+    root: RootKeyId,
+    after: Option<(&str, u32)>,
+    limit: u32,
+) -> Result<Vec<WrappedRow>, KeystoreError> {
+    let (uid, version) = after.unwrap_or(("", 0));
+    let rows = sqlx::query(
+        "SELECT uid, version, blob FROM wrapped_key \
+         WHERE (uid, version) > (?, ?) AND substr(blob, 2, 16) <> ? ORDER BY uid, version LIMIT ?",
+    )
+    .bind(uid)
+    .bind(i64::from(version))
+    .bind(root.to_bytes().as_slice())
+    .bind(i64::from(limit))
+    .fetch_all(readers)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let version = number(row.try_get("version")?)?;
+            Ok(WrappedRow { uid: row.try_get("uid")?, version, blob: row.try_get("blob")? })
+        })
+        .collect()
+}
+
+pub(crate) async fn count_elsewhere(
+    readers: &SqlitePool,
+    root: RootKeyId,
+) -> Result<u64, KeystoreError> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM wrapped_key WHERE substr(blob, 2, 16) <> ?")
+            .bind(root.to_bytes().as_slice())
+            .fetch_one(readers)
+            .await?;
+    Ok(count.unsigned_abs())
+}
+
+pub(crate) async fn rewrap(writer: &SqlitePool, moved: &[Rewrapped]) -> Result<u64, KeystoreError> {
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let mut replaced = 0;
+    for row in moved {
+        replaced += sqlx::query(
+            "UPDATE wrapped_key SET blob = ? WHERE uid = ? AND version = ? AND blob = ?",
+        )
+        .bind(&row.new)
+        .bind(&row.uid)
+        .bind(i64::from(row.version))
+        .bind(&row.old)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+    }
+    transaction.commit().await?;
+    Ok(replaced)
+}

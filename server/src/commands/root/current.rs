@@ -1,0 +1,190 @@
+//! Showing cards that exist: unseal, adopt, verify, and the quorum of a reshare or rotate.
+
+use anyhow::{Context, Result, bail};
+use sealwire_engine::custody::{
+    CeremonyClient, CeremonyError, CeremonyKind, Confirmed, Opened, Progress, Shown,
+};
+
+use super::cards::{ReadCard, Readers};
+use super::transcript::Transcript;
+use super::{Part, begin, print};
+
+/// Shows each card to every engine that is still sealed.
+pub(super) async fn unseal(
+    engines: &[CeremonyClient],
+    readers: &mut Readers<'_>,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let mut sealed: Vec<&CeremonyClient> = engines.iter().collect();
+    while !sealed.is_empty() {
+        let Some(read) = readers.next()? else { return Ok(()) };
+        let mut left = Vec::with_capacity(sealed.len());
+        for engine in sealed {
+            let opened = engine.unseal(read.card.bytes(), &read.passphrase).await;
+            let opened = opened.with_context(|| at(&read, engines, engine))?;
+            let prefix = prefix(engines, engine);
+            let number = read.card.number();
+            match opened {
+                Opened::Partly(Progress { have, need }) if have < need => {
+                    print(&format!("{prefix}card {number}: {have} of {need}\n"))?;
+                    transcript.note(&format!("{prefix}{}: {have} of {need}", read.describe()))?;
+                    left.push(engine);
+                }
+                Opened::Partly(_) => left.push(engine),
+                Opened::Open { root, wrong } => {
+                    print(&format!("{prefix}card {number}: open, root key {root}\n"))?;
+                    transcript.note(&format!("{prefix}{}: open", read.describe()))?;
+                    transcript.note(&format!("{prefix}root key {root}"))?;
+                    warn_wrong(&wrong, transcript)?;
+                }
+            }
+        }
+        sealed = left;
+    }
+    Ok(())
+}
+
+/// Pins engines that have no root key to that of the cards, and opens them.
+pub(super) async fn adopt(
+    engines: &[CeremonyClient],
+    readers: &mut Readers<'_>,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let mut parts = begin(engines, CeremonyKind::Init).await?;
+    for part in &mut parts {
+        part.session.follow().await?;
+    }
+    let mut need = None;
+    while let Some(read) = readers.next()? {
+        let mut ready = None;
+        for part in &mut parts {
+            let confirmed = part.session.confirm(read.card.bytes(), &read.passphrase).await;
+            match confirmed.with_context(|| format!("card {}, engine {}", read.place, part.name))? {
+                Confirmed::Partly(progress) => need = Some(progress),
+                Confirmed::Ready(root) => ready = Some(root),
+            }
+        }
+        transcript.note(&read.describe())?;
+        if let Some(root) = ready {
+            for part in parts {
+                part.session.install().await.with_context(|| format!("engine {}", part.name))?;
+                transcript.note(&format!("adopted root key {root}: {}", part.name))?;
+                print(&format!("engine {}: open, and pinned to root key {root}\n", part.name))?;
+            }
+            return Ok(());
+        }
+    }
+    bail!("{}; nothing has changed", too_few(need))
+}
+
+/// Shows every card, more than the quorum too, and says which ones are good.
+pub(super) async fn verify(
+    engines: &[CeremonyClient],
+    readers: &mut Readers<'_>,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let mut parts = begin(engines, CeremonyKind::Verify).await?;
+    let (mut need, mut proven, mut problems) = (None, None, Vec::new());
+    while let Some(read) = readers.next()? {
+        transcript.note(&read.describe())?;
+        for part in &mut parts {
+            match part.session.show(read.card.bytes(), &read.passphrase).await {
+                Ok(Shown::Partly(progress)) => need = Some(progress),
+                Ok(Shown::Proven { root, set, good, wrong }) => {
+                    proven = Some((root, set, good, wrong));
+                }
+                // The other cards are looked at all the same.
+                Err(CeremonyError::Refused(why)) => {
+                    let problem = format!("card {}: {why}", read.place);
+                    eprintln!("sealwire: {problem}");
+                    transcript.note(&problem)?;
+                    problems.push(problem);
+                }
+                Err(error) => return Err(error).with_context(|| format!("engine {}", part.name)),
+            }
+        }
+    }
+    let Some((root, set, good, wrong)) = proven else {
+        match problems.len() {
+            0 => bail!("{}; nothing was proven", too_few(need)),
+            _ => bail!("nothing was proven: {}", problems.join("; ")),
+        }
+    };
+    let list = |numbers: &[u8]| numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let text = format!("cards {} of set {set} give root key {root}", list(&good));
+    transcript.note(&text)?;
+    print(&format!("{text}\n"))?;
+    if !wrong.is_empty() {
+        bail!(
+            "cards {} do not: their shares are wrong; make new cards with `sealwire root reshare`",
+            list(&wrong)
+        );
+    }
+    match problems.as_slice() {
+        [] => Ok(()),
+        problems => bail!("not every card is good: {}", problems.join("; ")),
+    }
+}
+
+/// Shows current cards to every engine until each has seen a quorum.
+pub(super) async fn prove(
+    parts: &mut [Part],
+    readers: &mut Readers<'_>,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let mut need = None;
+    let mut proven = vec![false; parts.len()];
+    while let Some(read) = readers.next()? {
+        let number = read.card.number();
+        for (part, proven) in parts.iter_mut().zip(&mut proven).filter(|(_, proven)| !**proven) {
+            let shown = part.session.show(read.card.bytes(), &read.passphrase).await;
+            match shown.with_context(|| format!("card {}, engine {}", read.place, part.name))? {
+                Shown::Partly(progress) => need = Some(progress),
+                Shown::Proven { wrong, .. } => {
+                    *proven = true;
+                    warn_wrong(&wrong, transcript)?;
+                }
+            }
+        }
+        transcript.note(&format!("current {}", read.describe()))?;
+        if proven.iter().all(|proven| *proven) {
+            return print(&format!("card {number}: the quorum of current cards is complete\n"));
+        }
+        let Some(Progress { have, need }) = need else { continue };
+        print(&format!("card {number}: {have} of {need} current cards\n"))?;
+    }
+    bail!("{}; nothing has changed", too_few(need))
+}
+
+fn too_few(progress: Option<Progress>) -> String {
+    match progress {
+        Some(Progress { have, need }) => {
+            format!("{have} of {need} cards were shown: name more with --card")
+        }
+        None => "no card was shown".to_owned(),
+    }
+}
+
+fn warn_wrong(wrong: &[u8], transcript: &mut Transcript) -> Result<()> {
+    for number in wrong {
+        let text = format!(
+            "the share of card {number} is wrong: it was changed by whoever knows its passphrase; make new \
+             cards with `sealwire root reshare`"
+        );
+        eprintln!("sealwire: {text}");
+        transcript.note(&text)?;
+    }
+    Ok(())
+}
+
+/// Where something was refused: the card, and the engine when there are several.
+fn at(read: &ReadCard, engines: &[CeremonyClient], engine: &CeremonyClient) -> String {
+    match engines.len() {
+        1 => format!("card {}", read.place),
+        _ => format!("card {}, engine {}", read.place, engine.path().display()),
+    }
+}
+
+fn prefix(engines: &[CeremonyClient], engine: &CeremonyClient) -> String {
+    if engines.len() == 1 { String::new() } else { format!("{}: ", engine.path().display()) }
+}
