@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod officer;
+/// The example that recovers a root key without Sealwire: what tests compare with.
+#[path = "../../engine/examples/recover_root_key.rs"]
+pub(crate) mod recover;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -37,44 +42,69 @@ pub(crate) struct Server {
     pub(crate) folder: TempDir,
     pub(crate) address: SocketAddr,
     child: Child,
-    cards: Vec<ShownCard>,
+    pub(crate) cards: Vec<ShownCard>,
     config: String,
+    env: Vec<(&'static str, PathBuf)>,
 }
 
 impl Server {
     /// A server with a software chip, opened, its defaults changed by lines of TOML for `[gateway]`.
     pub(crate) async fn start_with(gateway: &str) -> Self {
         let mut server = Self::sealed(gateway);
-        let ceremony = server.ceremony();
+        server.init(3, 3).await;
+        server
+    }
+
+    /// Makes the root key and its cards, and waits until the site has its keys.
+    pub(crate) async fn init(&mut self, threshold: u8, cards: usize) {
+        let ceremony = self.ceremony();
         let mut init = ceremony.begin(CeremonyKind::Init).await.expect("begun");
-        server.cards = init.make(3, vec![None; 3]).await.expect("a root key");
-        for card in &server.cards {
+        self.cards = init.make(threshold, vec![None; cards]).await.expect("a root key");
+        for card in &self.cards[..usize::from(threshold)] {
             let bytes = card.bytes().expect("a card");
             init.confirm(&bytes, &card.passphrase).await.expect("confirmed");
         }
         init.install().await.expect("in force");
-        server.wait_for_site().await;
-        server
+        self.wait_for_site().await;
     }
 
     pub(crate) async fn start() -> Self {
         Self::start_with("").await
     }
 
-    /// A server that has no root key yet.
+    /// A server that has no root key yet, its defaults changed by lines of TOML for `[gateway]`.
     pub(crate) fn sealed(gateway: &str) -> Self {
+        Self::with("chip = 'software'\nchip_key_file = 'FOLDER/chip.key'", gateway, Vec::new())
+    }
+
+    /// A server that has no root key yet, with lines of TOML for `[engine]`, in which FOLDER stands for
+    /// its folder, and for `[gateway]`, and an environment.
+    pub(crate) fn with(engine: &str, gateway: &str, env: Vec<(&'static str, PathBuf)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().display();
+        let path = folder.path().display().to_string();
+        let listen = if gateway.starts_with("listen = ") { "" } else { "listen = '127.0.0.1:0'\n" };
         let config = format!(
-            "data_dir = '{path}/data'\n[engine]\nchip = 'software'\nchip_key_file = '{path}/chip.key'\n\
-             [gateway]\nlisten = '127.0.0.1:0'\n{gateway}\n"
+            "data_dir = '{path}/data'\n[engine]\n{}\n[gateway]\n{listen}{gateway}\n",
+            engine.replace("FOLDER", &path)
         );
-        let config = match gateway.starts_with("listen = ") {
-            true => config.replace("listen = '127.0.0.1:0'\n", ""),
-            false => config,
-        };
-        let (child, address) = spawn(&folder, &config);
-        Self { folder, address, child, cards: Vec::new(), config }
+        let (child, address) = spawn(&folder, &config, &env);
+        Self { folder, address, child, cards: Vec::new(), config, env }
+    }
+
+    /// Has the next process read another configuration.
+    pub(crate) fn reconfigure(&mut self, from: &str, to: &str) {
+        assert!(self.config.contains(from), "{}", self.config);
+        self.config = self.config.replace(from, to);
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server has said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
 
     /// Kills the process as a power loss would.
@@ -87,7 +117,7 @@ impl Server {
     pub(crate) fn restart(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        (self.child, self.address) = spawn(&self.folder, &self.config);
+        (self.child, self.address) = spawn(&self.folder, &self.config, &self.env);
     }
 
     /// Has the next process listen on a port of the test's choice.
@@ -181,7 +211,7 @@ impl Server {
     }
 
     /// The site's keys are made in the background, right after the first unsealing.
-    async fn wait_for_site(&self) {
+    pub(crate) async fn wait_for_site(&self) {
         for _ in 0..200 {
             if self.manager().list_keys().await.is_ok() {
                 return;
@@ -199,13 +229,14 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &TempDir, config: &str) -> (Child, SocketAddr) {
+fn spawn(folder: &TempDir, config: &str, env: &[(&str, PathBuf)]) -> (Child, SocketAddr) {
     let file = folder.path().join("sealwire.toml");
     std::fs::write(&file, config).expect("written");
     let mut child = Command::new(SEALWIRE)
         .args(["serve", "--config"])
         .arg(&file)
         .env("SEALWIRE_LOG", "info")
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stderr(Stdio::piped())
         .spawn()
         .expect("starts");

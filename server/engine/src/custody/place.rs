@@ -68,12 +68,22 @@ pub struct TokenUri {
     pub(super) serial: Option<String>,
     pub(super) manufacturer: Option<String>,
     pub(super) model: Option<String>,
+    /// Whether a PIN stands in the URI itself, where it must not be.
+    pub(super) has_pin: bool,
     /// The object's label.
     pub(super) object: Option<String>,
     /// The library that speaks to the token.
     pub module_path: Option<PathBuf>,
     /// The file that holds the PIN.
     pub pin_source: Option<PathBuf>,
+}
+
+impl TokenUri {
+    /// Whether a PIN stands in the URI itself, where it must not be.
+    #[must_use]
+    pub fn holds_pin(&self) -> bool {
+        self.has_pin
+    }
 }
 
 impl FromStr for TokenUri {
@@ -100,11 +110,10 @@ impl FromStr for TokenUri {
                     let path = value.strip_prefix("file:").unwrap_or(&value);
                     uri.pin_source = Some(path.strip_prefix("//").unwrap_or(path).into());
                 }
+                // Refused where the URI is used: an error of the command line would repeat it.
                 "pin-value" => {
-                    // Not repeated in the error: it is a PIN.
-                    let uri = "pkcs11:…".to_owned();
-                    let problem = "a PIN does not stand in a URI: use pin-source".to_owned();
-                    return Err(PlaceError { uri, problem });
+                    uri.has_pin = true;
+                    "pkcs11:…".clone_into(&mut uri.text);
                 }
                 other => return Err(refuse(format!("the attribute `{other}` is not known"))),
             }
@@ -162,8 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_in_a_uri_is_refused_and_not_repeated() {
-        let error = "pkcs11:token=a?pin-value=123456".parse::<Place>().expect_err("a PIN");
-        assert!(!error.to_string().contains("123456"), "{error}");
+    fn a_pin_in_a_uri_is_noticed_and_not_repeated() {
+        let uri: TokenUri = "pkcs11:token=a?pin-value=123456".parse().expect("read");
+        assert!(uri.has_pin);
+        assert!(!format!("{uri} {uri:?}").contains("123456"));
     }
 }

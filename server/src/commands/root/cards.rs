@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use sealwire_engine::custody::{CARD_LEN, Card, Place, Token, TokenUri};
+use sealwire_engine::custody::{CARD_LEN, Card, Place, Token, TokenError, TokenUri};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -58,10 +58,11 @@ impl<'a> Readers<'a> {
         let pin_file = self.pins.get(self.next);
         self.next += 1;
         let read = match place {
-            Place::File(path) => read_file(place, &card_file(path), pin_file),
+            Place::File(path) => read_file(place, &card_file(path), pin_file)
+                .with_context(|| format!("card {place}")),
             Place::Token(uri) => self.read_token(place, uri, pin_file),
         };
-        read.map(Some).with_context(|| format!("card {place}"))
+        read.map(Some)
     }
 
     fn read_token(
@@ -89,8 +90,9 @@ fn read_file(place: &Place, file: &Path, pin_file: Option<&PathBuf>) -> Result<R
     Ok(ReadCard { place: place.clone(), card, passphrase })
 }
 
-/// A token's PIN: from `--pin-file`, from the URI's `pin-source`, or asked for.
+/// A token's PIN; a URI that holds it is refused before anybody is asked. From `--pin-file`, from the URI's `pin-source`, or asked for.
 pub(super) fn token_pin(uri: &TokenUri, pin_file: Option<&PathBuf>) -> Result<Zeroizing<String>> {
+    ensure!(!uri.holds_pin(), TokenError::PinInUri);
     match pin_file.or(uri.pin_source.as_ref()) {
         Some(file) => read_pin(file),
         None => ask(&format!("PIN of {uri}: ")),

@@ -110,7 +110,7 @@ pub(super) fn places(
                 let pin = token_pin(uri, pin_files.next())?;
                 let token = Token::new(uri.clone(), tokens.module.clone(), pin)?;
                 ensure!(
-                    !token.has_card().with_context(|| format!("card {place}"))?,
+                    !token.has_card()?,
                     "card {place}: the token holds a card under this name already; name another with object=…"
                 );
                 NewPlace { place: place.clone(), keeper: Keeper::Token(token), own_pin: None }

@@ -32,6 +32,12 @@ pub enum TokenError {
         "token {0}: name the token's PKCS#11 library (--pkcs11-module, or module-path in the URI)"
     )]
     NoModule(String),
+    /// A PIN stands in the URI.
+    #[error(
+        "a PIN does not stand in a URI, where every process of the machine reads it: change the PIN, and use \
+         pin-source or --pin-file"
+    )]
+    PinInUri,
     /// The library does not load.
     #[error("PKCS#11 library {path}: {problem}")]
     Module {
@@ -120,12 +126,15 @@ impl Token {
     /// A token that a person has given the PIN of. `module` is the library unless the URI names one.
     ///
     /// # Errors
-    /// [`TokenError::NoModule`]. Whether the token is there shows at the first use.
+    /// [`TokenError::NoModule`], [`TokenError::PinInUri`]. Whether the token is there shows at the first use.
     pub fn new(
         uri: TokenUri,
         module: Option<PathBuf>,
         pin: Zeroizing<String>,
     ) -> Result<Self, TokenError> {
+        if uri.has_pin {
+            return Err(TokenError::PinInUri);
+        }
         let module = uri.module_path.clone().or(module);
         let module = module.ok_or_else(|| TokenError::NoModule(uri.to_string()))?;
         Ok(Self { uri, module, pin, typed: Typed::ByPerson })

@@ -250,6 +250,8 @@ impl Session<'_> {
             Attribute::Modifiable(false),
             Attribute::Encrypt(true),
             Attribute::Decrypt(true),
+            Attribute::Sign(false),
+            Attribute::Verify(false),
             Attribute::Wrap(false),
             Attribute::Unwrap(false),
             Attribute::ValueLen(32.into()),
