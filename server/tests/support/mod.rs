@@ -44,7 +44,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) cards: Vec<ShownCard>,
     config: String,
-    env: Vec<(&'static str, PathBuf)>,
+    pub(crate) env: Vec<(&'static str, PathBuf)>,
 }
 
 impl Server {
