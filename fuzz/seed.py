@@ -14,6 +14,8 @@ def card():
 
 (here / "corpus/card").mkdir(parents=True, exist_ok=True)
 (here / "corpus/card/sound").write_bytes(card())
+(here / "corpus/card/uri").write_bytes(
+    b"pkcs11:token=card%201;object=root?module-path=/lib/p.so&pin-source=file:/run/pin")
 (here / "corpus/card/passphrase").write_bytes(b"01234-56789-ABCDE-FGHJK-MNPQR")
 
 for path in sorted(vectors.glob("*.json")):

@@ -1,8 +1,8 @@
-//! The key card: no bytes panic, and what is accepted is the card that was given.
+//! The key card and where it is: no bytes panic, and what is accepted is what was given.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sealwire_engine::custody::{Card, Passphrase};
+use sealwire_engine::custody::{Card, Passphrase, Place};
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(card) = Card::parse(input) {
@@ -10,6 +10,12 @@ fuzz_target!(|input: &[u8]| {
         assert!((1..=card.set().cards).contains(&card.number()));
         assert!((2..=card.set().cards).contains(&card.set().threshold));
         assert!(card.set().cards <= 16);
+    }
+    if let Ok(text) = std::str::from_utf8(input)
+        && let Ok(place) = text.parse::<Place>()
+        && let Place::Token(uri) = &place
+    {
+        assert!(uri.holds_pin() || place.to_string() == text);
     }
     if let Ok(text) = std::str::from_utf8(input)
         && let Ok(passphrase) = Passphrase::parse(text)

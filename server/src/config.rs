@@ -268,6 +268,10 @@ impl Config {
             ChipName::Software => {
                 let file = engine.chip_key_file.clone();
                 let key_file = file.context("engine: chip = \"software\" needs chip_key_file")?;
+                ensure!(
+                    !key_file.starts_with(&self.data_dir),
+                    "engine: chip_key_file must not lie in data_dir, which it protects"
+                );
                 Ok(Chip::Software { key_file })
             }
             ChipName::Pkcs11 => self.token(),

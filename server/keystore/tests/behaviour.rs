@@ -4,10 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use sealwire_engine::SignedDocument;
 use sealwire_engine::document::DocumentKind;
+use sealwire_engine::{RootKeyId, SignedDocument};
 use sealwire_keystore::{
-    By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, SqliteKeystore, Taken, WrappedRow,
+    By, Change, DocumentRow, Keystore, KeystoreError, Rewrapped, RotationRow, SiteRow,
+    SqliteKeystore, Taken, WrappedRow,
 };
 
 async fn open(path: &Path) -> SqliteKeystore {
@@ -167,4 +168,69 @@ async fn a_schema_of_a_newer_program_is_refused() {
     pool.close().await;
     let refused = SqliteKeystore::open(&path).await.err().expect("refused");
     assert!(matches!(refused, KeystoreError::Schema(_)), "{refused}");
+}
+
+/// A blob under a root key.
+fn blob(root: u8, rest: u8) -> Vec<u8> {
+    [vec![1], vec![root; 16], vec![rest; 60]].concat()
+}
+
+#[tokio::test]
+async fn wrapped_keys_are_moved_to_another_root_key_page_by_page() {
+    let folder = folder();
+    let keystore = open(&folder.path().join("k.db")).await;
+    for number in 0..5_u8 {
+        let id = format!("u{number}");
+        let mut change = key(&id, &id, u32::from(number) + 1, u64::from(number));
+        change.wrapped.as_mut().expect("a key").blob = blob(1, number);
+        keystore.commit(&change).await.expect("commits");
+    }
+    let (old, new) = (RootKeyId::from_bytes([1; 16]), RootKeyId::from_bytes([2; 16]));
+    assert_eq!(keystore.count_elsewhere(old).await.expect("counts"), 0);
+    assert_eq!(keystore.count_elsewhere(new).await.expect("counts"), 5);
+    let page = keystore.wrapped_elsewhere(new, None, 2).await.expect("reads");
+    let ids: Vec<_> = page.iter().map(|row| (row.uid.as_str(), row.version)).collect();
+    assert_eq!(ids, [("u0", 1), ("u1", 1)]);
+    let page = keystore.wrapped_elsewhere(new, Some(("u1", 1)), 10).await.expect("reads");
+    assert_eq!(page.len(), 3);
+    let moved = |row: &WrappedRow, old: Vec<u8>| Rewrapped {
+        uid: row.uid.clone(),
+        version: row.version,
+        old,
+        new: blob(2, 9),
+    };
+    // One of them was changed in between, and is left alone.
+    let moves = [moved(&page[0], page[0].blob.clone()), moved(&page[1], blob(1, 77))];
+    assert_eq!(keystore.rewrap(&moves).await.expect("moves"), 1);
+    assert_eq!(keystore.count_elsewhere(new).await.expect("counts"), 4);
+    assert_eq!(keystore.wrapped("u2").await.expect("reads")[0].blob, blob(2, 9));
+    assert_eq!(keystore.wrapped("u3").await.expect("reads")[0].blob, blob(1, 3));
+}
+
+#[tokio::test]
+async fn one_rotation_at_a_time_is_noted_and_survives_a_restart() {
+    let folder = folder();
+    let path = folder.path().join("k.db");
+    let keystore = open(&path).await;
+    assert_eq!(keystore.rotation().await.expect("reads"), None);
+    let (old, new) = (RootKeyId::from_bytes([1; 16]), RootKeyId::from_bytes([2; 16]));
+    let note = RotationRow { old, new, wrapped: blob(2, 1) };
+    keystore.begin_rotation(&note).await.expect("noted");
+    let again = keystore.begin_rotation(&note).await;
+    assert!(matches!(again, Err(KeystoreError::Taken(_))), "{again:?}");
+    keystore.close().await;
+    let keystore = open(&path).await;
+    assert_eq!(keystore.rotation().await.expect("reads"), Some(note));
+    keystore.end_rotation().await.expect("ended");
+    assert_eq!(keystore.rotation().await.expect("reads"), None);
+}
+
+#[tokio::test]
+async fn the_site_s_row_is_replaced_only_if_it_is_the_one_that_was_read() {
+    let folder = folder();
+    let keystore = open(&folder.path().join("k.db")).await;
+    let new = SiteRow { keys: b"new".to_vec(), decoy: signed(DocumentKind::App, "decoy", 0) };
+    assert!(!keystore.replace_site(b"other", &new).await.expect("asked"));
+    assert!(keystore.replace_site(b"keys", &new).await.expect("asked"));
+    assert_eq!(keystore.site().await.expect("reads"), Some(new));
 }
