@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use sealwire_engine::custody::{Chip, Custodian, TokenUri};
+use sealwire_engine::custody::{Chip, Custodian, TokenChip, TokenUri};
 use sealwire_engine::{MAX_LIFETIME, Protection};
 use sealwire_gateway::Limits;
 use sealwire_manager::Settings;
@@ -290,7 +290,7 @@ impl Config {
             module.context("engine: chip = \"pkcs11\" needs chip_module, the token's library")?;
         let pin_file = token.pin_source.clone().or_else(|| engine.chip_pin_file.clone());
         let pin_file = pin_file.context("engine: chip = \"pkcs11\" needs chip_pin_file")?;
-        Ok(Chip::Pkcs11 { token, module, pin_file })
+        Ok(Chip::Pkcs11(Box::new(TokenChip { token, module, pin_file })))
     }
 
     pub(crate) fn lapse(&self) -> Duration {

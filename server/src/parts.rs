@@ -255,7 +255,7 @@ fn make_engine(config: &Config) -> Result<Arc<Engine>> {
     match engine.vault().protection() {
         Protection::MemfdSecret => {}
         Protection::Mlock => {
-            tracing::info!("the root key lies in locked memory, without memfd_secret")
+            tracing::info!("the root key lies in locked memory, without memfd_secret");
         }
         Protection::Unprotected => tracing::warn!(
             "engine.memory is `unprotected`: the root key lies in clear; for trying out a search of memory only"

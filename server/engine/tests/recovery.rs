@@ -18,8 +18,11 @@ fn page() -> String {
     std::fs::read_to_string(path).expect("docs/card.md")
 }
 
+/// Cards, and what was typed for each.
+type Cards = Vec<(Vec<u8>, String)>;
+
 /// An engine with a root key, and its cards: some under passphrases, the last under a PIN.
-fn ceremony(threshold: u8) -> (tempfile::TempDir, Arc<Engine>, Vec<(Vec<u8>, String)>) {
+fn ceremony(threshold: u8) -> (tempfile::TempDir, Arc<Engine>, Cards) {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
     let data = folder.path().to_owned();
@@ -88,7 +91,7 @@ fn the_example_says_what_is_wrong() {
 }
 
 /// The cards of the page's worked example.
-fn worked_example() -> Vec<(Vec<u8>, String)> {
+fn worked_example() -> Cards {
     let page = page();
     let example = page.split("## Worked example").nth(1).expect("the example");
     let cards = example.split("passphrase `").skip(1).map(|text| {

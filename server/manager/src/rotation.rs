@@ -175,7 +175,7 @@ impl Manager {
                 match self.rotation.rewrap_app(&app) {
                     Ok(None) => {}
                     Ok(Some(_)) => self.move_app(&app.id).await?,
-                    Err(error) => self.stuck_or_fail(format!("app `{}`", app.id), error)?,
+                    Err(error) => self.stuck_or_fail(&format!("app `{}`", app.id), error)?,
                 }
             }
             match page.next {
@@ -239,7 +239,7 @@ impl Manager {
                     new: wrapped.blob().to_vec(),
                 }),
                 Ok(None) => {}
-                Err(error) => self.stuck_or_fail(what(), error)?,
+                Err(error) => self.stuck_or_fail(&what(), error)?,
             }
         }
         Ok(moved)
@@ -261,7 +261,7 @@ impl Manager {
     }
 
     /// A row that was tampered with is noted; anything else ends this try.
-    fn stuck_or_fail(&self, what: String, error: EngineError) -> Result<(), ManagerError> {
+    fn stuck_or_fail(&self, what: &str, error: EngineError) -> Result<(), ManagerError> {
         match error {
             EngineError::Unwrap(_) | EngineError::OtherRoot { .. } => {
                 self.note_stuck(format!("{what}: {error}"));

@@ -27,7 +27,7 @@ mod token;
 
 pub use card::{CARD_LEN, Card, CardError, CardSet};
 pub use ceremony::{Ceremony, CeremonyKind, Confirmed, NewCard, Shown};
-pub use chip::{Chip, ChipError};
+pub use chip::{Chip, ChipError, TokenChip};
 pub use custodian::{Custodian, CustodyError, Opened, Status};
 pub use folder::{PinnedSet, write as write_whole};
 pub use gathering::Progress;

@@ -76,14 +76,14 @@ impl Passphrase {
     /// date or a name stands for far less.
     #[must_use]
     pub fn hours_at_most(&self) -> f64 {
-        let kinds: [(fn(&u8) -> bool, f64); 4] = [
-            (u8::is_ascii_digit, 10.0),
-            (u8::is_ascii_lowercase, 26.0),
-            (u8::is_ascii_uppercase, 26.0),
-            (|byte| !byte.is_ascii_alphanumeric(), 33.0),
+        let uses = |kind: fn(&u8) -> bool| self.text.as_bytes().iter().any(kind);
+        let sizes = [
+            (uses(u8::is_ascii_digit), 10.0),
+            (uses(u8::is_ascii_lowercase), 26.0),
+            (uses(u8::is_ascii_uppercase), 26.0),
+            (uses(|byte| !byte.is_ascii_alphanumeric()), 33.0),
         ];
-        let used = kinds.iter().filter(|(kind, _)| self.text.as_bytes().iter().any(kind));
-        let characters: f64 = used.map(|(_, size)| size).sum();
+        let characters: f64 = sizes.iter().filter(|(used, _)| *used).map(|(_, size)| size).sum();
         let length = i32::try_from(self.text.len()).unwrap_or(i32::MAX);
         characters.powi(length) / 2.0 / GUESSES_PER_SECOND / 3600.0
     }

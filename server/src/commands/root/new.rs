@@ -25,7 +25,7 @@ pub(super) struct NewPlace {
 
 enum Keeper {
     File(PathBuf),
-    Token(Token),
+    Token(Box<Token>),
 }
 
 /// New cards that are in force.
@@ -113,7 +113,11 @@ pub(super) fn places(
                     !token.has_card()?,
                     "card {place}: the token holds a card under this name already; name another with object=…"
                 );
-                NewPlace { place: place.clone(), keeper: Keeper::Token(token), own_pin: None }
+                NewPlace {
+                    place: place.clone(),
+                    keeper: Keeper::Token(Box::new(token)),
+                    own_pin: None,
+                }
             }
         };
         let same = |other: &NewPlace| match (&other.keeper, &made.keeper) {

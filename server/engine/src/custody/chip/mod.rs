@@ -11,11 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use super::{Token, TokenError, TokenUri};
+use super::TokenError;
 use crate::{EngineError, RootKey, Vault};
 
+pub use pkcs11::TokenChip;
 pub(super) use sealed::sealed_root_of;
 
 /// What seals the root key for the disk.
@@ -29,14 +28,7 @@ pub enum Chip {
         key_file: PathBuf,
     },
     /// An AES key in a token, which cannot leave it.
-    Pkcs11 {
-        /// The token, and the key's label.
-        token: TokenUri,
-        /// The library that speaks to it.
-        module: PathBuf,
-        /// The file that holds the token's PIN.
-        pin_file: PathBuf,
-    },
+    Pkcs11(Box<TokenChip>),
 }
 
 /// Why a chip did not open the root key. The cards still do.
@@ -89,7 +81,7 @@ impl Chip {
         match self {
             Self::None => "none",
             Self::Software { .. } => "software",
-            Self::Pkcs11 { .. } => "pkcs11",
+            Self::Pkcs11(_) => "pkcs11",
         }
     }
 
@@ -102,10 +94,10 @@ impl Chip {
                 let key = software::key(key_file, data, software::Missing::Make)?;
                 sealed::seal(sealed::Format::Software, root, |_, _| Ok(key)).map(Some)
             }
-            Self::Pkcs11 { token, module, pin_file } => {
-                let token = self::token(token, module, pin_file)?;
-                sealed::seal(sealed::Format::Pkcs11, root, |header, chip| {
-                    pkcs11::make_seal_key(&token, header, chip)
+            Self::Pkcs11(chip) => {
+                let token = chip.token()?;
+                sealed::seal(sealed::Format::Pkcs11, root, |header, part| {
+                    pkcs11::make_seal_key(&token, header, part)
                 })
                 .map(Some)
             }
@@ -126,23 +118,11 @@ impl Chip {
                     software::key(key_file, data, software::Missing::Refuse)
                 })
             }
-            Self::Pkcs11 { token, module, pin_file } => {
-                sealed::open(sealed::Format::Pkcs11, sealed, vault, |header, chip| {
-                    pkcs11::seal_key(&self::token(token, module, pin_file)?, header, chip)
+            Self::Pkcs11(chip) => {
+                sealed::open(sealed::Format::Pkcs11, sealed, vault, |header, part| {
+                    pkcs11::seal_key(&chip.token()?, header, part)
                 })
             }
         }
     }
-}
-
-/// The chip's token, with the PIN of its file.
-fn token(uri: &TokenUri, module: &Path, pin_file: &Path) -> Result<Token, ChipError> {
-    let pin = software::read_private("PIN file", pin_file)?;
-    let text = std::str::from_utf8(&pin).map_err(|_| ChipError::Unsafe {
-        what: "PIN file",
-        path: pin_file.to_owned(),
-        problem: "it is not text",
-    })?;
-    let pin = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
-    Ok(Token::new(uri.clone(), Some(module.to_owned()), pin)?.unattended())
 }

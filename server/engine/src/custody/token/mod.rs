@@ -2,6 +2,7 @@
 //!
 //! The token's module is loaded into this process, for the length of one piece of work. It sees a card
 //! and its passphrase, or the key that seals `root.sealed`; never the root key.
+#![cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "the session would use it"))]
 
 #[cfg(feature = "pkcs11")]
 mod session;
