@@ -267,27 +267,26 @@ async fn a_rotation_that_is_killed_again_and_again_ends_and_loses_no_key() {
     let new = ["n1", "n2"].map(|name| site.officers.place(name));
     let args = site.rotate(&new);
     let mut rotate = site.officers.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut child = rotate.stdout(std::process::Stdio::piped()).spawn().expect("starts");
+    let child = rotate.stdout(std::process::Stdio::piped()).spawn().expect("starts");
     // The new root key is in force when the engine says that it leaves another one behind.
     while site.status()["previous"] == serde_json::Value::Null {
-        assert!(child.try_wait().expect("asked").is_none(), "too fast to be killed");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let mut said = String::new();
+    site.server.kill();
+    let output = child.wait_with_output().expect("ends");
+    assert!(!output.status.success(), "the server was gone");
+    let said = String::from_utf8(output.stdout).expect("text");
     let mut midway = 0;
     for kill in 0..5 {
-        tokio::time::sleep(Duration::from_millis(5 + 7 * kill)).await;
-        site.server.kill();
-        if kill == 0 {
-            let _ = child.wait();
-            let out = child.stdout.take().expect("piped");
-            said = std::io::read_to_string(out).expect("text");
-        }
         let roots = site.roots_in_database().await;
         let left = roots.iter().filter(|root| **root == old).count();
         println!("kill {}: {left} of {} still under the old root key", kill + 1, roots.len());
         midway += usize::from(left > 0);
         site.server.restart();
+        if kill < 4 {
+            tokio::time::sleep(Duration::from_millis(5 + 10 * kill)).await;
+            site.server.kill();
+        }
     }
     assert!(midway > 0, "never killed on the way");
     site.officers.ok(&["rotate", "--resume"]);

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Refusal;
+use crate::key_entry::KeyEntry;
 
 /// Time between two questions for changes: a fifth of the second within which a revocation holds.
 const POLL: Duration = Duration::from_millis(200);
@@ -33,41 +34,6 @@ const PAGE: u32 = 1000;
 
 /// Tries to load a key that changes while it is loaded.
 const TRIES: usize = 3;
-
-/// A verified key with its wrapped versions.
-pub(crate) struct KeyEntry {
-    pub(crate) document: Verified<KeyDocument>,
-    /// By version, from 1; `None` where the keystore has no blob.
-    versions: Vec<Option<WrappedKey>>,
-    newest: Option<u32>,
-    /// The directory's epoch before it was read.
-    as_of: u64,
-    /// Whether nothing had changed while it was read: only then may others find it.
-    settled: AtomicBool,
-}
-
-impl KeyEntry {
-    /// The version that seals.
-    #[inline]
-    pub(crate) fn newest(&self) -> Option<&WrappedKey> {
-        self.version(self.newest?)
-    }
-
-    /// Whether the entry is as new as the keystore, now that it can be found: no change was taken
-    /// in between the moment before it was read and this one.
-    fn settle(&self, epoch: u64) -> bool {
-        let settled = self.settled.load(Ordering::Acquire) || self.as_of == epoch;
-        self.settled.store(settled, Ordering::Release);
-        settled
-    }
-
-    /// A version's wrapped key, whatever its state.
-    #[inline]
-    pub(crate) fn version(&self, version: u32) -> Option<&WrappedKey> {
-        let position = usize::try_from(version.checked_sub(1)?).ok()?;
-        self.versions.get(position)?.as_ref()
-    }
-}
 
 /// The site's row.
 pub(crate) struct SiteEntry {
@@ -165,7 +131,7 @@ impl Directory {
         if self.generation() == NEVER {
             return None;
         }
-        self.keys.get(&index).filter(|entry| entry.settled.load(Ordering::Acquire))
+        self.keys.get(&index).filter(|entry| entry.is_settled())
     }
 
     /// A key, from the keystore when it is not here. However many wait for it, it is loaded once.
@@ -294,9 +260,7 @@ impl Directory {
                 *slot = Some(document.wrapped(row.version, &row.blob)?);
             }
         }
-        let newest = document.newest_active();
-        let settled = AtomicBool::new(false);
-        Ok(Arc::new(KeyEntry { document, versions, newest, as_of, settled }))
+        Ok(Arc::new(KeyEntry::new(document, versions, as_of)))
     }
 
     async fn verify_key(&self, row: &DocumentRow) -> Result<Verified<KeyDocument>, Refusal> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use sealwire_engine::EngineError;
 use sealwire_protocol::ErrorCode;
 
-use crate::directory::{Directory, KeyEntry, NEVER};
+use crate::directory::{Directory, NEVER};
+use crate::key_entry::KeyEntry;
 use crate::ops::{Defect, Need, Stop};
 
 const SLOTS: usize = 64;

@@ -21,6 +21,7 @@ pub mod connection;
 mod directory;
 mod gateway;
 mod handshake;
+mod key_entry;
 mod keyring;
 mod later;
 mod link;

@@ -8,7 +8,7 @@ use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Opcode, Suite, limits};
 
 use crate::Refusal;
-use crate::directory::KeyEntry;
+use crate::key_entry::KeyEntry;
 use crate::keyring::Keyring;
 
 /// What must be loaded before a request can run.

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file.
 
-use std::fmt;
+mod words;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -352,66 +353,5 @@ impl Config {
             max_in_flight: gateway.max_in_flight,
             ..Limits::default()
         }
-    }
-}
-
-/// What a configuration means, in words.
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gateway = &self.gateway;
-        let chip = match self.engine.chip {
-            ChipName::None => "none: the engine waits for its key cards at every start",
-            ChipName::Software => {
-                "software: the engine opens itself at start; a stolen machine opens itself, too"
-            }
-            ChipName::Pkcs11 => "pkcs11: the engine opens itself at start while its token is there",
-        };
-        let memory = match self.engine.memory {
-            None => "memfd_secret where the kernel has it, else mlock",
-            Some(Protection::MemfdSecret) => "memfd_secret, or the engine does not start",
-            Some(Protection::Mlock) => "mlock: locked and not dumped; root could read it",
-            Some(Protection::Unprotected) => {
-                "UNPROTECTED: the root key lies in clear; for trying out a search of memory only"
-            }
-        };
-        let tls = if gateway.tls_certificate.is_some() { "TLS 1.3" } else { "no TLS" };
-        let plain = if gateway.plain_tcp_beyond_loopback {
-            "plain TCP EVERYWHERE: whoever is on the way can read every message"
-        } else {
-            "plain TCP on loopback only"
-        };
-        writeln!(f, "data folder      {}", self.data_dir.display())?;
-        writeln!(f, "chip             {chip}")?;
-        writeln!(f, "root key         {memory}")?;
-        writeln!(f, "cards shown      forgotten after {} s", self.engine.unseal_lapse_seconds)?;
-        writeln!(f, "ceremony socket  {}", self.ceremony_socket().display())?;
-        writeln!(f, "manager socket   {}", self.manager_socket().display())?;
-        writeln!(
-            f,
-            "keystore         SQLite, {}",
-            self.sqlite_path().unwrap_or_default().display()
-        )?;
-        writeln!(
-            f,
-            "keystore away    cached keys go on for {} s, then everything is refused",
-            self.keystore.max_stale_seconds
-        )?;
-        writeln!(f, "gateway          {}, {tls}, {plain}", gateway.listen)?;
-        writeln!(
-            f,
-            "connections      {} in all, {} of one source; before AUTH {}, {} of one source",
-            gateway.max_connections,
-            gateway.max_connections_per_source,
-            gateway.max_unauthenticated,
-            gateway.max_unauthenticated_per_source
-        )?;
-        writeln!(f, "frames           up to {} bytes", gateway.max_frame)?;
-        write!(
-            f,
-            "new keys         index {} to {}, {}",
-            self.manager.first_index,
-            self.manager.last_index,
-            self.manager.suites.join(", ")
-        )
     }
 }
