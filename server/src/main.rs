@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(commands::run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if commands::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if commands::is_output_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sealwire: {error:#}");
             ExitCode::FAILURE

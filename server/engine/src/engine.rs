@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::aead::{Cipher, Suite};
 use crate::sign::Signs;
 use crate::wrap::Fingerprint;
-use crate::{EngineError, Protection, RootKey, RootKeyId, Secret, Vault, WrappedKey, kdf};
+use crate::{EngineError, Protection, Purpose, RootKey, RootKeyId, Secret, Vault, WrappedKey, kdf};
 
 const SUITE_KEY_LABEL: &str = "sealwire suite key v1";
 
@@ -127,10 +127,10 @@ impl Engine {
         let mut held = self.roots.write().unwrap_or_else(PoisonError::into_inner);
         *held = roots;
         self.epoch.fetch_add(1, Ordering::Release);
-        drop(held);
         self.ciphers.clear();
         self.macs.clear();
         self.since.store(self.now(), Ordering::Relaxed);
+        // While the lock is held, so that what is told is never older than what is.
         self.state.send_replace(state);
     }
 
@@ -144,7 +144,6 @@ impl Engine {
         if !was_open {
             self.since.store(self.now(), Ordering::Relaxed);
         }
-        drop(held);
         self.state.send_replace(state);
     }
 
@@ -165,7 +164,7 @@ impl Engine {
         })
     }
 
-    /// Ends a root rotation.
+    /// Forgets the root key of before.
     pub(crate) fn forget_previous(&self) {
         let mut held = self.roots.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(roots) = held.as_mut() {
@@ -173,11 +172,10 @@ impl Engine {
         }
     }
 
-    /// The root key that a rotation leaves behind; `None` when none is under way.
-    #[must_use]
-    pub fn previous(&self) -> Option<RootKeyId> {
+    /// The current root key, and the one that a rotation leaves behind; `None` while sealed.
+    pub(crate) fn roots(&self) -> Option<(RootKeyId, Option<RootKeyId>)> {
         let held = self.roots.read().unwrap_or_else(PoisonError::into_inner);
-        held.as_ref().and_then(|roots| roots.previous.as_ref()).map(RootKey::id)
+        held.as_ref().map(|roots| (roots.current.id(), roots.previous.as_ref().map(RootKey::id)))
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -224,14 +222,16 @@ impl Engine {
         self.with_roots(|roots| work(&roots.current))
     }
 
-    /// Opens a wrapped key.
+    /// Opens a wrapped key. A wrapped root key opens into the vault alone, never here.
     pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<Secret<32>, EngineError> {
+        not_a_root_key(wrapped)?;
         self.with_roots(|roots| roots.of(wrapped).unwrap(wrapped))
     }
 
     /// REWRAP: a key that was wrapped under the root key of before, under the current one; `None` when
     /// it is there already.
     pub(crate) fn rewrap(&self, wrapped: &WrappedKey) -> Result<Option<WrappedKey>, EngineError> {
+        not_a_root_key(wrapped)?;
         self.with_roots(|roots| {
             if wrapped.root() == roots.current.id() {
                 return Ok(None);
@@ -247,6 +247,9 @@ impl Engine {
         wrapped: &WrappedKey,
         suite: Suite,
     ) -> Result<Arc<Cipher>, EngineError> {
+        if wrapped.binding().purpose != Purpose::BusinessKey {
+            return Err(EngineError::Unwrap(wrapped.binding().purpose.name()));
+        }
         self.cached(&self.ciphers, (*wrapped.fingerprint(), suite), || {
             suite_cipher(&self.unwrap(wrapped)?, wrapped, suite)
         })
@@ -305,6 +308,13 @@ impl Engine {
     }
 }
 
+fn not_a_root_key(wrapped: &WrappedKey) -> Result<(), EngineError> {
+    match wrapped.binding().purpose {
+        Purpose::RootKey => Err(EngineError::Unwrap(Purpose::RootKey.name())),
+        _ => Ok(()),
+    }
+}
+
 /// Derives a suite's key from a business key (spec.md, "Key derivation") and expands it.
 fn suite_cipher(
     business_key: &Secret<32>,
@@ -332,7 +342,7 @@ fn suite_cipher(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{KeyBinding, Purpose, Uid};
+    use crate::{KeyBinding, Uid};
 
     /// The worked example of spec.md, section 9: `protocol/tests/vectors/open-*.json`.
     #[test]

@@ -60,12 +60,21 @@ pub enum EngineError {
     /// A secret in the vault was changed: memory is failing, or was written to.
     #[error("a kept secret does not open: the machine's memory is failing, or was written to")]
     Vault,
+    /// Argon2id did not run.
+    #[error("Argon2id: {0}; is there enough memory?")]
+    Kdf(String),
     /// No root rotation is under way.
     #[error("no root rotation is under way in this engine")]
     NoRotation,
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness: {0}")]
     Random(getrandom::Error),
+}
+
+/// An error with everything that led to it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl From<getrandom::Error> for EngineError {

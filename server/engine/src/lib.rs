@@ -35,7 +35,7 @@ mod wrap;
 pub use auth::{AuthAttempt, Authenticated, MAX_LIFETIME};
 pub use capability::Capability;
 pub use engine::{Engine, EngineConfig, State};
-pub use error::EngineError;
+pub use error::{EngineError, chain};
 pub use memory::{Protection, Vault};
 pub use role::{GatewayRole, ManagerRole, RotationRole};
 pub use root::{RootKey, RootKeyId};

@@ -182,13 +182,14 @@ impl RotationRole {
         Self(custodian)
     }
 
-    /// The root key that is left behind; `None` when no rotation is under way in this engine.
+    /// The engine's root key, and the one that is left behind while a rotation lasts; `None` while sealed.
     #[must_use]
-    pub fn previous(&self) -> Option<RootKeyId> {
-        self.0.engine().previous()
+    pub fn roots(&self) -> Option<(RootKeyId, Option<RootKeyId>)> {
+        self.0.engine().roots()
     }
 
-    /// The root key of before, wrapped under the current one: whoever has the new cards has both.
+    /// The root key of before, wrapped under the current one: whoever has the new cards has both. Which
+    /// two they are stands in it.
     ///
     /// # Errors
     /// [`EngineError::Sealed`], [`EngineError::NoRotation`].
@@ -200,7 +201,7 @@ impl RotationRole {
     ///
     /// # Errors
     /// [`EngineError::OtherRoot`], [`EngineError::Unwrap`], [`EngineError::Sealed`], as
-    /// [`CustodyError::Engine`]; [`CustodyError::Folder`].
+    /// [`CustodyError::Engine`]; [`CustodyError::Forgotten`]; [`CustodyError::Folder`].
     pub fn admit_previous(&self, old: RootKeyId, blob: &[u8]) -> Result<(), CustodyError> {
         let wrapped = WrappedKey::new(KeyBinding::of_root(old), blob)?;
         self.0.admit_previous(&wrapped)
@@ -247,11 +248,12 @@ impl RotationRole {
         Ok(moved)
     }
 
-    /// Ends the rotation in this engine: the root key of before is forgotten.
+    /// Ends the rotation from `old` to `new` in this engine: the root key of before is forgotten, for good.
     ///
     /// # Errors
+    /// [`CustodyError::OutOfTurn`] when the engine does not hold just these two;
     /// [`CustodyError::Folder`], [`CustodyError::NoRootKey`].
-    pub fn forget_previous(&self) -> Result<(), CustodyError> {
-        self.0.forget_previous()
+    pub fn forget_previous(&self, old: RootKeyId, new: RootKeyId) -> Result<(), CustodyError> {
+        self.0.forget_previous(old, new)
     }
 }

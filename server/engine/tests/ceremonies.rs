@@ -131,7 +131,7 @@ fn a_rotated_root_key_opens_with_the_new_cards_and_carries_the_old_one_until_it_
         }
         assert_eq!(engine.state(), State::Open { root });
         let rotation = RotationRole::new(custodian.clone());
-        assert_eq!(rotation.previous(), Some(before.root()));
+        assert_eq!(rotation.roots(), Some((root, Some(before.root()))));
         let moved = rotation.rewrap(&before).expect("opens").expect("it was elsewhere");
         assert_eq!(moved.root(), root);
         assert!(rotation.rewrap(&moved).expect("opens").is_none());
@@ -142,7 +142,12 @@ fn a_rotated_root_key_opens_with_the_new_cards_and_carries_the_old_one_until_it_
         site.unseal(card).expect("taken");
     }
     let rotation = RotationRole::new(site.custodian.clone());
-    rotation.forget_previous().expect("forgotten");
+    let kept = rotation.wrapped_previous().expect("held");
+    assert!(rotation.forget_previous(root, before.root()).is_err(), "not these two");
+    rotation.forget_previous(before.root(), root).expect("forgotten");
+    // And does not come back, whoever brings it.
+    let again = rotation.admit_previous(before.root(), kept.blob());
+    assert!(matches!(again, Err(CustodyError::Forgotten(_))), "{again:?}");
     assert!(matches!(rotation.rewrap(&before), Err(EngineError::OtherRoot { .. })));
     site.custodian.seal();
     let error = refused(site.unseal(&old[0]));
@@ -150,7 +155,7 @@ fn a_rotated_root_key_opens_with_the_new_cards_and_carries_the_old_one_until_it_
     for card in &new[1..] {
         site.unseal(card).expect("taken");
     }
-    assert_eq!(rotation.previous(), None);
+    assert_eq!(rotation.roots(), Some((root, None)));
 }
 
 #[test]
@@ -220,4 +225,92 @@ fn a_card_of_another_set_is_refused_by_name() {
     assert!(matches!(error, CardError::Foreign { number: 1, .. }), "{error}");
     confirm(&mut init, &new);
     init.install().expect("in force");
+}
+
+#[test]
+fn a_ceremony_is_not_installed_over_another_that_was_faster() {
+    let (site, cards) = Site::made(2, 2);
+    let mut slow = site.begin(CeremonyKind::Rotate, &cards);
+    let slow_cards = make(&mut slow, 2, 2);
+    confirm(&mut slow, &slow_cards);
+    let mut reshare = site.begin(CeremonyKind::Reshare, &cards);
+    let reshared = make(&mut reshare, 2, 2);
+    confirm(&mut reshare, &reshared);
+
+    let mut fast = site.begin(CeremonyKind::Rotate, &cards);
+    let new = make(&mut fast, 2, 2);
+    confirm(&mut fast, &new);
+    let root = fast.install().expect("in force");
+    let rotation = RotationRole::new(site.custodian.clone());
+    let (_, old) = rotation.roots().expect("open");
+    rotation.forget_previous(old.expect("rotating"), root).expect("over");
+    let pin = std::fs::read(site.data().join("root.pin")).expect("a pin");
+    for late in [&mut slow, &mut reshare] {
+        assert!(matches!(late.install(), Err(CustodyError::OutOfTurn(_))));
+    }
+    assert_eq!(std::fs::read(site.data().join("root.pin")).expect("a pin"), pin);
+    assert_eq!(site.engine.state(), State::Open { root });
+}
+
+#[test]
+fn an_engine_that_is_sealed_in_the_midst_is_not_opened_by_the_ceremony() {
+    let (site, cards) = Site::made(2, 2);
+    let mut rotate = site.begin(CeremonyKind::Rotate, &cards);
+    let new = make(&mut rotate, 2, 2);
+    confirm(&mut rotate, &new);
+    site.custodian.seal();
+    assert!(matches!(rotate.install(), Err(CustodyError::OutOfTurn(_))));
+    assert_eq!(site.engine.state(), State::Sealed);
+}
+
+#[test]
+fn a_ceremony_lapses_with_its_quorum() {
+    let (site, cards) = Site::made(2, 2);
+    let site = Site::lapsing(site.folder, Chip::None, std::time::Duration::from_millis(900));
+    let mut reshare = site.begin(CeremonyKind::Reshare, &cards);
+    std::thread::sleep(std::time::Duration::from_millis(950));
+    assert!(matches!(reshare.make(2, vec![None, None]), Err(CustodyError::OutOfTurn(_))));
+    assert!(matches!(reshare.follow(), Err(CustodyError::OutOfTurn(_))));
+}
+
+#[test]
+fn a_root_key_is_not_made_over_a_sealed_one_whose_pin_is_lost() {
+    let site = Site::new();
+    let chip = Chip::Software { key_file: site.folder.path().join("chip.key") };
+    let site = site.restarted(chip.clone());
+    let cards = site.init(2, 2);
+    std::fs::remove_file(site.data().join("root.pin")).expect("removed");
+    let site = site.restarted(chip);
+    let mut init = site.custodian.begin(CeremonyKind::Init).expect("begun");
+    let made = init.make(2, vec![None, None]);
+    assert!(matches!(made, Err(CustodyError::Unpinned(_))), "not over what is there");
+    // Its cards bring it back.
+    init.follow().expect("adopting");
+    confirm(&mut init, &cards);
+    init.install().expect("in force");
+    assert!(matches!(site.engine.state(), State::Open { .. }));
+}
+
+#[test]
+fn a_damaged_root_key_of_before_keeps_nothing_shut() {
+    let (site, cards) = Site::made(2, 2);
+    let mut rotate = site.begin(CeremonyKind::Rotate, &cards);
+    let new = make(&mut rotate, 2, 2);
+    confirm(&mut rotate, &new);
+    let root = rotate.install().expect("in force");
+    let kept = RotationRole::new(site.custodian.clone()).wrapped_previous().expect("held");
+    let path = site.data().join("root.pin");
+    let pin = std::fs::read_to_string(&path).expect("a pin");
+    let mut pin: serde_json::Value = serde_json::from_str(&pin).expect("JSON");
+    pin["previous"]["wrapped"] = "AAAA".into();
+    std::fs::write(&path, pin.to_string()).expect("written");
+    let site = site.restarted(Chip::None);
+    for card in &new {
+        site.unseal(card).expect("taken");
+    }
+    let rotation = RotationRole::new(site.custodian.clone());
+    assert_eq!(rotation.roots(), Some((root, None)));
+    let old = cards[0].card.set().root;
+    rotation.admit_previous(old, kept.blob()).expect("the manager has another copy");
+    assert_eq!(rotation.roots(), Some((root, Some(old))));
 }

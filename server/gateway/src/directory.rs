@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 use sealwire_engine::document::{AppDocument, Document, DocumentKind, KeyDocument};
 use sealwire_engine::{
-    EngineError, GatewayRole, SignedDocument, Site, State, Verified, WrappedKey,
+    EngineError, GatewayRole, RootKeyId, SignedDocument, Site, State, Verified, WrappedKey,
 };
 use sealwire_keystore::{By, DocumentRow, Keystore, KeystoreError};
 use sealwire_protocol::ErrorCode;
@@ -58,6 +58,8 @@ pub struct Directory {
     applied: AtomicU64,
     /// The newest revision committed in this process.
     committed: Arc<AtomicU64>,
+    /// Counts root rotations that have ended.
+    moved: AtomicU64,
     refreshing: tokio::sync::Mutex<Instant>,
     stale: AtomicBool,
     max_stale: Duration,
@@ -87,6 +89,7 @@ impl Directory {
             epoch: AtomicU64::new(0),
             applied: AtomicU64::new(committed.load(Ordering::Acquire)),
             committed,
+            moved: AtomicU64::new(0),
             refreshing: tokio::sync::Mutex::new(Instant::now()),
             stale: AtomicBool::new(false),
             max_stale,
@@ -97,13 +100,17 @@ impl Directory {
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut away = false;
+        let (mut away, mut root) = (false, None);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            match (self.refresh().await, away) {
+            let refreshed = match self.refresh().await {
+                Ok(()) => self.follow_rotation(&mut root).await,
+                Err(error) => Err(error),
+            };
+            match (refreshed, away) {
                 (Err(error), false) => {
                     tracing::warn!(error = &error as &dyn Error, "the keystore is away");
                     away = true;
@@ -123,7 +130,9 @@ impl Directory {
     pub(crate) fn generation(&self) -> u64 {
         let applied = self.applied.load(Ordering::Acquire);
         let behind = self.committed.load(Ordering::Acquire) > applied;
-        if behind || self.stale.load(Ordering::Relaxed) { NEVER } else { applied }
+        // Revisions stay far below 2^48.
+        let generation = applied ^ (self.moved.load(Ordering::Acquire) << 48);
+        if behind || self.stale.load(Ordering::Relaxed) { NEVER } else { generation }
     }
 
     /// A key that is here and up to date.
@@ -185,10 +194,11 @@ impl Directory {
     /// `UNAVAILABLE`; `SEALED` before the manager has made them.
     pub(crate) async fn site(&self) -> Result<Arc<SiteEntry>, Refusal> {
         let mut known = self.site.lock().await;
-        if let Some(entry) = known.as_ref()
-            && self.engine.state() == (State::Open { root: entry.site.root() })
-        {
-            return Ok(entry.clone());
+        if let Some(entry) = known.as_ref() {
+            match self.engine.state() {
+                State::Open { root } if root != entry.site.root() => {}
+                _ => return Ok(entry.clone()),
+            }
         }
         let row = match self.keystore.site().await {
             Ok(row) => row,
@@ -221,19 +231,20 @@ impl Directory {
 
     /// Has a session of an app be told when what the app may do changes.
     pub(crate) fn watch(&self, app: &AppDocument) -> watch::Receiver<[u8; 32]> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let substance = app.substance();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = watched.entry(app.id.clone()).or_insert_with(|| watch::Sender::new(substance));
         sender.subscribe()
     }
 
-    /// Whether an app's document, read again, still says what `app` says.
+    /// An app's document, read again, if it still says what `app` says.
     ///
     /// # Errors
     /// As [`Directory::app`].
-    pub(crate) async fn still(&self, app: &AppDocument) -> Result<bool, Refusal> {
+    pub(crate) async fn still(&self, app: &AppDocument) -> Result<Option<SignedDocument>, Refusal> {
         let again = self.app(&app.id).await?;
-        Ok(self.substance(&again).await == Some(app.substance()))
+        let same = self.substance(&again).await == Some(app.substance());
+        Ok(same.then_some(again))
     }
 
     /// Keeps the document that a session was opened with, for the time that the keystore is away.
@@ -321,7 +332,7 @@ impl Directory {
                     }
                     DocumentKind::App => {
                         let substance = self.substance(&row.signed).await;
-                        self.tell(&row.signed.id, substance);
+                        self.tell(&row.signed, substance);
                         substance.is_some()
                     }
                 };
@@ -353,16 +364,39 @@ impl Directory {
     }
 
     /// Tells the sessions of an app that what it may do has changed, or can no longer be known.
-    fn tell(&self, app_key: &str, substance: Option<[u8; 32]>) {
-        self.apps.remove(app_key);
+    fn tell(&self, document: &SignedDocument, substance: Option<[u8; 32]>) {
+        let kept = self.apps.get(&document.id).is_some();
+        match substance {
+            Some(_) if kept => self.apps.insert(document.id.clone(), document.clone()),
+            _ => drop(self.apps.remove(&document.id)),
+        }
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|id, sender| {
-            if id == app_key {
+            if *id == document.id {
                 let now = substance.unwrap_or_default();
                 sender.send_if_modified(|seen| std::mem::replace(seen, now) != now);
             }
             sender.receiver_count() > 0
         });
+    }
+
+    /// Drops every key once a root rotation is over: what is kept here is wrapped under the root key of
+    /// before, which the engine opens no more when its cipher was evicted.
+    async fn follow_rotation(&self, seen: &mut Option<RootKeyId>) -> Result<(), KeystoreError> {
+        let State::Open { root } = self.engine.state() else { return Ok(()) };
+        if *seen == Some(root) {
+            return Ok(());
+        }
+        let over = self.keystore.rotation().await?.is_none_or(|last| last.new == root && last.done);
+        if seen.is_none() && over {
+            *seen = Some(root);
+        } else if over {
+            self.moved.fetch_add(1, Ordering::AcqRel);
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            self.keys.clear();
+            *seen = Some(root);
+        }
+        Ok(())
     }
 }
 

@@ -77,9 +77,15 @@ async fn admit(
         Refusal::from(ErrorCode::AUTH_FAILED)
     };
     let directory = &gateway.directory;
-    let document = directory.app(app_key).await?;
-    let site = directory.site().await?;
-    let verified = gateway.engine.auth_verify(&site.site, &document, attempt);
+    let mut document = directory.app(app_key).await?;
+    let mut site = directory.site().await?;
+    let mut verified = gateway.engine.auth_verify(&site.site, &document, attempt);
+    if let Err(EngineError::OtherRoot { .. }) = verified {
+        // A root rotation has ended between reading and opening.
+        document = directory.app(app_key).await?;
+        site = directory.site().await?;
+        verified = gateway.engine.auth_verify(&site.site, &document, attempt);
+    }
     let Authenticated { server_proof, capability, app } =
         verified.map_err(|error| match error {
             EngineError::Sealed => ErrorCode::SEALED.into(),
@@ -90,10 +96,10 @@ async fn admit(
         return Err(refuse("the address is not on the app's allow-list"));
     }
     let watch = directory.watch(&app);
-    if !directory.still(&app).await? {
+    let Some(again) = directory.still(&app).await? else {
         return Err(ErrorCode::SESSION_ENDED.into());
-    }
-    directory.remember(document);
+    };
+    directory.remember(again);
     if watch.has_changed().unwrap_or(true) {
         directory.forget(app_key);
         return Err(ErrorCode::SESSION_ENDED.into());

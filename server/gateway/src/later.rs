@@ -17,9 +17,9 @@ use crate::ops::{Need, Stop, Tools, max_message};
 use crate::session::reply;
 use crate::{Gateway, KeyOrder, Refusal};
 
-/// Times that a request may need something loaded: both keys of a REENC, and one look for a newer
-/// version.
-const LOADS: usize = 4;
+/// Times that a request may run: both keys of a REENC may have to be loaded, one looked for in a newer
+/// version, and both again after a root rotation, with some room for keys that share a place.
+const LOADS: usize = 8;
 
 /// A request on its way to a later reply.
 pub(crate) struct Job {

@@ -18,7 +18,7 @@ use crate::{Gateway, Refusal};
 pub(crate) struct Session {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) app_key: String,
-    /// Moves when the app's document changes: the session ends then.
+    /// Moves when what the app may do changes: the session ends then.
     pub(crate) app: watch::Receiver<[u8; 32]>,
     engine: EngineSession,
     keyring: Keyring,

@@ -83,15 +83,17 @@ pub struct Rewrapped {
     pub new: Vec<u8>,
 }
 
-/// A root rotation that is under way.
+/// The last root rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationRow {
     /// Id of the root key that is left behind.
     pub old: RootKeyId,
     /// Id of the root key that takes its place.
     pub new: RootKeyId,
-    /// The old root key, wrapped under the new one.
+    /// The old root key, wrapped under the new one; empty when it is over.
     pub wrapped: Vec<u8>,
+    /// Whether it is over.
+    pub done: bool,
 }
 
 /// A change: all of it is written, or nothing.
@@ -166,17 +168,18 @@ pub trait Keystore: Send + Sync {
     /// Replaces the site's row, if its keys are still `old`; whether they were.
     async fn replace_site(&self, old: &[u8], new: &SiteRow) -> Result<bool, KeystoreError>;
 
-    /// The root rotation that is under way.
+    /// The last root rotation; `None` before the first one.
     async fn rotation(&self) -> Result<Option<RotationRow>, KeystoreError>;
 
-    /// Notes a root rotation, durably, unless one is noted.
+    /// Notes a root rotation, durably, in place of one that is over.
     ///
     /// # Errors
-    /// [`KeystoreError::Taken`] when one is.
+    /// [`KeystoreError::Taken`] when one is under way.
     async fn begin_rotation(&self, rotation: &RotationRow) -> Result<(), KeystoreError>;
 
-    /// Forgets the root rotation.
-    async fn end_rotation(&self) -> Result<(), KeystoreError>;
+    /// Notes that the rotation to `new` is over, and forgets the wrapped root key: nothing of what was
+    /// replaced is left in the database's files.
+    async fn end_rotation(&self, new: RootKeyId) -> Result<(), KeystoreError>;
 
     /// At most `limit` wrapped keys that name another root key than `root`, by uid and version, behind
     /// `after`.

@@ -234,8 +234,8 @@ impl Keystore for SqliteKeystore {
         sqlite_rotation::begin_rotation(&self.writer, rotation).await
     }
 
-    async fn end_rotation(&self) -> Result<(), KeystoreError> {
-        sqlite_rotation::end_rotation(&self.writer).await
+    async fn end_rotation(&self, new: RootKeyId) -> Result<(), KeystoreError> {
+        sqlite_rotation::end_rotation(&self.writer, new).await
     }
 
     async fn wrapped_elsewhere(

@@ -26,7 +26,7 @@ pub(crate) async fn replace_site(
 }
 
 pub(crate) async fn rotation(readers: &SqlitePool) -> Result<Option<RotationRow>, KeystoreError> {
-    let row = sqlx::query("SELECT old_root, new_root, wrapped FROM root_rotation")
+    let row = sqlx::query("SELECT old_root, new_root, wrapped, done FROM root_rotation")
         .fetch_optional(readers)
         .await?;
     let Some(row) = row else { return Ok(None) };
@@ -34,26 +34,38 @@ pub(crate) async fn rotation(readers: &SqlitePool) -> Result<Option<RotationRow>
         let text: String = row.try_get(column)?;
         text.parse().map_err(|error| KeystoreError::Broken(format!("{column}: {error}")))
     };
-    let (old, new) = (root("old_root")?, root("new_root")?);
-    Ok(Some(RotationRow { old, new, wrapped: row.try_get("wrapped")? }))
+    let (old, new, done) =
+        (root("old_root")?, root("new_root")?, row.try_get::<i64, _>("done")? != 0);
+    Ok(Some(RotationRow { old, new, wrapped: row.try_get("wrapped")?, done }))
 }
 
 pub(crate) async fn begin_rotation(
     writer: &SqlitePool,
     rotation: &RotationRow,
 ) -> Result<(), KeystoreError> {
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("DELETE FROM root_rotation WHERE done = 1").execute(&mut *transaction).await?;
     sqlx::query("INSERT INTO root_rotation (id, old_root, new_root, wrapped) VALUES (1, ?, ?, ?)")
         .bind(rotation.old.to_string())
         .bind(rotation.new.to_string())
         .bind(&rotation.wrapped)
-        .execute(writer)
+        .execute(&mut *transaction)
         .await
         .map_err(taken)?;
+    transaction.commit().await?;
     Ok(())
 }
 
-pub(crate) async fn end_rotation(writer: &SqlitePool) -> Result<(), KeystoreError> {
-    sqlx::query("DELETE FROM root_rotation").execute(writer).await?;
+pub(crate) async fn end_rotation(writer: &SqlitePool, new: RootKeyId) -> Result<(), KeystoreError> {
+    sqlx::query("UPDATE root_rotation SET done = 1, wrapped = x'' WHERE new_root = ?")
+        .bind(new.to_string())
+        .execute(writer)
+        .await?;
+    // With secure_delete, the main file then holds no old blob, and the log is empty. When a reader is
+    // in the way, SQLite does it later by itself.
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await {
+        tracing::warn!(%error, "emptying the database's log");
+    }
     Ok(())
 }
 

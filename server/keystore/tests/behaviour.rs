@@ -214,15 +214,24 @@ async fn one_rotation_at_a_time_is_noted_and_survives_a_restart() {
     let keystore = open(&path).await;
     assert_eq!(keystore.rotation().await.expect("reads"), None);
     let (old, new) = (RootKeyId::from_bytes([1; 16]), RootKeyId::from_bytes([2; 16]));
-    let note = RotationRow { old, new, wrapped: blob(2, 1) };
+    let note = RotationRow { old, new, wrapped: blob(2, 1), done: false };
     keystore.begin_rotation(&note).await.expect("noted");
     let again = keystore.begin_rotation(&note).await;
     assert!(matches!(again, Err(KeystoreError::Taken(_))), "{again:?}");
     keystore.close().await;
     let keystore = open(&path).await;
     assert_eq!(keystore.rotation().await.expect("reads"), Some(note));
-    keystore.end_rotation().await.expect("ended");
-    assert_eq!(keystore.rotation().await.expect("reads"), None);
+    let other = RootKeyId::from_bytes([9; 16]);
+    keystore.end_rotation(other).await.expect("not this one");
+    assert!(!keystore.rotation().await.expect("reads").expect("noted").done);
+    keystore.end_rotation(new).await.expect("ended");
+    let over = RotationRow { old, new, wrapped: Vec::new(), done: true };
+    assert_eq!(keystore.rotation().await.expect("reads"), Some(over));
+    let next = RotationRow { old: new, new: other, wrapped: blob(9, 1), done: false };
+    keystore.begin_rotation(&next).await.expect("noted");
+    assert_eq!(keystore.rotation().await.expect("reads"), Some(next));
+    let same = RotationRow { old, new: old, wrapped: blob(1, 1), done: false };
+    assert!(keystore.begin_rotation(&same).await.is_err());
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ pub fn routes(manager: Arc<Manager>) -> Router {
         .route("/v1/keys/{key}", get(show_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
         .route("/v1/apps", get(list_apps).post(create_app))
-        .route("/v1/root/rotation", get(rotation))
+        .route("/v1/root/rotation", get(rotation).post(begin_rotation))
         .route("/v1/root/rotation/leave-behind", post(leave_behind))
         .fallback(no_such_call)
         .with_state(manager)
@@ -111,12 +111,16 @@ async fn list_apps(State(manager): Shared) -> Result<Json<AppList>, ManagerError
     manager.list_apps().await.map(Json)
 }
 
-async fn rotation(State(manager): Shared) -> Json<RotationView> {
-    Json(manager.rotation())
+async fn rotation(State(manager): Shared) -> Result<Json<RotationView>, ManagerError> {
+    manager.rotation().await.map(Json)
+}
+
+async fn begin_rotation(State(manager): Shared) -> Result<Json<RotationView>, ManagerError> {
+    manager.begin_rotation().await.map(Json)
 }
 
 async fn leave_behind(State(manager): Shared) -> Result<Json<RotationView>, ManagerError> {
-    manager.leave_behind().map(Json)
+    manager.leave_behind().await.map(Json)
 }
 
 async fn no_such_call() -> Response {

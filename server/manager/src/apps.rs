@@ -43,8 +43,9 @@ impl Manager {
             return Err(taken());
         }
         let id = app_key()?;
-        let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1)?;
         let mut change = self.begin().await?;
+        // Within the change: a root rotation waits for its end before it looks for what is to be moved.
+        let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1)?;
         let made = loop {
             let document = AppDocument {
                 kind: DocumentKind::App,

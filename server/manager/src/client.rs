@@ -128,6 +128,14 @@ impl ManagerClient {
         self.call(Method::GET, "/v1/root/rotation", None::<&()>).await
     }
 
+    /// Begins to move what is wrapped under the root key of before.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn begin_rotation(&self) -> Result<RotationView, ClientError> {
+        self.call(Method::POST, "/v1/root/rotation", None::<&()>).await
+    }
+
     /// Ends a root rotation although some rows could not be moved.
     ///
     /// # Errors

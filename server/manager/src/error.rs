@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use sealwire_engine::custody::CustodyError;
 use sealwire_engine::{EngineError, RootKeyId};
 use sealwire_keystore::{KeystoreError, Taken};
 use sealwire_protocol::ErrorCode;
@@ -52,9 +53,20 @@ pub enum ManagerError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A rotation goes on that this engine has not taken part in.
+    #[error(
+        "a root rotation to root key {new} is under way, and this engine holds {engine}: bring it along with the \
+         cards of both (`sealwire root rotate --join`)"
+    )]
+    NotInRotation {
+        /// The engine's root key.
+        engine: RootKeyId,
+        /// The rotation's.
+        new: RootKeyId,
+    },
     /// The custodian refused.
-    #[error("{0}")]
-    Custody(String),
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -81,6 +93,7 @@ impl ManagerError {
             ) => ErrorCode::UNAVAILABLE,
             Self::OtherRoot { .. }
             | Self::Pin { .. }
+            | Self::NotInRotation { .. }
             | Self::Custody(_)
             | Self::Engine(_)
             | Self::Keystore(_) => ErrorCode::INTERNAL,

@@ -4,12 +4,14 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sealwire_engine::document::{AppDocument, AppSecret, AppState, Document, DocumentKind, Grants};
-use sealwire_engine::{EngineError, ManagerRole, RotationRole, Site, State, Verified};
+use sealwire_engine::{
+    EngineError, ManagerRole, RotationRole, SignedDocument, Site, State, Verified,
+};
 use sealwire_keystore::{
     By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, Taken, WrappedRow,
 };
 use sealwire_protocol::Suite;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 use crate::{ManagerError, RootPin, RotationView};
 
@@ -43,6 +45,8 @@ pub struct Manager {
     pub(crate) rotation: RotationRole,
     pin: RootPin,
     pub(crate) rotated: watch::Sender<RotationView>,
+    /// Wakes who leads rotations.
+    pub(crate) begun: Notify,
     /// One change at a time, so that managers of one process do not race each other.
     changing: Mutex<()>,
 }
@@ -67,6 +71,7 @@ impl Manager {
             site: Mutex::default(),
             rotation,
             rotated: watch::Sender::default(),
+            begun: Notify::new(),
             changing: Mutex::new(()),
         }
     }
@@ -82,15 +87,17 @@ impl Manager {
     /// [`ManagerError`], [`EngineError::Sealed`] among them.
     pub async fn site(&self) -> Result<Arc<Site>, ManagerError> {
         let mut known = self.site.lock().await;
-        if let Some(site) = known.as_ref()
-            && self.engine.state() == (State::Open { root: site.root() })
-        {
-            return Ok(site.clone());
+        if let Some(site) = known.as_ref() {
+            match self.engine.state() {
+                State::Open { root } if root != site.root() => {}
+                _ => return Ok(site.clone()),
+            }
         }
         let State::Open { root } = self.engine.state() else {
             return Err(EngineError::Sealed.into());
         };
-        self.pin.check(root, self.rotation.previous())?;
+        let previous = self.rotation.roots().and_then(|(_, previous)| previous);
+        self.pin.check(root, previous)?;
         let site = Arc::new(self.read_or_make_site().await?);
         *known = Some(site.clone());
         Ok(site)
@@ -115,10 +122,15 @@ impl Manager {
         }
     }
 
-    /// The keys of a new site, and the decoy that unknown AppKeys are checked against: an app whose
-    /// secret nobody was shown.
+    /// The keys of a new site.
     fn make_site(&self) -> Result<(Site, SiteRow), ManagerError> {
         let site = self.engine.make_site()?;
+        let row = SiteRow { keys: site.to_bytes(), decoy: self.make_decoy(&site)? };
+        Ok((site, row))
+    }
+
+    /// The decoy that unknown AppKeys are checked against: an app whose secret nobody was shown.
+    pub(crate) fn make_decoy(&self, site: &Site) -> Result<SignedDocument, ManagerError> {
         let id = app_key()?;
         let (wrapped, _) = self.engine.make_app_secret(&id, 1)?;
         let decoy = AppDocument {
@@ -132,9 +144,7 @@ impl Manager {
             grants: Grants::default(),
             secrets: vec![AppSecret::new(&wrapped, None)],
         };
-        let decoy = self.engine.sign(&site, &decoy)?;
-        let row = SiteRow { keys: site.to_bytes(), decoy };
-        Ok((site, row))
+        Ok(self.engine.sign(site, &decoy)?)
     }
 
     /// Reads a document and has the engine verify it.

@@ -1,21 +1,22 @@
 //! Root rotation: everything that is wrapped under the root key of before is moved under the new one,
 //! while ENC and DEC go on.
 //!
-//! The ceremony has put both root keys into the engine. From there on this goes by itself, and goes on
-//! after a crash wherever it was:
+//! The ceremony has put both root keys into every engine, and says so (`begin_rotation`). From there on
+//! this goes by itself, and goes on after a crash wherever it was:
 //!
 //! 1. The old root key is noted in the keystore, wrapped under the new one, so that the new cards and
-//!    the database are enough to go on.
+//!    the database are enough to go on, and so that every manager of the site knows.
 //! 2. The site's keys, each app's secrets and each wrapped key are moved. What was moved before is not
 //!    touched again.
-//! 3. When nothing is left under the old root key, the engine forgets it, and the note is removed.
+//! 3. When nothing is left under the old root key, the note says that it is over, and the engine forgets
+//!    it for good.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sealwire_engine::document::{AppDocument, KeyDocument};
-use sealwire_engine::{EngineError, RootKeyId, Site, State};
-use sealwire_keystore::{By, KeystoreError, Rewrapped, RotationRow, SiteRow, WrappedRow};
+use sealwire_engine::{EngineError, RootKeyId, Site, State, chain};
+use sealwire_keystore::{By, KeystoreError, Rewrapped, RotationRow, SiteRow, Taken, WrappedRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Draft;
@@ -35,15 +36,16 @@ impl Manager {
     pub async fn lead_rotations(self: Arc<Self>, stop: CancellationToken) {
         let mut states = self.engine.watch();
         loop {
-            let mut wait = PAUSE;
             let state = *states.borrow_and_update();
+            let mut wait = PAUSE;
             if let State::Open { .. } = state {
                 tokio::select! {
                     led = self.lead() => if let Err(error) = led {
-                        tracing::error!(%error, "root rotation: trying again");
-                        self.rotated.send_modify(|view| view.problem = Some(error.to_string()));
+                        let problem = chain(&error);
+                        tracing::error!(problem, "root rotation: trying again");
+                        self.rotated.send_modify(|view| view.problem = Some(problem));
                         wait = 5 * PAUSE;
-                    } else if self.rotation().stage == RotationStage::Stuck {
+                    } else if self.rotated.borrow().stage == RotationStage::Stuck {
                         wait = 5 * PAUSE;
                     },
                     () = stop.cancelled() => return,
@@ -52,94 +54,146 @@ impl Manager {
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
+                () = self.begun.notified() => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
     /// How far the rotation has come.
-    #[must_use]
-    pub fn rotation(&self) -> RotationView {
-        self.rotated.borrow().clone()
+    ///
+    /// # Errors
+    /// [`ManagerError::Keystore`].
+    pub async fn rotation(&self) -> Result<RotationView, ManagerError> {
+        let mut view = self.rotated.borrow().clone();
+        let led = matches!(view.stage, RotationStage::Moving | RotationStage::Stuck);
+        if led {
+            return Ok(view);
+        }
+        let noted = self.keystore.rotation().await?;
+        match (self.rotation.roots(), noted.filter(|noted| !noted.done)) {
+            // Not yet begun to be led: this server has just started, or is sealed.
+            (_, Some(noted)) if view.new != Some(noted.new) => {
+                view = RotationView::of(RotationStage::Moving, noted.old, noted.new);
+                view.total = self.keystore.count_elsewhere(noted.new).await?;
+            }
+            (Some((new, Some(old))), None) => {
+                view = RotationView::of(RotationStage::Waiting, old, new);
+            }
+            _ => {}
+        }
+        Ok(view)
     }
 
-    /// Ends a rotation although some rows could not be moved: nobody will ever open them again.
+    /// Begins to move what is wrapped. Every engine of the site must hold both root keys by now. Repeating
+    /// it does nothing.
+    ///
+    /// # Errors
+    /// [`ManagerError::Invalid`] when the engine holds no root key of before.
+    pub async fn begin_rotation(&self) -> Result<RotationView, ManagerError> {
+        if self.rotation().await?.stage == RotationStage::Waiting {
+            self.site().await?;
+            let wrapped = self.rotation.wrapped_previous()?;
+            let old = RootKeyId::from_bytes(wrapped.binding().uid.to_bytes());
+            let (new, blob) = (wrapped.root(), wrapped.blob().to_vec());
+            match self
+                .keystore
+                .begin_rotation(&RotationRow { old, new, wrapped: blob, done: false })
+                .await
+            {
+                Ok(()) | Err(KeystoreError::Taken(Taken::Id)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.begun.notify_one();
+        }
+        let view = self.rotation().await?;
+        if view.new.is_none() {
+            return Err(ManagerError::Invalid("no root rotation is under way".into()));
+        }
+        Ok(view)
+    }
+
+    /// Ends a rotation although some rows could not be moved: those that are shown now, and no others.
+    /// Nobody will ever open them again.
     ///
     /// # Errors
     /// [`ManagerError::Invalid`] unless a rotation waits for this.
-    pub fn leave_behind(&self) -> Result<RotationView, ManagerError> {
-        if self.rotation().stage != RotationStage::Stuck {
+    pub async fn leave_behind(&self) -> Result<RotationView, ManagerError> {
+        if self.rotated.borrow().stage != RotationStage::Stuck {
             return Err(ManagerError::Invalid("no root rotation waits for rows to be left".into()));
         }
-        self.rotated.send_modify(|view| view.leave_behind = true);
-        Ok(self.rotation())
+        self.rotated.send_modify(|view| view.left_behind.clone_from(&view.stuck));
+        self.begun.notify_one();
+        self.rotation().await
     }
 
     /// Goes the whole way, from wherever it was.
     async fn lead(&self) -> Result<(), ManagerError> {
         let Some(rotation) = self.find_rotation().await? else { return Ok(()) };
         let (old, new) = (rotation.old, rotation.new);
-        if self.rotation().new != Some(new) {
+        if self.rotated.borrow().new != Some(new) {
             tracing::info!(%old, %new, "root rotation: moving everything that is wrapped");
-            let total = self.keystore.count_elsewhere(new).await?;
-            self.rotated.send_replace(RotationView {
-                stage: RotationStage::Moving,
-                old: Some(old),
-                new: Some(new),
-                total,
-                ..RotationView::default()
-            });
+            let mut view = RotationView::of(RotationStage::Moving, old, new);
+            view.total = self.keystore.count_elsewhere(new).await?;
+            self.rotated.send_replace(view);
         }
-        self.rotated.send_modify(|view| {
-            view.stage = RotationStage::Moving;
-            view.problem = None;
-            view.stuck.clear();
-        });
+        self.rotated.send_modify(|view| view.problem = None);
+        // Who has wrapped something under the old root key and not yet written it holds this.
+        drop(self.begin().await?);
+        let mut stuck = Vec::new();
         self.move_site().await?;
-        self.move_apps().await?;
-        self.move_keys(new).await?;
-        let left = self.keystore.count_elsewhere(new).await?;
-        let view = self.rotation();
-        let stuck = left > 0 || !view.stuck.is_empty();
-        if stuck && !view.leave_behind {
-            self.rotated.send_modify(|view| view.stage = RotationStage::Stuck);
-            tracing::error!(rows = ?view.stuck, left, "root rotation: these rows cannot be moved");
+        self.move_apps(&mut stuck).await?;
+        let apps = stuck.len();
+        self.move_keys(new, &mut stuck).await?;
+        let keys = u64::try_from(stuck.len() - apps).unwrap_or(u64::MAX);
+        if self.keystore.count_elsewhere(new).await? != keys {
+            // Something has come in between: once more.
             return Ok(());
         }
-        self.rotation
-            .forget_previous()
-            .map_err(|error| ManagerError::Custody(error.to_string()))?;
-        self.keystore.end_rotation().await?;
+        let accepted = self.rotated.borrow().left_behind.clone();
+        if !stuck.iter().all(|row| accepted.contains(row)) {
+            tracing::error!(rows = ?stuck, "root rotation: these rows cannot be moved");
+            self.rotated.send_modify(|view| {
+                view.stage = RotationStage::Stuck;
+                view.stuck = stuck;
+            });
+            return Ok(());
+        }
+        if !stuck.is_empty() {
+            tracing::warn!(rows = ?stuck, "root rotation: left behind");
+        }
+        self.keystore.end_rotation(new).await?;
+        self.rotation.forget_previous(old, new)?;
         self.rotated.send_modify(|view| view.stage = RotationStage::Done);
         tracing::info!(%old, %new, "root rotation: done, the old root key is forgotten");
         Ok(())
     }
 
-    /// The rotation that is under way, known to both the engine and the keystore.
+    /// The rotation that is under way, when it was begun and the engine holds both root keys.
     async fn find_rotation(&self) -> Result<Option<RotationRow>, ManagerError> {
-        let State::Open { root: current } = self.engine.state() else { return Ok(None) };
         let noted = self.keystore.rotation().await?;
-        match (self.rotation.previous(), noted) {
-            (None, None) => Ok(None),
-            (Some(old), None) => {
-                self.site().await?;
-                let wrapped = self.rotation.wrapped_previous()?.blob().to_vec();
-                let row = RotationRow { old, new: current, wrapped };
-                self.keystore.begin_rotation(&row).await?;
+        let Some((current, previous)) = self.rotation.roots() else { return Ok(None) };
+        let Some(row) = noted else { return Ok(None) };
+        if row.new != current {
+            // The last rotation, or one that this engine has not taken part in.
+            return match row.done {
+                true => Ok(None),
+                false => Err(ManagerError::NotInRotation { engine: current, new: row.new }),
+            };
+        }
+        match previous {
+            Some(previous) if previous != row.old => Ok(None),
+            // Another manager has ended it, or this one before a crash.
+            Some(_) if row.done => {
+                self.rotation.forget_previous(row.old, row.new)?;
+                Ok(None)
+            }
+            Some(_) => Ok(Some(row)),
+            None if row.done => Ok(None),
+            None => {
+                self.rotation.admit_previous(row.old, &row.wrapped)?;
                 Ok(Some(row))
             }
-            (held, Some(row)) if row.new == current => {
-                if held != Some(row.old) {
-                    let admitted = self.rotation.admit_previous(row.old, &row.wrapped);
-                    admitted.map_err(|error| ManagerError::Custody(error.to_string()))?;
-                }
-                Ok(Some(row))
-            }
-            (_, Some(row)) => Err(ManagerError::Custody(format!(
-                "the keystore notes a rotation to root key {}, this engine holds {current}: unseal it \
-                 with the cards of that root key",
-                row.new
-            ))),
         }
     }
 
@@ -147,16 +201,22 @@ impl Manager {
         loop {
             let Some(row) = self.keystore.site().await? else { return Ok(()) };
             let site = Site::from_bytes(&row.keys)?;
-            let decoy = self.engine.verify::<AppDocument>(&site, &row.decoy)?;
-            let moved_decoy = self.rotation.rewrap_app(&decoy)?;
             let moved_site = self.rotation.rewrap_site(&site)?;
-            if moved_decoy.is_none() && moved_site.is_none() {
-                return Ok(());
-            }
-            let site = moved_site.unwrap_or(site);
-            let decoy = moved_decoy.unwrap_or_else(|| decoy.into_inner());
-            let decoy = self.engine.sign(&site, &decoy)?;
-            let new = SiteRow { keys: site.to_bytes(), decoy };
+            let new_site = moved_site.as_ref().unwrap_or(&site);
+            let decoy = match self.engine.verify::<AppDocument>(&site, &row.decoy) {
+                Ok(decoy) => match self.rotation.rewrap_app(&decoy)? {
+                    None if moved_site.is_none() => return Ok(()),
+                    None => row.decoy,
+                    Some(decoy) => self.engine.sign(new_site, &decoy)?,
+                },
+                // Nobody has its secret: another one is as good.
+                Err(error @ (EngineError::DocumentMac { .. } | EngineError::Document(_))) => {
+                    tracing::error!(%error, "root rotation: the decoy is made anew");
+                    self.make_decoy(new_site)?
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let new = SiteRow { keys: new_site.to_bytes(), decoy };
             // Where somebody else was faster, look again.
             if self.keystore.replace_site(&row.keys, &new).await? {
                 return Ok(());
@@ -164,18 +224,18 @@ impl Manager {
         }
     }
 
-    async fn move_apps(&self) -> Result<(), ManagerError> {
+    async fn move_apps(&self, stuck: &mut Vec<String>) -> Result<(), ManagerError> {
         let mut after = String::new();
         loop {
             let page = self.read_page::<AppDocument>(&after, PAGE).await?;
             for name in &page.unverified {
-                self.note_stuck(format!("app `{name}`: its document does not verify"));
+                stuck.push(format!("app `{name}`: its document does not verify"));
             }
             for app in page.documents {
                 match self.rotation.rewrap_app(&app) {
                     Ok(None) => {}
                     Ok(Some(_)) => self.move_app(&app.id).await?,
-                    Err(error) => self.stuck_or_fail(&format!("app `{}`", app.id), error)?,
+                    Err(error) => stuck.push(stuck_or_fail(&format!("app `{}`", app.id), error)?),
                 }
             }
             match page.next {
@@ -198,14 +258,14 @@ impl Manager {
         }
     }
 
-    async fn move_keys(&self, new: RootKeyId) -> Result<(), ManagerError> {
+    async fn move_keys(&self, new: RootKeyId, stuck: &mut Vec<String>) -> Result<(), ManagerError> {
         let mut after: Option<(String, u32)> = None;
         loop {
             let cursor = after.as_ref().map(|(uid, version)| (uid.as_str(), *version));
             let rows = self.keystore.wrapped_elsewhere(new, cursor, BATCH).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = Some((last.uid.clone(), last.version));
-            let moved = self.rewrap_rows(rows).await?;
+            let moved = self.rewrap_rows(rows, stuck).await?;
             let count = self.keystore.rewrap(&moved).await?;
             self.rotated.send_modify(|view| view.moved += count);
             tokio::task::yield_now().await;
@@ -213,22 +273,25 @@ impl Manager {
     }
 
     /// The new blobs of some rows. Those of one key follow each other, so its document is read once.
-    async fn rewrap_rows(&self, rows: Vec<WrappedRow>) -> Result<Vec<Rewrapped>, ManagerError> {
+    async fn rewrap_rows(
+        &self,
+        rows: Vec<WrappedRow>,
+        stuck: &mut Vec<String>,
+    ) -> Result<Vec<Rewrapped>, ManagerError> {
         let mut moved = Vec::with_capacity(rows.len());
-        let mut key: Option<(String, Result<KeyDocument, String>)> = None;
+        let mut key = None;
         for row in rows {
-            if key.as_ref().is_none_or(|(uid, _)| *uid != row.uid) {
-                key = Some((row.uid.clone(), self.key_of(&row.uid).await?));
-            }
-            let found = key.as_ref().map(|(_, found)| found);
-            let what = || format!("key {} version {}", row.uid, row.version);
-            let document = match found {
-                Some(Ok(document)) => document,
-                Some(Err(problem)) => {
-                    self.note_stuck(format!("{}: {problem}", what()));
+            let what = format!("key {} version {}", row.uid, row.version);
+            let (_, owner) = match key.take().filter(|(uid, _)| *uid == row.uid) {
+                Some(known) => key.insert(known),
+                None => key.insert((row.uid.clone(), self.owner_of(&row.uid).await?)),
+            };
+            let document = match owner {
+                Owner::Key(document) => document,
+                Owner::Unknown(problem) => {
+                    stuck.push(format!("{what}: {problem}"));
                     continue;
                 }
-                None => continue,
             };
             let wrapped = document.wrapped(row.version, &row.blob);
             match wrapped.and_then(|wrapped| self.rotation.rewrap(&wrapped)) {
@@ -239,39 +302,38 @@ impl Manager {
                     new: wrapped.blob().to_vec(),
                 }),
                 Ok(None) => {}
-                Err(error) => self.stuck_or_fail(&what(), error)?,
+                Err(error) => stuck.push(stuck_or_fail(&what, error)?),
             }
         }
         Ok(moved)
     }
 
-    /// The document that says what a wrapped key is; in words why there is none.
-    async fn key_of(&self, uid: &str) -> Result<Result<KeyDocument, String>, ManagerError> {
+    async fn owner_of(&self, uid: &str) -> Result<Owner, ManagerError> {
         match self.read::<KeyDocument>(By::Id(uid)).await {
-            Ok(Some(document)) => Ok(Ok(document.into_inner())),
-            Ok(None) => Ok(Err("no document speaks of it".into())),
+            Ok(Some(document)) => Ok(Owner::Key(Box::new(document.into_inner()))),
+            Ok(None) => Ok(Owner::Unknown("no document speaks of it".into())),
             Err(
                 error @ (ManagerError::Keystore(KeystoreError::Broken(_))
                 | ManagerError::Engine(
                     EngineError::DocumentMac { .. } | EngineError::Document(_),
                 )),
-            ) => Ok(Err(error.to_string())),
+            ) => Ok(Owner::Unknown(error.to_string())),
             Err(error) => Err(error),
         }
     }
+}
 
-    /// A row that was tampered with is noted; anything else ends this try.
-    fn stuck_or_fail(&self, what: &str, error: EngineError) -> Result<(), ManagerError> {
-        match error {
-            EngineError::Unwrap(_) | EngineError::OtherRoot { .. } => {
-                self.note_stuck(format!("{what}: {error}"));
-                Ok(())
-            }
-            error => Err(error.into()),
-        }
-    }
+/// What says which key a wrapped key is.
+enum Owner {
+    Key(Box<KeyDocument>),
+    /// Nothing does, and why.
+    Unknown(String),
+}
 
-    fn note_stuck(&self, what: String) {
-        self.rotated.send_modify(|view| view.stuck.push(what));
+/// A row that was tampered with, in words; anything else ends this try.
+fn stuck_or_fail(what: &str, error: EngineError) -> Result<String, ManagerError> {
+    match error {
+        EngineError::Unwrap(_) | EngineError::OtherRoot { .. } => Ok(format!("{what}: {error}")),
+        error => Err(error.into()),
     }
 }

@@ -157,6 +157,8 @@ pub enum RotationStage {
     /// None has been under way since the server's start.
     #[default]
     None,
+    /// The engine holds both root keys, and nothing was moved yet: the ceremony was cut off.
+    Waiting,
     /// Wrapped keys are being moved.
     Moving,
     /// Everything was moved but rows that do not open; the old root key is kept until they are put
@@ -182,10 +184,16 @@ pub struct RotationView {
     /// Rows that cannot be moved, and why.
     #[serde(default)]
     pub stuck: Vec<String>,
-    /// Whether an officer has said to leave those.
+    /// Those of them that an officer has said to leave.
     #[serde(default)]
-    pub leave_behind: bool,
+    pub left_behind: Vec<String>,
     /// Why the last try has failed; the next one follows by itself.
     #[serde(default)]
     pub problem: Option<String>,
+}
+
+impl RotationView {
+    pub(crate) fn of(stage: RotationStage, old: RootKeyId, new: RootKeyId) -> Self {
+        Self { stage, old: Some(old), new: Some(new), ..Self::default() }
+    }
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use sealwire_engine::document::Grant;
 use sealwire_protocol::Suite;
 
-pub(crate) use root::{Engines, NewCards, Root, Shared};
+pub(crate) use root::{Engines, Root, Shared};
 
 /// Server-side message encryption for IM systems.
 #[derive(Parser)]

@@ -104,28 +104,37 @@ pub(crate) enum Root {
     /// A new root key and new cards: everything that is wrapped is wrapped anew, while ENC and DEC go on.
     #[command(
         after_help = "Examples:\n  sealwire root rotate --card /media/old1 --card /media/old2 --card /media/old3 \
-                      --new-card /media/new1 --new-card /media/new2 --new-card /media/new3\n  see how far it is:\n    \
-                      sealwire root rotate --resume\n\nName every engine of the site (--engine). Afterwards the old cards \
+                      --new-card /media/new1 --new-card /media/new2 --new-card /media/new3\n  go on after a crash, and see how far it is:\n    \
+                      sealwire root rotate --resume\n  an engine that was left out:\n    sealwire root rotate --join \
+                      --engine /run/c/engine.sock --card /media/old1 … --new-card /media/new1 …\n\nName every engine of the site (--engine). Afterwards the old cards \
                       open nothing any more, but what was wrapped before lies in backups still. The business keys \
                       stay: after a stolen quorum, rotate those too (`sealwire key rotate`) and re-encrypt."
     )]
-    Rotate {
-        #[command(flatten)]
-        current: RotateCards,
-        #[command(flatten)]
-        new: NewCards,
-        /// Watch a rotation that is under way, to its end.
-        #[arg(long, conflicts_with_all = ["cards", "new_cards"])]
-        resume: bool,
-        /// With --resume: end it although some rows do not open and cannot be moved.
-        #[arg(long, requires = "resume")]
-        leave_behind: bool,
-        /// The manager's socket: it leads the rotation, and tells how far it is.
-        #[arg(long = "socket", env = "SEALWIRE_SOCKET", value_name = "SOCKET")]
-        manager: PathBuf,
-        #[command(flatten)]
-        shared: Shared,
-    },
+    Rotate(Rotate),
+}
+
+/// What `root rotate` takes.
+#[derive(Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    pub(crate) current: RotateCards,
+    #[command(flatten)]
+    pub(crate) new: NewCards,
+    /// Go on with a rotation that was cut off, and watch it to its end.
+    #[arg(long, conflicts_with_all = ["cards", "new_cards"])]
+    pub(crate) resume: bool,
+    /// Bring along an engine that was not named in the rotation: the new cards exist already, and are
+    /// shown after a quorum of the old ones.
+    #[arg(long, conflicts_with_all = ["resume", "threshold", "weak_pin"])]
+    pub(crate) join: bool,
+    /// With --resume: end it although some rows do not open and cannot be moved.
+    #[arg(long, requires = "resume")]
+    pub(crate) leave_behind: bool,
+    /// The manager's socket: it leads the rotation, and tells how far it is.
+    #[arg(long = "socket", env = "SEALWIRE_SOCKET", value_name = "SOCKET")]
+    pub(crate) manager: PathBuf,
+    #[command(flatten)]
+    pub(crate) shared: Shared,
 }
 
 /// The cards that exist.
@@ -206,7 +215,6 @@ pub(crate) struct Engines {
         long = "engine",
         alias = "ceremony-socket",
         env = "SEALWIRE_CEREMONY_SOCKET",
-        required = true,
         value_delimiter = ':',
         value_name = "SOCKET"
     )]

@@ -8,7 +8,7 @@ use sealwire_client::{Binding, Client, DecRequest, EncRequest, ReencRequest};
 use sealwire_protocol::Suite;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 
-use super::{client, key_index};
+use super::{client, key_index, written};
 use crate::cli::{Dec, Enc, Input, Reenc};
 
 /// Lines in flight at once.
@@ -79,8 +79,8 @@ async fn run(client: Client, op: Op, input: &Input) -> Result<()> {
     tokio::io::stdin().read_to_end(&mut message).await.context("standard input")?;
     let answer = op.ask(&client, binding, &message).await?;
     let mut out = tokio::io::stdout();
-    out.write_all(&answer).await?;
-    out.flush().await?;
+    written(out.write_all(&answer).await)?;
+    written(out.flush().await)?;
     Ok(())
 }
 
@@ -101,14 +101,14 @@ async fn lines(client: &Client, op: &Op, binding: Binding<'_>) -> Result<()> {
     let mut result = Ok(());
     while let Some(answer) = answers.next().await {
         match answer {
-            Ok(line) => out.write_all(&line).await?,
+            Ok(line) => written(out.write_all(&line).await)?,
             Err(error) => {
                 result = Err(error);
                 break;
             }
         }
     }
-    out.flush().await?;
+    written(out.flush().await)?;
     result
 }
 

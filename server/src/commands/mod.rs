@@ -27,7 +27,10 @@ pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
         Command::Quickstart(args) => quickstart::run(args).await,
         Command::Serve { config } => serve::run(&config).await,
-        Command::Root(command) => root::run(command).await,
+        // A ceremony whose output nobody has seen has not been held.
+        Command::Root(command) => root::run(command).await.map_err(|error| {
+            if is_output_closed(&error) { anyhow::anyhow!("{error:#}") } else { error }
+        }),
         Command::Key(command) => key::run(command).await,
         Command::App(command) => app::run(command).await,
         Command::Enc(args) => crypt::enc(args).await,
@@ -40,18 +43,28 @@ pub(crate) async fn run(command: Command) -> Result<()> {
     }
 }
 
+/// Whoever reads our output is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+struct OutputClosed;
+
 /// Whether whoever reads our output is gone, which is not our failure.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<io::Error>();
-    cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+pub(crate) fn is_output_closed(error: &anyhow::Error) -> bool {
+    error.is::<OutputClosed>()
+}
+
+/// Tells a reader of our output that is gone from other errors of writing it.
+fn written<T>(result: io::Result<T>) -> Result<T> {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => OutputClosed.into(),
+        _ => error.into(),
+    })
 }
 
 /// Prints to stdout.
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// Prints JSON to stdout.

@@ -56,7 +56,7 @@ pub enum CardError {
     #[error("this card's {0} is out of bounds: it was not made by Sealwire, or was forged")]
     Bounds(&'static str),
     /// The passphrase does not open the card.
-    #[error("wrong passphrase for card {number} of {of}")]
+    #[error("wrong passphrase for card {number} of {of}: try again; what was shown before is kept")]
     WrongPassphrase {
         /// The card's number.
         number: u8,
@@ -73,7 +73,8 @@ pub enum CardError {
     },
     /// The card belongs to another set.
     #[error(
-        "card {number} belongs to card set {found}, this ceremony has begun with set {expected}"
+        "card {number} belongs to card set {found}, this ceremony has begun with set {expected}: show a card of \
+         that set, or begin again (an unsealing is forgotten when it lapses, or by `sealwire root seal`)"
     )]
     Foreign {
         /// The card's number.
@@ -84,7 +85,10 @@ pub enum CardError {
         found: String,
     },
     /// The card is of another root key than this engine's.
-    #[error("card {number} is of root key {found}, this engine is pinned to root key {pinned}")]
+    #[error(
+        "card {number} is of root key {found}, this engine is pinned to root key {pinned}: it takes only cards \
+         of that one"
+    )]
     OtherRoot {
         /// The card's number.
         number: u8,
@@ -102,6 +106,9 @@ pub enum CardError {
          exactly the quorum it cannot be told which; what was shown is kept: show another card of the set"
     )]
     Mismatch,
+    /// Shares of new cards do not fit the others.
+    #[error("the shares of new cards {0} do not fit the others: they were changed; begin again")]
+    WrongShares(String),
     /// Every card was shown, and no quorum of them gives the root key.
     #[error(
         "all cards of the set were shown, and no quorum of them gives the root key that they name: more \
@@ -172,7 +179,7 @@ pub(super) struct Blank {
 
 impl Blank {
     /// # Errors
-    /// [`EngineError::Random`]; [`EngineError::Document`] when Argon2id does not get its memory.
+    /// [`EngineError::Random`]; [`EngineError::Kdf`] when Argon2id does not get its memory.
     pub(super) fn new(
         set: CardSet,
         number: u8,
@@ -299,9 +306,7 @@ impl Card {
         let mut key = Secret::<32>::zeroed();
         Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone())
             .hash_password_into(passphrase.bytes(), &self.bytes[SALT], key.expose_mut())
-            .map_err(|error| {
-                EngineError::Document(format!("Argon2id: {error}; is there enough memory?"))
-            })?;
+            .map_err(|error| EngineError::Kdf(error.to_string()))?;
         Ok(key)
     }
 }

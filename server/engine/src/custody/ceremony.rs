@@ -2,10 +2,12 @@
 //! for another, and is forgotten with it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::card::{Blank, Card, CardError, CardSet};
+use super::custodian::check_not_rotating;
 use super::folder::{Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress, Quorum};
 use super::{Custodian, CustodyError, Passphrase, shares};
@@ -66,6 +68,10 @@ pub enum Confirmed {
 pub struct Ceremony {
     kind: CeremonyKind,
     custodian: Arc<Custodian>,
+    /// The engine's epoch at the beginning: a sealing in between ends the ceremony.
+    epoch: u64,
+    /// When a card was last taken.
+    last: Instant,
     current: Gathering,
     proven: Option<Quorum>,
     /// Whether new cards may be shown, and of which set when they were made here.
@@ -77,7 +83,9 @@ pub struct Ceremony {
 impl Ceremony {
     pub(super) fn new(custodian: Arc<Custodian>, kind: CeremonyKind) -> Self {
         let (current, new) = (custodian.gathering(), custodian.gathering());
-        Self { kind, custodian, current, proven: None, expected: None, new, ready: None }
+        let (epoch, last) = (custodian.engine().epoch(), Instant::now());
+        let (proven, expected, ready) = (None, None, None);
+        Self { kind, custodian, epoch, last, current, proven, expected, new, ready }
     }
 
     /// Takes a card of the pinned root key.
@@ -88,13 +96,19 @@ impl Ceremony {
         if self.kind == CeremonyKind::Init {
             return Err(CustodyError::OutOfTurn("there are no cards yet"));
         }
+        self.check_fresh()?;
         let pinned = self.custodian.pinned()?.root;
-        match self.current.add(card, passphrase, Some(pinned))? {
+        let gathered = self.current.add(card, passphrase, Some(pinned))?;
+        self.last = Instant::now();
+        match gathered {
             Gathered::Partly(progress) => Ok(Shown::Partly(progress)),
             Gathered::Whole(quorum) => {
                 let (root, set) = (quorum.root.id(), quorum.set.name());
                 let (good, wrong) = (quorum.good.clone(), quorum.wrong.clone());
                 self.proven = Some(quorum);
+                if self.kind != CeremonyKind::Verify {
+                    self.current.clear();
+                }
                 Ok(Shown::Proven { root, set, good, wrong })
             }
         }
@@ -113,6 +127,9 @@ impl Ceremony {
         pins: Vec<Option<Passphrase>>,
     ) -> Result<Vec<NewCard>, CustodyError> {
         self.check_proven()?;
+        if self.kind == CeremonyKind::Init {
+            self.custodian.check_empty()?;
+        }
         let cards = u8::try_from(pins.len()).map_err(|_| CardError::Threshold)?;
         let vault = self.custodian.engine().vault();
         let fresh;
@@ -141,6 +158,7 @@ impl Ceremony {
         self.new.clear();
         self.ready = None;
         self.expected = Some(Some(set));
+        self.last = Instant::now();
         let cards = made.into_iter().zip(passphrases);
         Ok(cards.map(|(card, passphrase)| NewCard { card, passphrase }).collect())
     }
@@ -164,58 +182,116 @@ impl Ceremony {
         card: &Card,
         passphrase: &Passphrase,
     ) -> Result<Confirmed, CustodyError> {
+        self.check_fresh()?;
         let expected = self.expected.ok_or(CustodyError::OutOfTurn("no cards were made"))?;
         self.check_new(card, expected)?;
-        match self.new.add(card, passphrase, None)? {
+        let gathered = self.new.add(card, passphrase, None)?;
+        self.last = Instant::now();
+        self.ready = None;
+        match gathered {
             Gathered::Partly(progress) => Ok(Confirmed::Partly(progress)),
             Gathered::Whole(quorum) if quorum.wrong.is_empty() => {
                 let root = quorum.root.id();
                 self.ready = Some(quorum);
                 Ok(Confirmed::Ready(root))
             }
-            Gathered::Whole(_) => Err(CardError::Mismatch.into()),
+            Gathered::Whole(quorum) => {
+                let wrong: Vec<String> = quorum.wrong.iter().map(u8::to_string).collect();
+                Err(CardError::WrongShares(wrong.join(", ")).into())
+            }
         }
     }
 
     /// Brings the new cards into force, atomically: after a crash, the old state or the new one is found.
+    /// The ceremony is over then.
     ///
     /// # Errors
-    /// [`CustodyError::OutOfTurn`] before a quorum of the new cards was shown; [`CustodyError::Chip`],
-    /// [`CustodyError::Folder`], and nothing has changed.
+    /// [`CustodyError::OutOfTurn`] before a quorum of the new cards was shown, or when the engine was
+    /// sealed, or its root key rotated, since the ceremony began; [`CustodyError::Chip`],
+    /// [`CustodyError::Folder`]. Nothing has changed then.
     pub fn install(&mut self) -> Result<RootKeyId, CustodyError> {
+        self.check_fresh()?;
+        let custodian = self.custodian.clone();
         let turn = CustodyError::OutOfTurn("the new cards were not shown");
-        let Quorum { root, set, .. } = self.ready.take().ok_or(turn)?;
-        let (custodian, id) = (self.custodian.clone(), root.id());
+        let ready = self.ready.as_ref().ok_or(turn)?;
+        let root = ready.root.id();
+        let seal = custodian.prepare_seal(root)?;
         let _alone = custodian.alone();
-        let set = PinnedSet::new(&set, custodian.engine().now());
+        let set = PinnedSet::new(&ready.set, custodian.engine().now());
         match self.kind {
             CeremonyKind::Verify => return Err(CustodyError::OutOfTurn("verify changes nothing")),
             CeremonyKind::Init => {
                 if let Some(pin) = custodian.pin()? {
                     return Err(CustodyError::Exists(pin.root));
                 }
-                custodian.install(&Pin { root: id, set, previous: None }, &root)?;
-                custodian.engine().open(root);
+                self.check_not_sealed_meanwhile()?;
+                let pin = Pin { root, set, previous: None, forgotten: Vec::new() };
+                custodian.install(&pin, &ready.root, seal)?;
             }
             CeremonyKind::Reshare => {
-                let pin = custodian.pinned()?;
+                let pin = self.still_pinned()?;
                 custodian.set_pin(&Pin { set, ..pin })?;
             }
             CeremonyKind::Rotate => {
-                custodian.check_not_rotating()?;
-                let old =
-                    self.proven.take().ok_or(CustodyError::OutOfTurn("no cards were shown"))?;
-                let wrapped = root.wrap_root(&old.root)?;
-                let previous = Some(PinnedPrevious::new(old.root.id(), &wrapped));
-                custodian.install(&Pin { root: id, set, previous }, &root)?;
-                custodian.engine().rotate(root, old.root);
+                let pin = self.still_pinned()?;
+                check_not_rotating(&pin)?;
+                self.check_not_sealed_meanwhile()?;
+                let turn = CustodyError::OutOfTurn("the current cards were not shown");
+                let old = &self.proven.as_ref().ok_or(turn)?.root;
+                let wrapped = ready.root.wrap_root(old)?;
+                let previous = Some(PinnedPrevious::new(old.id(), &wrapped));
+                custodian.install(&Pin { root, set, previous, ..pin }, &ready.root, seal)?;
             }
         }
-        tracing::info!(ceremony = ?self.kind, root = %id, "in force");
-        Ok(id)
+        self.put_into_the_engine();
+        tracing::info!(ceremony = ?self.kind, %root, "in force");
+        Ok(root)
     }
 
-    fn check_proven(&self) -> Result<(), CustodyError> {
+    /// What is on the disk now is in force here too.
+    fn put_into_the_engine(&mut self) {
+        let engine = self.custodian.engine();
+        match (self.kind, self.ready.take(), self.proven.take()) {
+            (CeremonyKind::Init, Some(new), _) => engine.open(new.root),
+            (CeremonyKind::Rotate, Some(new), Some(old)) => engine.rotate(new.root, old.root),
+            _ => {}
+        }
+    }
+
+    /// The pin, if its root key is the one that was proven.
+    fn still_pinned(&self) -> Result<Pin, CustodyError> {
+        let pin = self.custodian.pinned()?;
+        match &self.proven {
+            Some(quorum) if quorum.root.id() == pin.root => Ok(pin),
+            _ => Err(CustodyError::OutOfTurn(
+                "the root key has been rotated since the current cards were shown: begin again",
+            )),
+        }
+    }
+
+    fn check_not_sealed_meanwhile(&self) -> Result<(), CustodyError> {
+        if self.custodian.engine().epoch() == self.epoch {
+            Ok(())
+        } else {
+            Err(CustodyError::OutOfTurn(
+                "the engine was sealed or opened since the ceremony began: begin again",
+            ))
+        }
+    }
+
+    /// Forgets everything when no card was taken for as long as cards lapse.
+    fn check_fresh(&mut self) -> Result<(), CustodyError> {
+        if self.last.elapsed() < self.custodian.lapse() {
+            return Ok(());
+        }
+        self.current.clear();
+        self.new.clear();
+        (self.proven, self.expected, self.ready) = (None, None, None);
+        Err(CustodyError::OutOfTurn("the ceremony has lapsed: begin again"))
+    }
+
+    fn check_proven(&mut self) -> Result<(), CustodyError> {
+        self.check_fresh()?;
         let needed = matches!(self.kind, CeremonyKind::Reshare | CeremonyKind::Rotate);
         if self.kind == CeremonyKind::Verify {
             return Err(CustodyError::OutOfTurn("verify changes nothing"));

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::card::{Card, CardError};
+use super::chip::Seal;
 use super::folder::{Folder, Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress};
 use super::{Ceremony, CeremonyKind, Chip, ChipError, Passphrase};
-use crate::{Engine, EngineError, Protection, RootKey, RootKeyId, State, WrappedKey};
+use crate::{Engine, EngineError, Protection, RootKey, RootKeyId, State, WrappedKey, chain};
 
 /// Why a ceremony was refused.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +39,20 @@ pub enum CustodyError {
     #[error("root key {0} exists already; it is unsealed with its cards, never made twice")]
     Exists(RootKeyId),
     /// There is no root key yet.
-    #[error("there is no root key yet: make one with `sealwire root init`")]
+    #[error(
+        "this engine has no root key: a new site makes one with `sealwire root init`; a further engine, or one \
+         whose data folder was lost, takes the site's with `sealwire root adopt`"
+    )]
     NoRootKey,
+    /// A sealed root key lies without its pin.
+    #[error(
+        "root.sealed of root key {0} is there, but root.pin is not: the data folder was damaged; take the root \
+         key from its cards with `sealwire root adopt`, or remove the file if it is of no use to anybody"
+    )]
+    Unpinned(RootKeyId),
+    /// A root key that a rotation has left behind.
+    #[error("root key {0} was left behind by a rotation, and is not taken back")]
+    Forgotten(RootKeyId),
     /// The engine is open already.
     #[error("the engine is open already, under root key {0}")]
     AlreadyOpen(RootKeyId),
@@ -149,7 +162,7 @@ impl Custodian {
         if root.id() != pin.root {
             return Err(ChipError::DoesNotOpen.into());
         }
-        self.open(root, &pin)?;
+        self.open(root, &pin);
         Ok(true)
     }
 
@@ -157,13 +170,17 @@ impl Custodian {
     ///
     /// # Errors
     /// [`CustodyError::Exists`] for `init` when there is a root key; [`CustodyError::NoRootKey`] for
-    /// the others when there is none; [`CustodyError::Rotating`] for `rotate` during one.
+    /// the others when there is none; [`CustodyError::Rotating`] for `rotate` during one;
+    /// [`CustodyError::Chip`] when the chip would not seal the new root key.
     pub fn begin(self: &Arc<Self>, kind: CeremonyKind) -> Result<Ceremony, CustodyError> {
         match (kind, self.pin()?) {
             (CeremonyKind::Init, Some(pin)) => return Err(CustodyError::Exists(pin.root)),
-            (CeremonyKind::Init, None) => {}
+            (CeremonyKind::Init, None) => self.probe_chip()?,
             (_, None) => return Err(CustodyError::NoRootKey),
-            (CeremonyKind::Rotate, Some(_)) => self.check_not_rotating()?,
+            (CeremonyKind::Rotate, Some(pin)) => {
+                check_not_rotating(&pin)?;
+                self.probe_chip()?;
+            }
             (_, Some(_)) => {}
         }
         Ok(Ceremony::new(self.clone(), kind))
@@ -185,30 +202,49 @@ impl Custodian {
             Gathered::Whole(quorum) => quorum,
         };
         unsealing.clear();
-        let _alone = self.alone();
+        drop(unsealing);
+        let (root, wrong) = (quorum.root.id(), quorum.wrong);
+        self.open_by_cards(quorum.root)?;
         // The cards alone suffice: a chip or a disk that fails is told, and keeps nothing shut.
-        let sealed = self.seal_for_disk(&quorum.root);
+        let sealed = self.seal_for_disk(root);
         self.note_chip(sealed.as_ref().err());
         if let Err(error) = sealed {
-            tracing::error!(%error, "the root key was not sealed for the next start");
+            let error = chain(&error);
+            tracing::error!(error, "the root key was not sealed for the next start");
         }
-        let (root, wrong) = (quorum.root.id(), quorum.wrong);
-        self.open(quorum.root, &pin)?;
         Ok(Opened::Open { root, wrong })
     }
 
-    fn open(&self, root: RootKey, pin: &Pin) -> Result<(), CustodyError> {
-        let previous = match &pin.previous {
-            Some(previous) => Some(root.unwrap_root(&previous.wrapped()?)?),
-            None => None,
-        };
-        self.engine.open_with(root, previous);
+    /// Opens the engine, if the root key is still the pinned one, and it was not opened meanwhile.
+    fn open_by_cards(&self, root: RootKey) -> Result<(), CustodyError> {
+        let _alone = self.alone();
+        let pin = self.pinned()?;
+        if let State::Open { root } = self.engine.state() {
+            return Err(CustodyError::AlreadyOpen(root));
+        }
+        if pin.root != root.id() {
+            return Err(CustodyError::OutOfTurn("the root key has been rotated meanwhile"));
+        }
+        self.open(root, &pin);
         Ok(())
     }
 
-    /// Seals the engine. It opens again with the cards, or, with a chip, at its next start.
+    /// A root key of before that does not open keeps nothing shut: the manager has another copy.
+    fn open(&self, root: RootKey, pin: &Pin) {
+        let previous = pin.previous.as_ref().and_then(|previous| {
+            let opened = previous.wrapped().and_then(|wrapped| root.unwrap_root(&wrapped));
+            opened
+                .inspect_err(|error| tracing::error!(%error, "root.pin: the root key of before"))
+                .ok()
+        });
+        self.engine.open_with(root, previous);
+    }
+
+    /// Seals the engine. It opens again with the cards, or, with a chip, at its next start. Ceremonies
+    /// under way do not open it any more.
     pub fn seal(&self) {
         self.unsealing().clear();
+        let _alone = self.alone();
         self.engine.seal();
     }
 
@@ -231,7 +267,7 @@ impl Custodian {
             state: self.engine.state(),
             since: self.engine.since(),
             root: pin.as_ref().map(|pin| pin.root),
-            previous: self.engine.previous(),
+            previous: pin.as_ref().and_then(|pin| Some(pin.previous.as_ref()?.root())),
             set: pin.map(|pin| pin.set),
             chip: self.chip.name().to_owned(),
             chip_problem,
@@ -242,18 +278,31 @@ impl Custodian {
     }
 
     /// Takes the root key of before from the manager, which has kept it wrapped under the current one.
+    /// One that a rotation has left behind for good does not come back.
     pub(crate) fn admit_previous(&self, wrapped: &WrappedKey) -> Result<(), CustodyError> {
         let _alone = self.alone();
-        self.engine.admit_previous(wrapped)?;
         let pin = self.pinned()?;
         let old = RootKeyId::from_bytes(wrapped.binding().uid.to_bytes());
+        if pin.forgotten.contains(&old) || old == pin.root {
+            return Err(CustodyError::Forgotten(old));
+        }
+        self.engine.admit_previous(wrapped)?;
         self.set_pin(&Pin { previous: Some(PinnedPrevious::new(old, wrapped)), ..pin })
     }
 
-    /// Ends a root rotation: the root key of before is forgotten, here and on the disk.
-    pub(crate) fn forget_previous(&self) -> Result<(), CustodyError> {
+    /// Ends the root rotation from `old` to `new`: the root key of before is forgotten, here and on the
+    /// disk.
+    pub(crate) fn forget_previous(
+        &self,
+        old: RootKeyId,
+        new: RootKeyId,
+    ) -> Result<(), CustodyError> {
         let _alone = self.alone();
-        let pin = self.pinned()?;
+        let mut pin = self.pinned()?;
+        if self.engine.roots() != Some((new, Some(old))) || pin.root != new {
+            return Err(CustodyError::OutOfTurn("the engine holds other root keys than these"));
+        }
+        pin.forgotten.push(old);
         self.set_pin(&Pin { previous: None, ..pin })?;
         self.engine.forget_previous();
         Ok(())
@@ -276,19 +325,40 @@ impl Custodian {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn check_not_rotating(&self) -> Result<(), CustodyError> {
-        match self.pin()?.filter(|pin| pin.previous.is_some()) {
-            Some(pin) => Err(CustodyError::Rotating(pin.root)),
-            None => Ok(()),
-        }
+    /// Has the chip prepare to seal a root key. Nothing is locked meanwhile: a chip that hangs keeps nobody
+    /// from sealing the engine.
+    pub(super) fn prepare_seal(&self, root: RootKeyId) -> Result<Option<Seal>, CustodyError> {
+        Ok(self.chip.prepare(root, self.folder.path())?)
     }
 
-    /// Brings a pin into force, with its root key sealed by the chip.
-    pub(super) fn install(&self, pin: &Pin, root: &RootKey) -> Result<(), CustodyError> {
-        let sealed = self.chip.seal(root, self.folder.path())?;
-        self.folder.install(pin, sealed.as_deref()).map_err(|source| self.folder_error(source))?;
-        self.note_chip(None);
+    /// Whether the chip would seal: asked before a ceremony, rather than at its end.
+    fn probe_chip(&self) -> Result<(), CustodyError> {
+        self.prepare_seal(RootKeyId::from_bytes([0; 16])).map(drop)
+    }
+
+    /// Brings a pin into force, with its root key sealed.
+    pub(super) fn install(
+        &self,
+        pin: &Pin,
+        root: &RootKey,
+        seal: Option<Seal>,
+    ) -> Result<(), CustodyError> {
+        let sealed = seal.map(|seal| seal.close(root)).transpose()?;
+        let tidied = self.folder.install(pin, sealed.as_deref());
+        let tidied = tidied.map_err(|source| self.folder_error(source))?;
+        // The pin is in force: what is left to do concerns the next start alone.
+        let problem = tidied.err().map(|source| self.folder_error(source));
+        self.note_chip(problem.as_ref());
         Ok(())
+    }
+
+    /// Refuses `init` where a sealed root key lies without its pin.
+    pub(super) fn check_empty(&self) -> Result<(), CustodyError> {
+        let left = self.folder.sealed_root().map_err(|source| self.folder_error(source))?;
+        match left {
+            Some(root) => Err(CustodyError::Unpinned(root)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn set_pin(&self, pin: &Pin) -> Result<(), CustodyError> {
@@ -303,9 +373,18 @@ impl Custodian {
         self.pin()?.ok_or(CustodyError::NoRootKey)
     }
 
-    fn seal_for_disk(&self, root: &RootKey) -> Result<(), CustodyError> {
-        let written = match self.chip.seal(root, self.folder.path())? {
-            Some(sealed) => self.folder.set_sealed(&sealed),
+    /// Has the chip seal the root key of the open engine for the next start.
+    fn seal_for_disk(&self, root: RootKeyId) -> Result<(), CustodyError> {
+        let seal = self.prepare_seal(root)?;
+        let _alone = self.alone();
+        if self.pinned()?.root != root {
+            return Ok(());
+        }
+        let written = match seal {
+            Some(seal) => {
+                let sealed = self.engine.with_root(|held| seal.close(held))?;
+                self.folder.set_sealed(&sealed)
+            }
             None => self.folder.remove_sealed(),
         };
         written.map_err(|source| self.folder_error(source))
@@ -325,8 +404,9 @@ impl Custodian {
     }
 }
 
-/// An error with everything that led to it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+pub(super) fn check_not_rotating(pin: &Pin) -> Result<(), CustodyError> {
+    match &pin.previous {
+        Some(previous) => Err(CustodyError::Rotating(previous.root())),
+        None => Ok(()),
+    }
 }

@@ -26,6 +26,9 @@ pub(super) struct Pin {
     /// While a root rotation lasts: the root key of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) previous: Option<PinnedPrevious>,
+    /// Root keys that rotations have left behind: they never come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) forgotten: Vec<RootKeyId>,
 }
 
 /// A card set, as it is remembered.
@@ -60,6 +63,10 @@ pub(super) struct PinnedPrevious {
 impl PinnedPrevious {
     pub(super) fn new(root: RootKeyId, wrapped: &WrappedKey) -> Self {
         Self { root, wrapped: STANDARD.encode(wrapped.blob()) }
+    }
+
+    pub(super) fn root(&self) -> RootKeyId {
+        self.root
     }
 
     pub(super) fn wrapped(&self) -> Result<WrappedKey, EngineError> {
@@ -99,15 +106,34 @@ impl Folder {
 
     /// Brings a pin into force together with its sealed root key: after a crash, the old ones or the
     /// new ones are found, whichever pin is there.
-    pub(super) fn install(&self, pin: &Pin, sealed: Option<&[u8]>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The outer one when the old pin is in force as before; the inner one when the new pin is, and only
+    /// the sealed root key is not where it belongs yet.
+    pub(super) fn install(&self, pin: &Pin, sealed: Option<&[u8]>) -> io::Result<io::Result<()>> {
         if let Some(sealed) = sealed {
             write(&self.0, NEXT, sealed)?;
         }
-        self.set_pin(pin)?;
-        match sealed {
+        if let Err(error) = self.set_pin(pin)
+            && self.pin()?.as_ref() != Some(pin)
+        {
+            return Err(error);
+        }
+        Ok(match sealed {
             Some(_) => self.promote(),
             None => self.remove_sealed(),
+        })
+    }
+
+    /// The root key of whatever a chip has sealed here.
+    pub(super) fn sealed_root(&self) -> io::Result<Option<RootKeyId>> {
+        for name in [SEALED, NEXT] {
+            let root = read(&self.0.join(name))?.as_deref().and_then(sealed_root_of);
+            if root.is_some() {
+                return Ok(root);
+            }
         }
+        Ok(None)
     }
 
     /// The sealed root key of the pin; `None` when no chip has sealed it.
@@ -166,4 +192,60 @@ pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin(byte: u8) -> Pin {
+        let root = RootKeyId::from_bytes([byte; 16]);
+        let set = PinnedSet { id: hex::encode([byte; 16]), threshold: 2, cards: 2, since: 0 };
+        Pin { root, set, previous: None, forgotten: Vec::new() }
+    }
+
+    fn sealed(byte: u8) -> Vec<u8> {
+        [b"SEALROOT\x01".as_slice(), &[byte; 16], &[0; 60]].concat()
+    }
+
+    /// A folder in which `install` of the second pin was cut off after a number of its steps.
+    fn cut_off(steps: usize) -> (tempfile::TempDir, Folder) {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(temporary.path().to_owned());
+        folder.install(&pin(1), Some(&sealed(1))).expect("installed").expect("tidied");
+        if steps > 0 {
+            write(folder.path(), NEXT, &sealed(2)).expect("written");
+        }
+        if steps > 1 {
+            folder.set_pin(&pin(2)).expect("written");
+        }
+        if steps > 2 {
+            folder.promote().expect("renamed");
+        }
+        (temporary, folder)
+    }
+
+    #[test]
+    fn wherever_install_is_cut_off_pin_and_sealed_root_key_belong_together() {
+        for steps in 0..=3 {
+            let (_temporary, folder) = cut_off(steps);
+            let found = folder.pin().expect("read").expect("a pin");
+            let expected = if steps < 2 { 1 } else { 2 };
+            assert_eq!(found, pin(expected), "{steps}");
+            for _ in 0..2 {
+                let chip = folder.sealed(&found).expect("read").expect("sealed");
+                assert_eq!(chip, sealed(expected), "{steps}");
+            }
+            // And the next install goes through from there.
+            folder.install(&pin(3), Some(&sealed(3))).expect("installed").expect("tidied");
+            assert_eq!(folder.sealed(&pin(3)).expect("read"), Some(sealed(3)));
+        }
+    }
+
+    #[test]
+    fn without_a_chip_nothing_sealed_is_left() {
+        let (_temporary, folder) = cut_off(1);
+        folder.install(&pin(2), None).expect("installed").expect("tidied");
+        assert_eq!(folder.sealed_root().expect("read"), None);
+    }
 }

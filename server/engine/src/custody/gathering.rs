@@ -153,8 +153,11 @@ impl Begun {
         let machine =
             |error: EngineError| CardError::Machine { number, problem: error.to_string() };
         vault.enter(|inside| {
-            let clear = chosen.iter().map(|at| self.shares[*at].clear(inside));
-            let clear = clear.collect::<Result<Vec<_>, _>>().map_err(machine)?;
+            // With room for all: a vector that grows would leave shares behind in what it has outgrown.
+            let mut clear = Vec::with_capacity(chosen.len());
+            for at in chosen {
+                clear.push(self.shares[*at].clear(inside).map_err(machine)?);
+            }
             let root = shares::combine(inside, &clear, &self.set)?;
             RootKey::keep(vault, inside, &root).map_err(machine)
         })

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
-use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 use zeroize::Zeroize;
 
 use super::Protection;
@@ -36,36 +36,34 @@ impl Pages {
     pub(super) fn map(length: usize, protection: Protection) -> io::Result<Self> {
         assert!(length > 0 && length.is_multiple_of(PAGE), "whole pages");
         let whole = length + 2 * PAGE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe {
-            mm::mmap_anonymous(std::ptr::null_mut(), whole, ProtFlags::empty(), MapFlags::PRIVATE)
-        }?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let anywhere = std::ptr::null_mut();
+        let base = if protection == Protection::MemfdSecret {
+            let file = memfd_secret()?;
+            rustix::fs::ftruncate(&file, whole as u64)?;
+            // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists. The
+            // descriptor is closed at the end of this block; the mapping stays.
+            unsafe { mm::mmap(anywhere, whole, access, MapFlags::SHARED, file.as_fd(), 0) }?
+        } else {
+            // SAFETY: as above.
+            unsafe { mm::mmap_anonymous(anywhere, whole, access, MapFlags::PRIVATE) }?
+        };
         // SAFETY: the mapping above has `whole` bytes, more than a page.
         let start = unsafe { base.byte_add(PAGE) };
         let start = NonNull::new(start.cast()).expect("mmap gives no null");
         // From here on, dropping unmaps.
-        let mut pages = Self { start, length };
-        pages.fill(protection)?;
+        let pages = Self { start, length };
+        pages.protect(protection)?;
         Ok(pages)
     }
 
-    /// Puts the pages between the two outer ones, as `protection` says.
-    fn fill(&mut self, protection: Protection) -> io::Result<()> {
+    /// Shuts the two outer pages, and protects those between as `protection` says.
+    fn protect(&self, protection: Protection) -> io::Result<()> {
         let (address, length) = (self.start.as_ptr().cast::<c_void>(), self.length);
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        if protection == Protection::MemfdSecret {
-            let file = memfd_secret()?;
-            rustix::fs::ftruncate(&file, length as u64)?;
-            // SAFETY: replaces pages of our own mapping, which nobody has a reference into yet. The
-            // descriptor is closed at the end of this block; the mapping stays.
-            unsafe {
-                let flags = MapFlags::SHARED | MapFlags::FIXED;
-                mm::mmap(address, length, access, flags, file.as_fd(), 0)?;
-            }
-        } else {
-            let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-            // SAFETY: as above.
-            unsafe { mm::mmap_anonymous(address, length, access, flags) }?;
+        // SAFETY: both lie within our own mapping, which nobody has a reference into yet.
+        unsafe {
+            mm::mprotect(address.byte_sub(PAGE), PAGE, MprotectFlags::empty())?;
+            mm::mprotect(address.byte_add(length), PAGE, MprotectFlags::empty())?;
         }
         if protection == Protection::Mlock {
             // SAFETY: the range is our own mapping. Locking changes no byte of it.
@@ -95,8 +93,7 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: `start` lies a page behind the beginning of a mapping of `length` and two pages, made
-        // in `map`; it belongs to this value alone. The kernel zeroes pages before it gives them away,
-        // and those of an `fill` that failed may not be there to be written to.
+        // in `map`; it belongs to this value alone. The kernel zeroes pages before it gives them away.
         unsafe {
             let base = self.start.as_ptr().byte_sub(PAGE).cast::<c_void>();
             let _ = mm::munmap(base, self.length + 2 * PAGE);

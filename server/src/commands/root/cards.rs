@@ -37,7 +37,12 @@ pub(super) struct Readers<'a> {
     pins: &'a [PathBuf],
     tokens: &'a Tokens,
     next: usize,
+    /// How often a passphrase was mistyped.
+    mistyped: u32,
 }
+
+/// How often a passphrase may be mistyped in a ceremony.
+const MISTYPED: u32 = 5;
 
 impl<'a> Readers<'a> {
     pub(super) fn new(
@@ -49,7 +54,7 @@ impl<'a> Readers<'a> {
             pins.is_empty() || pins.len() == places.len(),
             "name a --pin-file for each --card, in the same order, or none"
         );
-        Ok(Self { places, pins, tokens, next: 0 })
+        Ok(Self { places, pins, tokens, next: 0, mistyped: 0 })
     }
 
     /// Reads the next card; `None` after the last one.
@@ -65,6 +70,19 @@ impl<'a> Readers<'a> {
         read.map(Some)
     }
 
+    /// Whether the card that was read last is asked for once more: only when its passphrase was typed.
+    pub(super) fn ask_again(&mut self, refused: &anyhow::Error) -> bool {
+        let last = self.next - 1;
+        let typed = self.pins.is_empty() && matches!(self.places[last], Place::File(_));
+        self.mistyped += 1;
+        if !typed || self.mistyped > MISTYPED {
+            return false;
+        }
+        eprintln!("sealwire: {refused}");
+        self.next = last;
+        true
+    }
+
     fn read_token(
         &self,
         place: &Place,
@@ -73,7 +91,9 @@ impl<'a> Readers<'a> {
     ) -> Result<ReadCard> {
         let pin = token_pin(uri, pin_file)?;
         let token = Token::new(uri.clone(), self.tokens.module.clone(), pin)?;
-        let (card, passphrase) = split_object(&token.read_card()?)?;
+        let object = token.read_card()?;
+        let split = split_object(&object).with_context(|| format!("card {place}"));
+        let (card, passphrase) = split?;
         Ok(ReadCard { place: place.clone(), card, passphrase })
     }
 }

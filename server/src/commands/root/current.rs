@@ -1,11 +1,13 @@
 //! Showing cards that exist: unseal, adopt, verify, and the quorum of a reshare or rotate.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sealwire_engine::custody::{
     CeremonyClient, CeremonyError, CeremonyKind, Confirmed, Opened, Progress, Shown,
 };
+use sealwire_engine::{State, chain};
 
-use super::cards::{ReadCard, Readers};
+use super::cards::Readers;
+use super::new::install;
 use super::transcript::Transcript;
 use super::{Part, begin, print};
 
@@ -15,32 +17,48 @@ pub(super) async fn unseal(
     readers: &mut Readers<'_>,
     transcript: &mut Transcript,
 ) -> Result<()> {
-    let mut sealed: Vec<&CeremonyClient> = engines.iter().collect();
+    let mut sealed = Vec::with_capacity(engines.len());
+    for engine in engines {
+        let several = engines.len() > 1;
+        let status = if several { Some(engine.status().await?) } else { None };
+        match status.map(|status| status.state) {
+            Some(State::Open { root }) => {
+                print(&format!("{}open already, root key {root}\n", prefix(engines, engine)))?;
+            }
+            _ => sealed.push(engine),
+        }
+    }
+    let mut problems = Vec::new();
     while !sealed.is_empty() {
-        let Some(read) = readers.next()? else { return Ok(()) };
+        let Some(read) = readers.next()? else { break };
         let mut left = Vec::with_capacity(sealed.len());
         for engine in sealed {
-            let opened = engine.unseal(read.card.bytes(), &read.passphrase).await;
-            let opened = opened.with_context(|| at(&read, engines, engine))?;
             let prefix = prefix(engines, engine);
             let number = read.card.number();
-            match opened {
-                Opened::Partly(Progress { have, need }) if have < need => {
+            match engine.unseal(read.card.bytes(), &read.passphrase).await {
+                Ok(Opened::Partly(Progress { have, need })) => {
                     print(&format!("{prefix}card {number}: {have} of {need}\n"))?;
                     transcript.note(&format!("{prefix}{}: {have} of {need}", read.describe()))?;
                     left.push(engine);
                 }
-                Opened::Partly(_) => left.push(engine),
-                Opened::Open { root, wrong } => {
+                Ok(Opened::Open { root, wrong }) => {
                     print(&format!("{prefix}card {number}: open, root key {root}\n"))?;
                     transcript.note(&format!("{prefix}{}: open", read.describe()))?;
                     transcript.note(&format!("{prefix}root key {root}"))?;
                     warn_wrong(&wrong, transcript)?;
                 }
+                // The other engines get the card all the same, and this one the next card.
+                Err(error) => {
+                    let problem = format!("{prefix}card {}: {}", read.place, chain(&error));
+                    transcript.note(&problem)?;
+                    problems.push(problem);
+                    left.push(engine);
+                }
             }
         }
         sealed = left;
     }
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }
 
@@ -66,10 +84,10 @@ pub(super) async fn adopt(
         }
         transcript.note(&read.describe())?;
         if let Some(root) = ready {
-            for part in parts {
-                part.session.install().await.with_context(|| format!("engine {}", part.name))?;
-                transcript.note(&format!("adopted root key {root}: {}", part.name))?;
-                print(&format!("engine {}: open, and pinned to root key {root}\n", part.name))?;
+            let names: Vec<String> = parts.iter().map(|part| part.name.clone()).collect();
+            install(parts, root, transcript).await?;
+            for name in names {
+                print(&format!("engine {name}: open, and pinned to root key {root}\n"))?;
             }
             return Ok(());
         }
@@ -133,21 +151,41 @@ pub(super) async fn prove(
     transcript: &mut Transcript,
 ) -> Result<()> {
     let mut need = None;
-    let mut proven = vec![false; parts.len()];
+    let mut proven = vec![None; parts.len()];
     while let Some(read) = readers.next()? {
         let number = read.card.number();
-        for (part, proven) in parts.iter_mut().zip(&mut proven).filter(|(_, proven)| !**proven) {
-            let shown = part.session.show(read.card.bytes(), &read.passphrase).await;
-            match shown.with_context(|| format!("card {}, engine {}", read.place, part.name))? {
-                Shown::Partly(progress) => need = Some(progress),
-                Shown::Proven { wrong, .. } => {
-                    *proven = true;
+        let mut refused = None;
+        for (part, proven) in
+            parts.iter_mut().zip(&mut proven).filter(|(_, proven)| proven.is_none())
+        {
+            match part.session.show(read.card.bytes(), &read.passphrase).await {
+                Ok(Shown::Partly(progress)) => need = Some(progress),
+                Ok(Shown::Proven { root, set, wrong, .. }) => {
+                    *proven = Some((root, set));
                     warn_wrong(&wrong, transcript)?;
+                }
+                Err(error) => {
+                    refused = Some(anyhow!(
+                        "card {}, engine {}: {}",
+                        read.place,
+                        part.name,
+                        chain(&error)
+                    ));
+                    break;
                 }
             }
         }
+        if let Some(error) = refused {
+            // Somebody who typed may have mistyped; what was shown before is kept.
+            if !readers.ask_again(&error) {
+                return Err(error.context("nothing has changed"));
+            }
+            continue;
+        }
         transcript.note(&format!("current {}", read.describe()))?;
-        if proven.iter().all(|proven| *proven) {
+        if let Some(Some((root, set))) = proven.iter().find(|_| proven.iter().all(Option::is_some))
+        {
+            transcript.note(&format!("current root key {root}, card set {set}"))?;
             return print(&format!("card {number}: the quorum of current cards is complete\n"));
         }
         let Some(Progress { have, need }) = need else { continue };
@@ -175,14 +213,6 @@ fn warn_wrong(wrong: &[u8], transcript: &mut Transcript) -> Result<()> {
         transcript.note(&text)?;
     }
     Ok(())
-}
-
-/// Where something was refused: the card, and the engine when there are several.
-fn at(read: &ReadCard, engines: &[CeremonyClient], engine: &CeremonyClient) -> String {
-    match engines.len() {
-        1 => format!("card {}", read.place),
-        _ => format!("card {}, engine {}", read.place, engine.path().display()),
-    }
 }
 
 fn prefix(engines: &[CeremonyClient], engine: &CeremonyClient) -> String {

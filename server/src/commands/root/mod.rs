@@ -10,75 +10,73 @@ mod transcript;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use sealwire_engine::custody::{CeremonyClient, CeremonyKind, CeremonySession, Place};
+use clap::CommandFactory;
+use sealwire_engine::custody::{CeremonyClient, CeremonyKind, CeremonySession};
 use zeroize::Zeroizing;
 
 use super::print;
-use crate::cli::{Engines, NewCards, Root, Shared};
+use crate::cli::{Engines, Root};
 use cards::Readers;
-use new::NewPlace;
+use new::NewPlaces;
 use transcript::Transcript;
 
 pub(super) async fn run(command: Root) -> Result<()> {
     match command {
         Root::Init { cards, pins, new, shared } => {
+            let places = NewPlaces::check(&cards, &pins, &new, &shared.tokens)?;
             let mut transcript = Transcript::begin("root init", &shared)?;
-            let done = init(&shared, &cards, &pins, &new, &mut transcript).await;
+            let engines = engines(&shared.engines);
+            let done = make_root_key(&engines, &places, &mut transcript).await.map(drop);
             transcript.end(done)
         }
         Root::Unseal { current, shared } => {
-            let mut transcript = Transcript::begin("root unseal", &shared)?;
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
-            let done =
-                current::unseal(&engines(&shared.engines), &mut readers, &mut transcript).await;
+            let mut transcript = Transcript::begin("root unseal", &shared)?;
+            let engines = engines(&shared.engines);
+            let done = current::unseal(&engines, &mut readers, &mut transcript).await;
             transcript.end(done)
         }
         Root::Adopt { current, shared } => {
-            let mut transcript = Transcript::begin("root adopt", &shared)?;
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
-            let done =
-                current::adopt(&engines(&shared.engines), &mut readers, &mut transcript).await;
+            let mut transcript = Transcript::begin("root adopt", &shared)?;
+            let engines = engines(&shared.engines);
+            let done = current::adopt(&engines, &mut readers, &mut transcript).await;
             transcript.end(done)
         }
         Root::Status { json, engines: sockets } => status::run(&engines(&sockets), json).await,
         Root::Seal { transcript, engines: sockets } => {
+            let engines = engines(&sockets);
             let mut transcript = Transcript::open("root seal", transcript.as_deref(), &sockets)?;
-            let done = seal(&engines(&sockets), &mut transcript).await;
+            let done = seal(&engines, &mut transcript).await;
             transcript.end(done)
         }
         Root::Verify { current, shared } => {
-            let mut transcript = Transcript::begin("root verify", &shared)?;
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
-            let done =
-                current::verify(&engines(&shared.engines), &mut readers, &mut transcript).await;
+            let mut transcript = Transcript::begin("root verify", &shared)?;
+            let engines = engines(&shared.engines);
+            let done = current::verify(&engines, &mut readers, &mut transcript).await;
             transcript.end(done)
         }
         Root::Reshare { current, places, new, shared } => {
-            let mut transcript = Transcript::begin("root reshare", &shared)?;
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
             let (cards, pins) = (&places.new_cards, &places.new_pins);
-            let done = reshare(&shared, &mut readers, cards, pins, &new, &mut transcript).await;
+            let places = NewPlaces::check(cards, pins, &new, &shared.tokens)?;
+            let mut transcript = Transcript::begin("root reshare", &shared)?;
+            let engines = engines(&shared.engines);
+            let done = reshare(&engines, &mut readers, &places, &mut transcript).await;
             transcript.end(done)
         }
-        Root::Rotate { current, new, resume, leave_behind, manager, shared } => {
-            let manager = sealwire_manager::ManagerClient::new(manager);
-            if resume {
-                return rotate::resume(&manager, leave_behind).await;
-            }
-            let mut transcript = Transcript::begin("root rotate", &shared)?;
-            let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
-            let (cards, pins) = (&current.new_cards, &current.new_pins);
-            let places = new::places(cards, pins, new.weak_pin, &shared.tokens)?;
-            let ceremony = rotate::Ceremony { threshold: new.threshold, places: &places };
-            let done = ceremony
-                .run(&engines(&shared.engines), &manager, &mut readers, &mut transcript)
-                .await;
-            transcript.end(done)
-        }
+        Root::Rotate(args) => rotate::run(args).await,
     }
 }
 
+/// The engines that are named: without one, that is wrong usage.
 fn engines(engines: &Engines) -> Vec<CeremonyClient> {
+    if engines.sockets.is_empty() {
+        let mut command = crate::cli::Cli::command();
+        let missing = clap::error::ErrorKind::MissingRequiredArgument;
+        command.error(missing, "name an engine: --engine, or SEALWIRE_CEREMONY_SOCKET").exit();
+    }
     engines.sockets.iter().cloned().map(CeremonyClient::new).collect()
 }
 
@@ -99,32 +97,15 @@ async fn begin(engines: &[CeremonyClient], kind: CeremonyKind) -> Result<Vec<Par
     Ok(parts)
 }
 
-async fn init(
-    shared: &Shared,
-    cards: &[Place],
-    pins: &[PathBuf],
-    new: &NewCards,
-    transcript: &mut Transcript,
-) -> Result<()> {
-    let places = new::places(cards, pins, new.weak_pin, &shared.tokens)?;
-    make_root_key(&engines(&shared.engines), &places, new.threshold, transcript).await.map(drop)
-}
-
 /// Makes a root key, and returns each card's passphrase.
 async fn make_root_key(
     engines: &[CeremonyClient],
-    places: &[NewPlace],
-    threshold: Option<u8>,
+    places: &NewPlaces,
     transcript: &mut Transcript,
 ) -> Result<Vec<Zeroizing<String>>> {
     let parts = begin(engines, CeremonyKind::Init).await?;
-    let made = new::make(parts, places, threshold, transcript).await?;
-    print(&format!(
-        "\nroot key {} is in force: {} of {} cards open it\n",
-        made.root,
-        made.threshold,
-        places.len()
-    ))?;
+    let made = new::make(parts, places, transcript).await?;
+    print(&format!("\nroot key {} is in force: {} cards open it\n", made.root, places.words()))?;
     Ok(made.passphrases)
 }
 
@@ -134,33 +115,27 @@ pub(super) async fn init_in_files(
     ceremony: &CeremonyClient,
     folders: &[PathBuf],
 ) -> Result<Vec<(PathBuf, Zeroizing<String>)>> {
-    let places: Vec<NewPlace> =
-        folders.iter().map(|folder| NewPlace::file(folder.clone())).collect::<Result<_>>()?;
+    let places = NewPlaces::in_files(folders)?;
     let engines = [ceremony.clone()];
-    let mut transcript = Transcript::none();
-    let passphrases = make_root_key(&engines, &places, None, &mut transcript).await?;
+    let passphrases = make_root_key(&engines, &places, &mut Transcript::none()).await?;
     let files = folders.iter().map(|folder| cards::card_file(folder));
     Ok(files.zip(passphrases).collect())
 }
 
 async fn reshare(
-    shared: &Shared,
+    engines: &[CeremonyClient],
     readers: &mut Readers<'_>,
-    cards: &[Place],
-    pins: &[PathBuf],
-    new: &NewCards,
+    places: &NewPlaces,
     transcript: &mut Transcript,
 ) -> Result<()> {
-    let places = new::places(cards, pins, new.weak_pin, &shared.tokens)?;
-    let mut parts = begin(&engines(&shared.engines), CeremonyKind::Reshare).await?;
+    let mut parts = begin(engines, CeremonyKind::Reshare).await?;
     current::prove(&mut parts, readers, transcript).await?;
-    let made = new::make(parts, &places, new.threshold, transcript).await?;
+    let made = new::make(parts, places, transcript).await?;
     let text = format!(
-        "\nroot key {}: {} of {} new cards open it from now on\nTHE OLD CARDS STILL OPEN IT: destroy them. \
-         If one was lost or stolen, rotate the root key instead:\n  sealwire root rotate --card … --new-card …\n",
+        "\nroot key {}: {} new cards open it from now on\nTHE OLD CARDS STILL OPEN IT: destroy them. If one \
+         was lost or stolen, rotate the root key instead:\n  sealwire root rotate --card … --new-card …\n",
         made.root,
-        made.threshold,
-        places.len()
+        places.words()
     );
     transcript.note("the old cards still open the root key until it is rotated")?;
     print(&text)

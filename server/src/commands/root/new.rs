@@ -1,22 +1,30 @@
 //! New cards: made by the engine, written, read back, shown to every engine, and only then in force.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use sealwire_engine::RootKeyId;
-use sealwire_engine::custody::{Card, Confirmed, Passphrase, Place, ShownCard, Token};
+use sealwire_engine::custody::{
+    CARD_LEN, Card, Confirmed, Passphrase, Place, ShownCard, Token, TokenUri,
+};
 use zeroize::Zeroizing;
 
 use super::cards::{ask, card_file, describe, join_object, read_bytes, read_pin, token_pin};
 use super::transcript::Transcript;
 use super::{Part, print};
-use crate::cli::root::Tokens;
+use crate::cli::root::{NewCards, Tokens};
+
+/// Where the cards of a new set go, and how many of them give the root key.
+pub(super) struct NewPlaces {
+    places: Vec<NewPlace>,
+    threshold: u8,
+}
 
 /// Where a new card goes.
-pub(super) struct NewPlace {
+struct NewPlace {
     place: Place,
     keeper: Keeper,
     /// A PIN of one's own, for a card in a file.
@@ -31,103 +39,142 @@ enum Keeper {
 /// New cards that are in force.
 pub(super) struct Made {
     pub(super) root: RootKeyId,
-    pub(super) threshold: u8,
     pub(super) passphrases: Vec<Zeroizing<String>>,
 }
 
+impl NewPlaces {
+    /// Looks at everything before a custodian shows a card: whether each place is free, its PIN right, and
+    /// the threshold possible.
+    pub(super) fn check(
+        places: &[Place],
+        pin_files: &[PathBuf],
+        cards: &NewCards,
+        tokens: &Tokens,
+    ) -> Result<Self> {
+        let needs_pin = |place: &&Place| cards.weak_pin || matches!(place, Place::Token(_));
+        let count = places.iter().filter(needs_pin).count();
+        ensure!(
+            pin_files.is_empty() || pin_files.len() == count,
+            "{count} of the new cards need a PIN: name a PIN file for each of those, in their order, or none"
+        );
+        let mut pin_files = pin_files.iter();
+        let mut new: Vec<NewPlace> = Vec::with_capacity(places.len());
+        for place in places {
+            let pin_file = if needs_pin(&place) { pin_files.next() } else { None };
+            let made = match place {
+                Place::File(path) => NewPlace::file(place, path, cards.weak_pin, pin_file)?,
+                Place::Token(uri) => NewPlace::token(place, uri, pin_file, tokens)?,
+            };
+            ensure!(!new.iter().any(|other| other.is_same(&made)), "card {place}: named twice");
+            new.push(made);
+        }
+        Self::new(new, cards.threshold)
+    }
+
+    /// Cards in files, under generated passphrases, all of which are needed.
+    pub(super) fn in_files(folders: &[PathBuf]) -> Result<Self> {
+        let place =
+            |folder: &PathBuf| NewPlace::file(&Place::File(folder.clone()), folder, false, None);
+        Self::new(folders.iter().map(place).collect::<Result<_>>()?, None)
+    }
+
+    fn new(places: Vec<NewPlace>, threshold: Option<u8>) -> Result<Self> {
+        let count = places.len();
+        ensure!((2..=16).contains(&count), "a set has 2 to 16 cards; {count} are named");
+        let all = u8::try_from(count)?;
+        let threshold = threshold.unwrap_or(all);
+        ensure!(
+            (2..=all).contains(&threshold),
+            "--threshold is from 2 to the number of cards, {count}"
+        );
+        Ok(Self { places, threshold })
+    }
+
+    /// How many of how many, in words.
+    pub(super) fn words(&self) -> String {
+        format!("{} of {}", self.threshold, self.places.len())
+    }
+}
+
 impl NewPlace {
-    /// A card in a file, under a generated passphrase.
-    pub(super) fn file(path: PathBuf) -> Result<Self> {
-        let file = card_file(&path);
+    /// A card in a file.
+    fn file(
+        place: &Place,
+        path: &Path,
+        weak_pin: bool,
+        pin_file: Option<&PathBuf>,
+    ) -> Result<Self> {
+        let file = card_file(path);
         ensure!(
             !file.exists(),
             "card {}: there is a file already; it is not overwritten: name another place, or remove it if it \
              is left from a ceremony that did not end",
             file.display()
         );
-        Ok(Self { place: Place::File(path), keeper: Keeper::File(file), own_pin: None })
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        ensure!(
+            folder.is_none_or(Path::is_dir),
+            "card {place}: no such folder; is the stick mounted?"
+        );
+        let own_pin = if weak_pin { Some(own_pin(place, pin_file)?) } else { None };
+        Ok(Self { place: place.clone(), keeper: Keeper::File(file), own_pin })
+    }
+
+    /// A card on a token.
+    fn token(
+        place: &Place,
+        uri: &TokenUri,
+        pin_file: Option<&PathBuf>,
+        tokens: &Tokens,
+    ) -> Result<Self> {
+        let pin = token_pin(uri, pin_file)?;
+        let token = Token::new(uri.clone(), tokens.module.clone(), pin)?;
+        ensure!(
+            !token.has_card()?,
+            "card {place}: the token holds a card under this name already; name another with object=…"
+        );
+        Ok(Self { place: place.clone(), keeper: Keeper::Token(Box::new(token)), own_pin: None })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.keeper, &other.keeper) {
+            (Keeper::File(one), Keeper::File(other)) => one == other,
+            _ => self.place == other.place,
+        }
     }
 
     /// Writes a card, and gives what is read back from where it was written.
-    fn write(&self, card: &ShownCard) -> Result<Vec<u8>> {
+    fn write(&self, card: &ShownCard) -> Result<Card> {
         let bytes = card.bytes()?;
         let read = match &self.keeper {
             Keeper::File(file) => write_file(file, &bytes)?,
             Keeper::Token(token) => {
-                let object = join_object(&bytes, &card.passphrase);
-                token.write_card(&object)?;
-                let read = token.read_card()?;
-                read.get(..bytes.len()).unwrap_or_default().to_vec()
+                token.write_card(&join_object(&bytes, &card.passphrase))?;
+                self.read()?
             }
         };
         ensure!(read == bytes, "it reads back differently from what was written");
-        Ok(read)
+        Ok(Card::parse(&read)?)
     }
 
-    /// Takes back what [`NewPlace::write`] has written.
-    fn remove(&self) -> Result<()> {
+    /// The bytes of the card that is there now.
+    fn read(&self) -> Result<Vec<u8>> {
+        match &self.keeper {
+            Keeper::File(file) => read_bytes(file),
+            Keeper::Token(token) => {
+                Ok(token.read_card()?.get(..CARD_LEN).unwrap_or_default().to_vec())
+            }
+        }
+    }
+
+    /// Takes back what [`NewPlace::write`] has written, and nothing else.
+    fn remove(&self, card: &Card) -> Result<()> {
+        ensure!(self.read()? == card.bytes(), "another card is there now");
         match &self.keeper {
             Keeper::File(file) => Ok(std::fs::remove_file(file)?),
             Keeper::Token(token) => Ok(token.remove_card()?),
         }
     }
-}
-
-/// Looks at every place before anything is made: whether it is free, and its PIN right.
-pub(super) fn places(
-    places: &[Place],
-    pin_files: &[PathBuf],
-    weak_pin: bool,
-    tokens: &Tokens,
-) -> Result<Vec<NewPlace>> {
-    ensure!(places.len() <= 16, "a set has at most 16 cards");
-    let needs_pin = |place: &&Place| weak_pin || matches!(place, Place::Token(_));
-    let count = places.iter().filter(needs_pin).count();
-    ensure!(
-        pin_files.is_empty() || pin_files.len() == count,
-        "{count} of the new cards need a PIN: name a PIN file for each of those, in their order, or none"
-    );
-    let mut pin_files = pin_files.iter();
-    let mut new: Vec<NewPlace> = Vec::with_capacity(places.len());
-    for (position, place) in places.iter().enumerate() {
-        ensure!(!places[..position].contains(place), "card {place}: named twice");
-        let made = match place {
-            Place::File(path) => {
-                let mut made = NewPlace::file(path.clone())?;
-                let folder = match &made.keeper {
-                    Keeper::File(file) => file.parent().map(Path::to_owned),
-                    Keeper::Token(_) => None,
-                };
-                if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
-                    ensure!(folder.is_dir(), "card {place}: no such folder; is the stick mounted?");
-                }
-                if weak_pin {
-                    made.own_pin = Some(own_pin(place, pin_files.next())?);
-                }
-                made
-            }
-            Place::Token(uri) => {
-                let pin = token_pin(uri, pin_files.next())?;
-                let token = Token::new(uri.clone(), tokens.module.clone(), pin)?;
-                ensure!(
-                    !token.has_card()?,
-                    "card {place}: the token holds a card under this name already; name another with object=…"
-                );
-                NewPlace {
-                    place: place.clone(),
-                    keeper: Keeper::Token(Box::new(token)),
-                    own_pin: None,
-                }
-            }
-        };
-        let same = |other: &NewPlace| match (&other.keeper, &made.keeper) {
-            (Keeper::File(one), Keeper::File(other)) => one == other,
-            _ => false,
-        };
-        ensure!(!new.iter().any(same), "card {place}: named twice");
-        new.push(made);
-    }
-    Ok(new)
 }
 
 /// A PIN of one's own, with a word on what it is worth.
@@ -163,89 +210,110 @@ fn duration(hours: f64) -> String {
 /// Makes cards, and brings them into force at every engine.
 pub(super) async fn make(
     mut parts: Vec<Part>,
-    places: &[NewPlace],
-    threshold: Option<u8>,
+    new: &NewPlaces,
     transcript: &mut Transcript,
 ) -> Result<Made> {
-    let count = u8::try_from(places.len()).context("a set has at most 16 cards")?;
-    let threshold = threshold.unwrap_or(count);
     let first = parts.first_mut().context("no engine is named")?;
-    let pins = places.iter().map(|place| place.own_pin.clone()).collect();
-    let made = first.session.make(threshold, pins).await?;
-    ensure!(made.len() == places.len(), "the engine made {} cards", made.len());
-    let mut written = 0;
-    let done = async {
-        let mut read = Vec::with_capacity(made.len());
-        for (card, place) in made.iter().zip(places) {
-            written += 1;
-            let bytes = place.write(card).with_context(|| format!("card {}", place.place))?;
-            let parsed = Card::parse(&bytes).with_context(|| format!("card {}", place.place))?;
-            transcript
-                .note(&format!("written and read back: {}", describe(&parsed, &place.place)))?;
-            read.push(bytes);
-        }
-        show(&made, places, threshold)?;
-        for part in &mut parts[1..] {
-            part.session.follow().await.with_context(|| format!("engine {}", part.name))?;
-        }
-        let quorum: Vec<_> = read.iter().zip(&made).take(usize::from(threshold)).collect();
-        confirm(&mut parts, &quorum).await
-    }
-    .await;
-    let root = match done {
-        Ok(root) => root,
-        Err(error) => {
-            // Nothing is in force: what was written opens nothing.
-            for place in &places[..written] {
-                let _ = place.remove();
-            }
-            return Err(
-                error.context("the new cards are not in force, and were removed; begin again")
-            );
-        }
-    };
-    for part in parts {
-        part.session.install().await.with_context(|| {
-            format!(
-                "engine {}: the new cards may not be in force there; `sealwire root status` tells. Keep the \
-                 new cards and the old ones",
-                part.name
-            )
-        })?;
-        transcript.note(&format!("in force: {}", part.name))?;
-    }
-    transcript.note(&format!("root key {root}, {threshold} of {count} cards"))?;
-    Ok(Made {
-        root,
-        threshold,
-        passphrases: made.into_iter().map(|card| card.passphrase).collect(),
-    })
+    let pins = new.places.iter().map(|place| place.own_pin.clone()).collect();
+    let made = first.session.make(new.threshold, pins).await?;
+    ensure!(made.len() == new.places.len(), "the engine made {} cards", made.len());
+    let mut written = Vec::with_capacity(made.len());
+    let ready = prepare(&mut parts, new, &made, &mut written, transcript).await;
+    let root = ready.map_err(|error| error.context(take_back(new, &written)))?;
+    install(parts, root, transcript).await?;
+    transcript.note(&format!("root key {root}, {} cards", new.words()))?;
+    Ok(Made { root, passphrases: made.into_iter().map(|card| card.passphrase).collect() })
 }
 
-/// Shows a quorum of what was read back to every engine.
-async fn confirm(parts: &mut [Part], quorum: &[(&Vec<u8>, &ShownCard)]) -> Result<RootKeyId> {
-    let mut ready = None;
+/// Writes the cards, and shows what was read back to every engine. Nothing is in force afterwards.
+async fn prepare(
+    parts: &mut [Part],
+    new: &NewPlaces,
+    made: &[ShownCard],
+    written: &mut Vec<Card>,
+    transcript: &mut Transcript,
+) -> Result<RootKeyId> {
+    for (card, place) in made.iter().zip(&new.places) {
+        let read = place.write(card).with_context(|| format!("card {}", place.place))?;
+        let line = describe(&read, &place.place);
+        written.push(read);
+        transcript.note(&format!("written and read back: {line}"))?;
+    }
+    show(made, new)?;
+    for part in &mut parts[1..] {
+        part.session.follow().await.with_context(|| format!("engine {}", part.name))?;
+    }
+    let cards = written.iter().zip(made).take(usize::from(new.threshold));
+    let quorum: Vec<_> = cards.map(|(card, shown)| (card, shown.passphrase.as_str())).collect();
+    confirm(parts, &quorum).await
+}
+
+/// Removes cards that are not in force, and says what became of them.
+fn take_back(new: &NewPlaces, written: &[Card]) -> String {
+    let mut text = "the new cards are not in force".to_owned();
+    for (card, place) in written.iter().zip(&new.places) {
+        if let Err(error) = place.remove(card) {
+            text.push_str(&format!(
+                "; card {} could not be removed again ({error:#})",
+                place.place
+            ));
+        }
+    }
+    text + "; begin again"
+}
+
+/// Brings cards that every engine has seen a quorum of into force, at one engine right after the other;
+/// only then there is time for words.
+pub(super) async fn install(
+    parts: Vec<Part>,
+    root: RootKeyId,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let (mut done, mut problems) = (Vec::new(), Vec::new());
     for part in parts {
-        for (bytes, card) in quorum {
-            let confirmed = part.session.confirm(bytes, &card.passphrase).await;
-            let context = || format!("new card {}, engine {}", card.number, part.name);
+        match part.session.install().await {
+            Ok(_) => done.push(part.name),
+            Err(error) => problems.push(format!("engine {}: {error:#}", part.name)),
+        }
+    }
+    for name in &done {
+        transcript.note(&format!("root key {root} is in force: {name}"))?;
+    }
+    ensure!(
+        problems.is_empty(),
+        "{}. The new cards may not be in force there; `sealwire root status` tells. Keep the new cards and the \
+         old ones",
+        problems.join("; ")
+    );
+    Ok(())
+}
+
+/// Shows a quorum of new cards to every engine.
+pub(super) async fn confirm(parts: &mut [Part], quorum: &[(&Card, &str)]) -> Result<RootKeyId> {
+    let mut root = None;
+    for part in parts {
+        let mut ready = None;
+        for (card, passphrase) in quorum {
+            let confirmed = part.session.confirm(card.bytes(), passphrase).await;
+            let context = || format!("new card {}, engine {}", card.number(), part.name);
             if let Confirmed::Ready(root) = confirmed.with_context(context)? {
                 ready = Some(root);
             }
         }
+        root = Some(ready.with_context(|| format!("engine {}: too few new cards", part.name))?);
     }
-    ready.context("the engine has not found a quorum")
+    root.context("no engine is named")
 }
 
 /// Shows where each card is, and its passphrase, this once.
-fn show(made: &[ShownCard], places: &[NewPlace], threshold: u8) -> Result<()> {
+fn show(made: &[ShownCard], new: &NewPlaces) -> Result<()> {
     let mut shown = false;
-    for (card, place) in made.iter().zip(places) {
-        let Some(name) = file_name(place) else {
+    for (card, place) in made.iter().zip(&new.places) {
+        let Keeper::File(file) = &place.keeper else {
             print(&format!("  card {}   {}   under the token's PIN\n", card.number, place.place))?;
             continue;
         };
-        print(&format!("  card {}   {name}   ", card.number))?;
+        print(&format!("  card {}   {}   ", card.number, file.display()))?;
         if place.own_pin.is_some() {
             print("under its own PIN\n")?;
             continue;
@@ -260,7 +328,7 @@ fn show(made: &[ShownCard], places: &[NewPlace], threshold: u8) -> Result<()> {
     } else {
         "\n"
     })?;
-    print(&match made.len() - usize::from(threshold) {
+    print(&match made.len() - usize::from(new.threshold) {
         0 => "All cards are needed:\nif one is lost, and the machine, the root key is lost with everything \
               under it (--threshold keeps spares).\n"
             .to_owned(),
@@ -268,17 +336,14 @@ fn show(made: &[ShownCard], places: &[NewPlace], threshold: u8) -> Result<()> {
     })
 }
 
-fn file_name(place: &NewPlace) -> Option<String> {
-    match &place.keeper {
-        Keeper::File(file) => Some(file.display().to_string()),
-        Keeper::Token(_) => None,
-    }
-}
-
 fn write_file(file: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    let written = out.write_all(bytes).and_then(|()| out.sync_all());
+    let mut written = out.write_all(bytes).and_then(|()| out.sync_all());
     drop(out);
+    // The folder too: a stick that is pulled right now must have the card.
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        written = written.and_then(|()| File::open(folder)?.sync_all());
+    }
     if let Err(error) = written {
         let _ = std::fs::remove_file(file);
         bail!("writing: {error}");

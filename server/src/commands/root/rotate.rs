@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use sealwire_engine::RootKeyId;
 use sealwire_engine::custody::{CeremonyClient, CeremonyKind};
 use sealwire_manager::{ManagerClient, RotationStage, RotationView};
 
 use super::cards::Readers;
-use super::new::{self, NewPlace};
+use super::new::{self, NewPlaces};
 use super::transcript::Transcript;
-use super::{begin, current, print};
+use super::{begin, current, engines, print};
+use crate::cli::root::{CurrentCards, Rotate};
 
 /// Time between two looks at the manager.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// Looks after which a rotation that was not there is not coming: ten seconds.
-const PATIENCE: u32 = 50;
 
 const AFTERWARDS: &str = "\
 The old cards open nothing any more here: destroy them. Backups of the database and of the data folder
@@ -26,50 +24,100 @@ The business keys are the same as before. If a quorum of old cards was stolen, s
 rotate those too (`sealwire key rotate NAME`), and re-encrypt (`sealwire reenc`).
 ";
 
-/// What a rotation makes.
-pub(super) struct Ceremony<'a> {
-    pub(super) threshold: Option<u8>,
-    pub(super) places: &'a [NewPlace],
-}
+const IN_FORCE: &str = "the new root key is in force, and both are held until everything has moved; go on with \
+                        `sealwire root rotate --resume` when the server runs";
 
-impl Ceremony<'_> {
-    pub(super) async fn run(
-        &self,
-        engines: &[CeremonyClient],
-        manager: &ManagerClient,
-        readers: &mut Readers<'_>,
-        transcript: &mut Transcript,
-    ) -> Result<()> {
-        // Before any card is shown: the one who will move the rows must be there.
-        manager.rotation().await.context("the manager leads a rotation")?;
-        let mut parts = begin(engines, CeremonyKind::Rotate).await?;
-        current::prove(&mut parts, readers, transcript).await?;
-        let made = new::make(parts, self.places, self.threshold, transcript).await?;
-        print(&format!(
-            "\nroot key {} is in force: {} of {} new cards open it. Moving what is wrapped:\n",
-            made.root,
-            made.threshold,
-            self.places.len()
-        ))?;
-        let view = watch(manager, Some(made.root)).await.context(
-            "the new root key is in force; the rotation goes on by itself as soon as the server runs: \
-             `sealwire root rotate --resume`",
-        )?;
-        finish(&view, transcript)
+pub(super) async fn run(args: Rotate) -> Result<()> {
+    let manager = ManagerClient::new(args.manager.clone());
+    if args.resume {
+        let mut transcript = Transcript::begin("root rotate --resume", &args.shared)?;
+        let done = resume(&manager, args.leave_behind, &mut transcript).await;
+        return transcript.end(done);
     }
+    let mut readers = Readers::new(&args.current.cards, &args.current.pins, &args.shared.tokens)?;
+    let (cards, pins) = (&args.current.new_cards, &args.current.new_pins);
+    if args.join {
+        let new = CurrentCards { cards: cards.clone(), pins: pins.clone() };
+        let mut new = Readers::new(&new.cards, &new.pins, &args.shared.tokens)?;
+        let mut transcript = Transcript::begin("root rotate --join", &args.shared)?;
+        let engines = engines(&args.shared.engines);
+        let done = join(&engines, &mut readers, &mut new, &mut transcript).await;
+        return transcript.end(done);
+    }
+    let places = NewPlaces::check(cards, pins, &args.new, &args.shared.tokens)?;
+    let mut transcript = Transcript::begin("root rotate", &args.shared)?;
+    let engines = engines(&args.shared.engines);
+    let done = rotate(&engines, &manager, &mut readers, &places, &mut transcript).await;
+    transcript.end(done)
 }
 
-/// Watches a rotation that is under way.
-pub(super) async fn resume(manager: &ManagerClient, leave_behind: bool) -> Result<()> {
+async fn rotate(
+    engines: &[CeremonyClient],
+    manager: &ManagerClient,
+    readers: &mut Readers<'_>,
+    places: &NewPlaces,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    // Before any card is shown: the one who will move the rows must be there, and free.
+    let view = manager.rotation().await.context("the manager leads a rotation")?;
+    ensure!(
+        matches!(view.stage, RotationStage::None | RotationStage::Done),
+        "a root rotation is under way: end it with `sealwire root rotate --resume`"
+    );
+    let mut parts = begin(engines, CeremonyKind::Rotate).await?;
+    current::prove(&mut parts, readers, transcript).await?;
+    let made = new::make(parts, places, transcript).await?;
+    print(&format!(
+        "\nroot key {} is in force: {} new cards open it. Moving what is wrapped:\n",
+        made.root,
+        places.words()
+    ))?;
+    manager.begin_rotation().await.context(IN_FORCE)?;
+    let view = watch(manager, Some(made.root)).await?;
+    finish(&view, transcript)
+}
+
+/// Brings engines along that were left out: they see a quorum of the old cards, and one of the new ones.
+async fn join(
+    engines: &[CeremonyClient],
+    old: &mut Readers<'_>,
+    new: &mut Readers<'_>,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let mut parts = begin(engines, CeremonyKind::Rotate).await?;
+    current::prove(&mut parts, old, transcript).await?;
+    let mut cards = Vec::new();
+    while let Some(read) = new.next()? {
+        transcript.note(&format!("new {}", read.describe()))?;
+        cards.push(read);
+    }
+    for part in &mut parts {
+        part.session.follow().await.with_context(|| format!("engine {}", part.name))?;
+    }
+    let quorum: Vec<_> = cards.iter().map(|read| (&read.card, read.passphrase.as_str())).collect();
+    let root = new::confirm(&mut parts, &quorum).await.context("nothing has changed")?;
+    new::install(parts, root, transcript).await?;
+    print(&format!("root key {root} is in force in these engines, too\n"))
+}
+
+/// Goes on with a rotation that was cut off, and watches it.
+async fn resume(
+    manager: &ManagerClient,
+    leave_behind: bool,
+    transcript: &mut Transcript,
+) -> Result<()> {
     let view = manager.rotation().await?;
-    if view.stage == RotationStage::None {
+    if matches!(view.stage, RotationStage::None | RotationStage::Done) {
         return print("no root rotation is under way\n");
     }
     if leave_behind {
-        manager.leave_behind().await?;
+        for row in manager.leave_behind().await?.left_behind {
+            transcript.note(&format!("left behind: {row}"))?;
+        }
     }
+    let view = manager.begin_rotation().await?;
     let view = watch(manager, view.new).await?;
-    finish(&view, &mut Transcript::none())
+    finish(&view, transcript)
 }
 
 fn finish(view: &RotationView, transcript: &mut Transcript) -> Result<()> {
@@ -83,34 +131,24 @@ async fn watch(manager: &ManagerClient, new: Option<RootKeyId>) -> Result<Rotati
     let bar = ProgressBar::new(0);
     let style = "{bar:40} {pos} of {len} wrapped keys, {per_sec}, {eta} left {msg}";
     bar.set_style(ProgressStyle::with_template(style)?);
-    let mut misses = 0;
     loop {
-        let view = manager.rotation().await?;
-        if view.new != new {
-            misses += 1;
-            if misses > PATIENCE {
-                bail!("the manager does not know of this rotation: is it the engine's own?");
-            }
-        } else {
-            bar.set_length(view.total);
-            bar.set_position(view.moved);
-            bar.set_message(view.problem.clone().unwrap_or_default());
-            match view.stage {
-                RotationStage::Done => {
-                    bar.finish();
-                    return Ok(view);
-                }
-                RotationStage::Stuck if !view.leave_behind => {
-                    bar.abandon();
-                    bail!(
-                        "these rows do not open and cannot be moved:\n  {}\nThe old root key is kept until they \
-                         are put right (from a backup), or left behind for good: `sealwire root rotate --resume \
-                         --leave-behind`",
-                        view.stuck.join("\n  ")
-                    );
-                }
-                _ => {}
-            }
+        let view = manager.rotation().await.context(IN_FORCE)?;
+        ensure!(view.new == new, "another root rotation goes on than this one");
+        bar.set_length(view.total);
+        bar.set_position(view.moved);
+        bar.set_message(view.problem.clone().unwrap_or_default());
+        if view.stage == RotationStage::Done {
+            bar.finish();
+            return Ok(view);
+        }
+        let waits = view.stuck.iter().any(|row| !view.left_behind.contains(row));
+        if view.stage == RotationStage::Stuck && waits {
+            bar.abandon();
+            bail!(
+                "these rows do not open and cannot be moved:\n  {}\nThe old root key is kept until they are put \
+                 right (from a backup), or left behind for good: `sealwire root rotate --resume --leave-behind`",
+                view.stuck.join("\n  ")
+            );
         }
         tokio::time::sleep(LOOK).await;
     }

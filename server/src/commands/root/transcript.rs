@@ -53,7 +53,12 @@ impl Transcript {
 
     /// Notes how it ended, and leaves room for signatures.
     pub(super) fn end(mut self, done: Result<()>) -> Result<()> {
-        match &done {
+        let signed = self.close(&done);
+        done.and(signed)
+    }
+
+    fn close(&mut self, done: &Result<()>) -> Result<()> {
+        match done {
             Ok(()) => self.note("done")?,
             Err(error) => self.note(&format!("ENDED WITHOUT SUCCESS: {error:#}"))?,
         }
@@ -61,7 +66,7 @@ impl Transcript {
         for number in 1..=SIGNATURES {
             self.line(&format!("  {number}. {}\n", "_".repeat(70)))?;
         }
-        done
+        Ok(())
     }
 
     fn line(&mut self, text: &str) -> Result<()> {

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::TokenError;
-use crate::{EngineError, RootKey, Vault};
+use crate::{EngineError, RootKey, RootKeyId, Vault};
 
 pub use pkcs11::TokenChip;
-pub(super) use sealed::sealed_root_of;
+use sealed::Format;
+pub(super) use sealed::{Seal, sealed_root_of};
 
 /// What seals the root key for the disk.
 #[derive(Debug, Clone)]
@@ -85,18 +86,18 @@ impl Chip {
         }
     }
 
-    /// Seals a root key for the disk; `None` when the chip is none. Makes the chip's key when there is
-    /// none yet.
-    pub(super) fn seal(&self, root: &RootKey, data: &Path) -> Result<Option<Vec<u8>>, ChipError> {
+    /// Prepares to seal a root key for the disk; `None` when the chip is none. Makes the chip's key when
+    /// there is none yet. This is the slow part, and the one that fails: the root key is not needed for it.
+    pub(super) fn prepare(&self, root: RootKeyId, data: &Path) -> Result<Option<Seal>, ChipError> {
         match self {
             Self::None => Ok(None),
             Self::Software { key_file } => {
                 let key = software::key(key_file, data, software::Missing::Make)?;
-                sealed::seal(sealed::Format::Software, root, |_, _| Ok(key)).map(Some)
+                Seal::prepare(Format::Software, root, |_, _| Ok(key)).map(Some)
             }
             Self::Pkcs11(chip) => {
                 let token = chip.token()?;
-                sealed::seal(sealed::Format::Pkcs11, root, |header, part| {
+                Seal::prepare(Format::Pkcs11, root, |header, part| {
                     pkcs11::make_seal_key(&token, header, part)
                 })
                 .map(Some)
@@ -104,7 +105,7 @@ impl Chip {
         }
     }
 
-    /// Opens a root key that [`Chip::seal`] has sealed.
+    /// Opens a root key that was sealed by this chip.
     pub(super) fn open(
         &self,
         sealed: &[u8],
@@ -113,16 +114,12 @@ impl Chip {
     ) -> Result<RootKey, ChipError> {
         match self {
             Self::None => Err(ChipError::DoesNotOpen),
-            Self::Software { key_file } => {
-                sealed::open(sealed::Format::Software, sealed, vault, |_, _| {
-                    software::key(key_file, data, software::Missing::Refuse)
-                })
-            }
-            Self::Pkcs11(chip) => {
-                sealed::open(sealed::Format::Pkcs11, sealed, vault, |header, part| {
-                    pkcs11::seal_key(&chip.token()?, header, part)
-                })
-            }
+            Self::Software { key_file } => sealed::open(Format::Software, sealed, vault, |_, _| {
+                software::key(key_file, data, software::Missing::Refuse)
+            }),
+            Self::Pkcs11(chip) => sealed::open(Format::Pkcs11, sealed, vault, |header, part| {
+                pkcs11::seal_key(&chip.token()?, header, part)
+            }),
         }
     }
 }

@@ -63,29 +63,47 @@ pub(in crate::custody) fn sealed_root_of(sealed: &[u8]) -> Option<RootKeyId> {
     Some(RootKeyId::from_bytes(id.try_into().ok()?))
 }
 
-/// Seals a root key under the seal key that `seal_key` gives; it also fills the chip's part.
-pub(super) fn seal(
+/// A `root.sealed` that lacks only the root key: what the chip does is done.
+pub(in crate::custody) struct Seal {
     format: Format,
-    root: &RootKey,
-    seal_key: impl FnOnce(&[u8], &mut [u8]) -> Result<Secret<32>, ChipError>,
-) -> Result<Vec<u8>, ChipError> {
-    let mut bytes = vec![0; format.body() + 32 + 16];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8] = format.number();
-    bytes[9..HEADER].copy_from_slice(&root.id().to_bytes());
-    getrandom::fill(&mut bytes[NONCE]).map_err(EngineError::from)?;
-    let (header, rest) = bytes.split_at_mut(HEADER);
-    let seal_key = seal_key(header, &mut rest[NONCE.len()..][..format.chip_len()])?;
-    let (bound, body) = bytes.split_at_mut(format.body());
-    root.enter(|inside, root| {
-        let mut secret = root.secret().copy(inside);
-        let (sealed, tag) = body.split_at_mut(32);
-        let cipher = cipher(format, &seal_key, root.id())?;
-        cipher.seal_in_place(&bound[NONCE], bound, secret.expose_mut(), tag)?;
-        sealed.copy_from_slice(secret.expose());
-        Ok(())
-    })?;
-    Ok(bytes)
+    root: RootKeyId,
+    bytes: Vec<u8>,
+    key: Secret<32>,
+}
+
+impl Seal {
+    /// A seal for a root key, under the seal key that `seal_key` gives; it also fills the chip's part.
+    pub(super) fn prepare(
+        format: Format,
+        root: RootKeyId,
+        seal_key: impl FnOnce(&[u8], &mut [u8]) -> Result<Secret<32>, ChipError>,
+    ) -> Result<Self, ChipError> {
+        let mut bytes = vec![0; format.body() + 32 + 16];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8] = format.number();
+        bytes[9..HEADER].copy_from_slice(&root.to_bytes());
+        getrandom::fill(&mut bytes[NONCE]).map_err(EngineError::from)?;
+        let (header, rest) = bytes.split_at_mut(HEADER);
+        let key = seal_key(header, &mut rest[NONCE.len()..][..format.chip_len()])?;
+        Ok(Self { format, root, bytes, key })
+    }
+
+    /// Seals the root key that it was prepared for.
+    pub(in crate::custody) fn close(mut self, root: &RootKey) -> Result<Vec<u8>, EngineError> {
+        if root.id() != self.root {
+            return Err(EngineError::OtherRoot { found: root.id(), held: self.root });
+        }
+        let (bound, body) = self.bytes.split_at_mut(self.format.body());
+        root.enter(|inside, root| {
+            let mut secret = root.secret().copy(inside);
+            let (sealed, tag) = body.split_at_mut(32);
+            let cipher = cipher(self.format, &self.key, root.id())?;
+            cipher.seal_in_place(&bound[NONCE], bound, secret.expose_mut(), tag)?;
+            sealed.copy_from_slice(secret.expose());
+            Ok(())
+        })?;
+        Ok(self.bytes)
+    }
 }
 
 /// Opens a sealed root key into the vault, under the seal key that `seal_key` gives.

@@ -3,11 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
-use super::{MAX_LINE, PresentedCard, Request, Response, ShownCard};
+use super::{PresentedCard, Request, Response, ShownCard, read_line, write_line};
 use crate::RootKeyId;
 use crate::custody::{CeremonyKind, Confirmed, Opened, Shown, Status};
 
@@ -102,7 +101,7 @@ impl CeremonyClient {
     async fn connect(&self) -> Result<Connection, CeremonyError> {
         let connect = |source| CeremonyError::Connect { path: self.path.clone(), source };
         let stream = UnixStream::connect(&self.path).await.map_err(connect)?;
-        Ok(Connection(BufReader::new(stream)))
+        Ok(Connection(stream))
     }
 }
 
@@ -178,20 +177,14 @@ impl CeremonySession {
     }
 }
 
-struct Connection(BufReader<UnixStream>);
+struct Connection(UnixStream);
 
 impl Connection {
     async fn ask(&mut self, request: &Request) -> Result<Response, CeremonyError> {
-        let text = serde_json::to_string(request).map_err(|_| CeremonyError::Answer)?;
-        let mut text = Zeroizing::new(text);
-        text.push('\n');
-        self.0.get_mut().write_all(text.as_bytes()).await?;
-        let mut line = Zeroizing::new(String::new());
-        (&mut self.0).take(MAX_LINE).read_line(&mut line).await?;
-        if line.is_empty() {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        match serde_json::from_str(&line) {
+        write_line(&mut self.0, request).await?;
+        let line = read_line(&mut self.0).await?;
+        let line = line.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        match serde_json::from_slice(&line) {
             Ok(Response::Refused(why)) => Err(CeremonyError::Refused(why)),
             Ok(response) => Ok(response),
             Err(_) => Err(CeremonyError::Answer),

@@ -8,15 +8,51 @@ mod server;
 pub use client::{CeremonyClient, CeremonyError, CeremonySession};
 pub use server::serve;
 
+use std::io;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::BufMut;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{CeremonyKind, Confirmed, Opened, Shown, Status};
 use crate::RootKeyId;
 
 /// Longest line in either direction: sixteen cards and their passphrases fit many times.
-const MAX_LINE: u64 = 64 * 1024;
+const MAX_LINE: usize = 64 * 1024;
+
+/// Reads a line into a buffer that is wiped, without its end; `None` at the end of the stream. Nothing
+/// follows a line before it was answered, so nothing is read ahead.
+async fn read_line(stream: &mut UnixStream) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
+    loop {
+        let room = MAX_LINE - line.len();
+        if room == 0 {
+            return Err(io::Error::other("a line that is too long"));
+        }
+        if stream.read_buf(&mut (&mut *line).limit(room)).await? == 0 {
+            let cut = || io::Error::other("a line that has no end");
+            return if line.is_empty() { Ok(None) } else { Err(cut()) };
+        }
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            if end + 1 != line.len() {
+                return Err(io::Error::other("a line before the last one was answered"));
+            }
+            line.truncate(end);
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// Writes a value as a line.
+async fn write_line(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
+    serde_json::to_writer(&mut *line, value)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]

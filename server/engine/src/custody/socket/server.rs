@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{MAX_LINE, PresentedCard, Request, Response, ShownCard};
-use crate::custody::custodian::chain;
+use super::{PresentedCard, Request, Response, ShownCard, read_line, write_line};
+use crate::chain;
 use crate::custody::{
     Card, CardError, Ceremony, Confirmed, Custodian, CustodyError, Opened, Passphrase, Progress,
     Shown,
@@ -84,35 +83,20 @@ impl Desk {
 
     /// Answers line by line, until the officer leaves or is silent for as long as cards lapse.
     async fn serve(mut self, mut stream: UnixStream) -> io::Result<()> {
-        let (reader, mut writer) = stream.split();
-        let mut reader = BufReader::new(reader);
         loop {
-            let mut line = Zeroizing::new(String::new());
-            let mut bounded = (&mut reader).take(MAX_LINE);
-            let read = bounded.read_line(&mut line);
-            match tokio::time::timeout(self.custodian.lapse(), read).await {
-                Ok(read) => {
-                    if read? == 0 {
-                        return Ok(());
-                    }
-                }
-                Err(_) => return Ok(()),
-            }
-            if !line.ends_with('\n') {
-                return Err(io::Error::other("a line that is too long, or has no end"));
-            }
+            let line = tokio::time::timeout(self.custodian.lapse(), read_line(&mut stream)).await;
+            // Silence for as long as cards lapse is an end, too.
+            let Some(line) = line.unwrap_or(Ok(None))? else { return Ok(()) };
             let response;
             (self, response) = self.answer_line(line).await?;
-            let mut text = Zeroizing::new(serde_json::to_string(&response)?);
-            text.push('\n');
-            tokio::time::timeout(WRITE, writer.write_all(text.as_bytes())).await??;
+            tokio::time::timeout(WRITE, write_line(&mut stream, &response)).await??;
         }
     }
 
     /// Answers a request beside the runtime: Argon2id takes its time.
-    async fn answer_line(mut self, line: Zeroizing<String>) -> io::Result<(Self, Response)> {
+    async fn answer_line(mut self, line: Zeroizing<Vec<u8>>) -> io::Result<(Self, Response)> {
         let answered = tokio::task::spawn_blocking(move || {
-            let response = match serde_json::from_str(&line) {
+            let response = match serde_json::from_slice(&line) {
                 Ok(request) => self.answer(request).unwrap_or_else(|error| {
                     let text = chain(&error);
                     tracing::warn!(error = text, "ceremony refused");

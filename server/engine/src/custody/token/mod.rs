@@ -85,8 +85,11 @@ pub enum TokenError {
         "token {0} holds a card under this name already; it is not overwritten: name another object=…"
     )]
     Exists(String),
-    /// The chip's key could leave the token.
-    #[error("token {0}: the key can be taken out of the token; use one that is not extractable")]
+    /// The chip's key can leave the token, or was made outside.
+    #[error(
+        "token {0}: the chip's key can be taken out of the token, or was made outside it; remove it, and the \
+         token makes one"
+    )]
     Extractable(String),
     /// What the token gave back is not what it was given.
     #[error("token {0}: what was written does not read back")]
@@ -133,7 +136,7 @@ impl Token {
         module: Option<PathBuf>,
         pin: Zeroizing<String>,
     ) -> Result<Self, TokenError> {
-        if uri.has_pin {
+        if uri.holds_pin() {
             return Err(TokenError::PinInUri);
         }
         let module = uri.module_path.clone().or(module);

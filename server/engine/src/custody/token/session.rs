@@ -230,10 +230,11 @@ impl Session<'_> {
             [key] => *key,
             _ => return Err(TokenError::Ambiguous(self.token.uri.to_string())),
         };
-        let asked = [AttributeType::Extractable, AttributeType::Sensitive];
+        // Also in the past: a key that was made outside could lie anywhere.
+        let asked = [AttributeType::NeverExtractable, AttributeType::AlwaysSensitive];
         let attributes = self.inner.get_attributes(key, &asked);
         let attributes = attributes.map_err(|error| self.failed("looking at the key", &error))?;
-        let safe = [Attribute::Extractable(false), Attribute::Sensitive(true)];
+        let safe = [Attribute::NeverExtractable(true), Attribute::AlwaysSensitive(true)];
         if safe.iter().all(|attribute| attributes.contains(attribute)) {
             Ok(Some(key))
         } else {
