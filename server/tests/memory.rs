@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
+use sealwire_engine::custody::CeremonyKind;
 use support::recover;
 use support::{App, Server};
 
@@ -55,6 +56,12 @@ impl Needles {
         }
         let mut names = vec!["marker".to_owned()];
         let mut patterns = vec![marker.as_bytes().to_vec()];
+        for (number, (_, passphrase)) in cards.iter().enumerate() {
+            for form in [passphrase.clone(), passphrase.replace('-', "")] {
+                names.push(format!("passphrase {}", number + 1));
+                patterns.push(form.into_bytes());
+            }
+        }
         for (name, secret) in secrets {
             for (half, bytes) in [("first", &secret[..16]), ("second", &secret[16..])] {
                 names.push(format!("{name}, {half} half"));
@@ -153,16 +160,25 @@ struct Load {
 
 impl Load {
     async fn start(server: &Server, app: &App) -> Self {
+        let client = server.client(app).await;
+        let mut keys = Vec::new();
+        for number in 0..64 {
+            let key = client.genkey(&format!("warm-{number}"), 0, &[]).await.expect("a key");
+            keys.push(key.index);
+        }
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = Vec::new();
         for worker in 0..4 {
             let client = server.client(app).await;
-            let (stop, done) = (stop.clone(), done.clone());
+            let (stop, done, keys) = (stop.clone(), done.clone(), keys.clone());
             tasks.push(tokio::spawn(async move {
-                let key = client.key("chat").await.expect("a key");
                 let message = format!("message of worker {worker}").into_bytes();
-                while !stop.load(Ordering::Relaxed) {
-                    let envelope = client.enc(key.index, b"aad", &message).await.expect("sealed");
+                for turn in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let key = keys[turn % keys.len()];
+                    let envelope = client.enc(key, b"aad", &message).await.expect("sealed");
                     assert_eq!(client.dec(b"aad", &envelope).await.expect("opened"), message);
                     done.fetch_add(2, Ordering::Relaxed);
                 }
@@ -194,10 +210,15 @@ impl Load {
     }
 }
 
-/// A server with this protection, unsealed with its cards, with a marker in its memory.
+/// A server with this protection, unsealed with its cards, with a marker in its memory. With secret
+/// memory it keeps few ciphers, so that it unwraps all the time: nothing can be read at any moment. With
+/// locked memory, what is clear for the microseconds of an unwrap could be.
 async fn server(memory: &str) -> (Server, App, String) {
-    let engine =
-        format!("chip = 'software'\nchip_key_file = 'FOLDER/chip.key'\nmemory = '{memory}'");
+    let ciphers = if memory == "memfd-secret" { 16 } else { 16_384 };
+    let engine = format!(
+        "chip = 'software'\nchip_key_file = 'FOLDER/chip.key'\nmemory = '{memory}'\n\
+         cached_ciphers = {ciphers}"
+    );
     let mut server = Server::with(&engine, "", Vec::new());
     server.init(3, 3).await;
     server.ceremony().seal().await.expect("sealed");
@@ -332,7 +353,33 @@ async fn shares_of_a_half_done_unsealing_are_not_in_memory() {
         }
         for _ in 0..3 {
             let scan = Scan::of(server.pid(), &needles);
+            assert!(scan.found.contains_key("marker"), "the scan is blind");
             assert!(scan.secrets().is_empty(), "{memory}: {:?}", scan.found);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_the_steps_of_a_ceremony_nothing_is_in_memory() {
+    let (server, _, marker) = server("mlock").await;
+    let needles = Needles::of(&server, &marker);
+    let look = |step: &str| {
+        let scan = Scan::of(server.pid(), &needles);
+        assert!(scan.found.contains_key("marker"), "the scan is blind");
+        assert!(scan.secrets().is_empty(), "{step}: {:?}", scan.found);
+    };
+    let ceremony = server.ceremony();
+    let mut reshare = ceremony.begin(CeremonyKind::Reshare).await.expect("begun");
+    for card in &server.cards {
+        reshare.show(&card.bytes().expect("a card"), &card.passphrase).await.expect("taken");
+        look("show");
+    }
+    let made = reshare.make(2, vec![None; 2]).await.expect("made");
+    look("make");
+    for card in &made {
+        reshare.confirm(&card.bytes().expect("a card"), &card.passphrase).await.expect("taken");
+        look("confirm");
+    }
+    reshare.install().await.expect("in force");
+    look("install");
 }
