@@ -312,7 +312,8 @@ async fn a_rotation_that_is_killed_again_and_again_ends_and_loses_no_key() {
             site.server.manager().begin_rotation().await.expect("begun");
         }
         if kill < 4 {
-            tokio::time::sleep(Duration::from_millis(5 + 10 * kill)).await;
+            let more = u64::from(keys() / 1000).max(1);
+            tokio::time::sleep(Duration::from_millis((5 + 10 * kill) * more)).await;
             site.server.kill();
         }
     }
