@@ -217,6 +217,21 @@ async fn reshare_gives_new_cards_and_says_that_the_old_ones_still_open() {
         "{said}"
     );
 
+    // A card that is refused costs nothing when another one is named.
+    let third = Kept { pin: old[1].pin.clone(), ..old[0].clone() };
+    let said = officers.refused(
+        &[
+            &["reshare"],
+            officers.show(&[third, old[0].clone()]).as_slice(),
+            &["--new-card", &places[0], "--new-card", &places[1]],
+        ]
+        .concat(),
+    );
+    assert!(
+        said.contains("wrong passphrase for card 1") && said.contains("1 of 2 cards were shown"),
+        "{said}"
+    );
+
     let record = officers.pockets.path().join("reshare.txt");
     let args = [
         &["reshare", "--threshold", "3", "--transcript", record.to_str().expect("text")],
@@ -325,7 +340,7 @@ async fn until_written(
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     for _ in 0..2000 {
         let text = std::fs::read_to_string(record).unwrap_or_default();
-        if text.matches("written and read back").count() == cards {
+        if text.matches("written and read back").count() >= cards {
             break;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -348,10 +363,13 @@ async fn an_init_that_is_killed_leaves_the_old_state_or_the_new_one() {
         server.kill();
         let output = child.wait_with_output().expect("ends");
         server.restart();
-        let kept = places.map(|uri| Kept { pin: format!("{}pin", &uri[5..]).into(), uri });
+        let kept = places.clone().map(|uri| Kept { pin: format!("{}pin", &uri[5..]).into(), uri });
         officers.keep_passphrases(&String::from_utf8_lossy(&output.stdout), &kept);
         if officers.ok(&["status"]).contains("none yet") {
             assert!(!output.status.success(), "what was said to be in force is not");
+            // Begun again, elsewhere: cards that may be in force are left where they are.
+            officers.init("2", &["f3", "f4"]);
+            assert!(officers.is_open(), "after {delay} ms");
             old += 1;
         } else {
             // In force, then: the chip has opened it, and so do the cards that were shown.
@@ -407,20 +425,27 @@ async fn a_reshare_that_is_killed_leaves_the_old_set_or_the_new_one_and_the_old_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_officer_who_is_killed_leaves_the_engine_as_it_was() {
-    let server = sealed();
-    let officers = Officers::of(&server, Tokens::new(&[]));
-    let places = ["f1", "f2"].map(|name| officers.place(name));
-    let init = ["init", "--card", &places[0], "--card", &places[1]];
-    let record = officers.pockets.path().join("record");
-    let mut child = until_written(&officers, &init, &record, 1, 0).await;
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    assert!(officers.ok(&["status"]).contains("none yet"));
-    // The cards that were written are not overwritten; elsewhere it goes on at once.
-    let said = officers.refused(&init);
-    assert!(said.contains("it is not overwritten"), "{said}");
-    officers.init("2", &["f3", "f4"]);
-    assert!(officers.is_open());
+    for _ in 0..20 {
+        let server = sealed();
+        let officers = Officers::of(&server, Tokens::new(&[]));
+        let places = ["f1", "f2"].map(|name| officers.place(name));
+        let init = ["init", "--card", &places[0], "--card", &places[1]];
+        let record = officers.pockets.path().join("record");
+        let mut child = until_written(&officers, &init, &record, 1, 0).await;
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        if !officers.ok(&["status"]).contains("none yet") {
+            // It was faster than we were.
+            continue;
+        }
+        // The card that was written is not overwritten; elsewhere it goes on at once.
+        let said = officers.refused(&init);
+        assert!(said.contains("it is not overwritten"), "{said}");
+        officers.init("2", &["f3", "f4"]);
+        assert!(officers.is_open());
+        return;
+    }
+    panic!("never killed in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

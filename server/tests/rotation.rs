@@ -458,6 +458,7 @@ async fn an_engine_that_was_left_out_is_brought_along_and_two_rotate_together() 
     assert_eq!(status(&first)["root"], status(&second)["root"]);
     assert_eq!(status(&second)["previous"], serde_json::Value::Null, "{}", two.log());
     opens_at(&two).await;
+    two.key("made-where-it-was-left-out").await;
 
     // Both at once.
     let args = [&["rotate"], both.as_slice(), officers.show(&new).as_slice()].concat();
@@ -465,4 +466,16 @@ async fn an_engine_that_was_left_out_is_brought_along_and_two_rotate_together() 
     assert_eq!(status(&first)["root"], status(&second)["root"]);
     opens_at(&one).await;
     opens_at(&two).await;
+    for server in [&one, &two] {
+        server.key("made-afterwards").await;
+        for _ in 0..100 {
+            if server.manager().rotation().await.expect("asked").stage == RotationStage::Done {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let view = server.manager().rotation().await.expect("asked");
+        assert_eq!(view.stage, RotationStage::Done, "{}", server.log());
+        server.local_app(&[&format!("enc:port-{}", server.address.port())]).await;
+    }
 }

@@ -134,7 +134,7 @@ impl Engine {
         self.state.send_replace(state);
     }
 
-    /// Begins a root rotation in an open engine: from now on `new` wraps, and what was wrapped under the
+    /// Begins a root rotation, and opens an engine that is sealed: from now on `new` wraps, and what was wrapped under the
     /// root key of before still opens. Nothing that is cached is lost.
     pub(crate) fn rotate(&self, new: RootKey, old: RootKey) {
         let state = State::Open { root: new.id() };

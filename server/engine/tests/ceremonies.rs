@@ -314,3 +314,63 @@ fn a_damaged_root_key_of_before_keeps_nothing_shut() {
     rotation.admit_previous(old, kept.blob()).expect("the manager has another copy");
     assert_eq!(rotation.roots(), Some((root, Some(old))));
 }
+
+#[test]
+fn a_root_key_that_was_left_behind_is_not_rotated_back_in() {
+    let (site, old) = Site::made(2, 2);
+    let mut rotate = site.begin(CeremonyKind::Rotate, &old);
+    let new = make(&mut rotate, 2, 2);
+    confirm(&mut rotate, &new);
+    let root = rotate.install().expect("in force");
+    let rotation = RotationRole::new(site.custodian.clone());
+    rotation.forget_previous(old[0].card.set().root, root).expect("over");
+    // Old and new cards mixed up, or a stolen old quorum.
+    let mut back = site.begin(CeremonyKind::Rotate, &new);
+    back.follow().expect("following");
+    let refused = back.confirm(&old[0].card, &old[0].passphrase);
+    assert!(matches!(refused, Err(CustodyError::Forgotten(_))), "{refused:?}");
+}
+
+#[test]
+fn a_dead_chip_keeps_back_neither_reshare_nor_adopt_but_is_told_before_cards_are_made() {
+    let site = Site::new();
+    let key_file = site.folder.path().join("chip.key");
+    let chip = Chip::Software { key_file: key_file.clone() };
+    let site = site.restarted(chip.clone());
+    let cards = site.init(2, 2);
+    let dead = |path: &std::path::Path| {
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(path, readable).expect("changed");
+    };
+    dead(&key_file);
+    let mut reshare = site.begin(CeremonyKind::Reshare, &cards);
+    let new = make(&mut reshare, 2, 3);
+    confirm(&mut reshare, &new[..2]);
+    reshare.install().expect("in force");
+    assert!(matches!(site.custodian.begin(CeremonyKind::Rotate), Err(CustodyError::Chip(_))));
+
+    for file in ["root.pin", "root.sealed"] {
+        std::fs::remove_file(site.data().join(file)).expect("removed");
+    }
+    let site = site.restarted(chip);
+    let mut adopt = site.custodian.begin(CeremonyKind::Init).expect("begun");
+    assert!(matches!(adopt.make(2, vec![None, None]), Err(CustodyError::Chip(_))));
+    adopt.follow().expect("adopting");
+    confirm(&mut adopt, &new[1..]);
+    adopt.install().expect("in force");
+    assert!(matches!(site.engine.state(), State::Open { .. }));
+}
+
+#[test]
+fn adopting_with_one_card_more_than_the_quorum_gets_over_a_wrong_share() {
+    let (_site, cards) = Site::made(2, 3);
+    let other = Site::new();
+    let mut adopt = other.custodian.begin(CeremonyKind::Init).expect("begun");
+    adopt.follow().expect("adopting");
+    let bad = forged(&cards[0]);
+    adopt.confirm(&bad.card, &bad.passphrase).expect("taken");
+    let error = refused(adopt.confirm(&cards[1].card, &cards[1].passphrase));
+    assert_eq!(error, CardError::Mismatch);
+    confirm(&mut adopt, &cards[2..]);
+    adopt.install().expect("in force");
+}

@@ -147,7 +147,8 @@ fn the_software_chip_refuses_what_is_not_safe() {
     let inside = Chip::Software { key_file: site.data().join("chip.key") };
     let site = site.restarted(inside);
     // Before a card is made, not after.
-    let refused = site.custodian.begin(CeremonyKind::Init).map(drop);
+    let mut init = site.custodian.begin(CeremonyKind::Init).expect("begun");
+    let refused = init.make(2, vec![None, None]).map(drop);
     let error = refused.expect_err("inside");
     assert!(error.to_string().contains("must not lie in the data folder"), "{error}");
     assert_eq!(site.custodian.status().expect("status").root, None);

@@ -45,7 +45,7 @@ pub(crate) struct SiteEntry {
 pub struct Directory {
     keystore: Arc<dyn Keystore>,
     engine: GatewayRole,
-    site: tokio::sync::Mutex<Option<Arc<SiteEntry>>>,
+    site: tokio::sync::Mutex<Option<(Instant, Arc<SiteEntry>)>>,
     keys: Cache<u32, Arc<KeyEntry>>,
     /// App documents of recent logins, for the time that the keystore is away.
     apps: Cache<String, SignedDocument>,
@@ -107,7 +107,12 @@ impl Directory {
                 _ = ticks.tick() => {}
             }
             let refreshed = match self.refresh().await {
-                Ok(()) => self.follow_rotation(&mut root).await,
+                Ok(()) => {
+                    let followed = self.follow_rotation(&mut root);
+                    tokio::time::timeout(PATIENCE, followed)
+                        .await
+                        .unwrap_or(Err(KeystoreError::Slow))
+                }
                 Err(error) => Err(error),
             };
             match (refreshed, away) {
@@ -194,22 +199,30 @@ impl Directory {
     /// `UNAVAILABLE`; `SEALED` before the manager has made them.
     pub(crate) async fn site(&self) -> Result<Arc<SiteEntry>, Refusal> {
         let mut known = self.site.lock().await;
-        if let Some(entry) = known.as_ref() {
+        if let Some((read, entry)) = known.as_ref() {
             match self.engine.state() {
-                State::Open { root } if root != entry.site.root() => {}
+                State::Open { root } if root != entry.site.root() && read.elapsed() > POLL => {}
                 _ => return Ok(entry.clone()),
             }
         }
         let row = match self.keystore.site().await {
             Ok(row) => row,
-            Err(error) => return known.clone().ok_or_else(|| unavailable(&error)),
+            Err(error) => {
+                let kept = known.as_ref().map(|(_, entry)| entry.clone());
+                return kept.ok_or_else(|| unavailable(&error));
+            }
         };
         let row = row.ok_or_else(|| {
             Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
         })?;
         let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
-        *known = Some(entry.clone());
+        *known = Some((Instant::now(), entry.clone()));
         Ok(entry)
+    }
+
+    /// Has the site's row read again: its keys were found wrapped under a root key that is no more.
+    pub(crate) async fn forget_site(&self) {
+        *self.site.lock().await = None;
     }
 
     /// The document that an AppKey is checked against: the app's, or a decoy that nobody has the
@@ -387,13 +400,17 @@ impl Directory {
         if *seen == Some(root) {
             return Ok(());
         }
-        let over = self.keystore.rotation().await?.is_none_or(|last| last.new == root && last.done);
-        if seen.is_none() && over {
-            *seen = Some(root);
-        } else if over {
-            self.moved.fetch_add(1, Ordering::AcqRel);
+        let last = self.keystore.rotation().await?;
+        let under_way = last.filter(|last| last.new != root || !last.done);
+        match (&under_way, *seen) {
+            (Some(last), None) => *seen = Some(last.old),
+            (None, None) => *seen = Some(root),
+            _ => {}
+        }
+        if under_way.is_none() && *seen != Some(root) {
             self.epoch.fetch_add(1, Ordering::AcqRel);
             self.keys.clear();
+            self.moved.fetch_add(1, Ordering::AcqRel);
             *seen = Some(root);
         }
         Ok(())

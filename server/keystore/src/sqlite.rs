@@ -227,7 +227,7 @@ impl Keystore for SqliteKeystore {
     }
 
     async fn rotation(&self) -> Result<Option<RotationRow>, KeystoreError> {
-        sqlite_rotation::rotation(&self.readers).await
+        sqlite_rotation::rotation(&self.follower).await
     }
 
     async fn begin_rotation(&self, rotation: &RotationRow) -> Result<(), KeystoreError> {

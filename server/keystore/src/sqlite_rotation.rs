@@ -1,10 +1,16 @@
 //! Root rotation in SQLite. The root key id stands in bytes 1 to 16 of each wrapped key.
 
+use std::time::Duration;
+
 use sealwire_engine::RootKeyId;
 use sqlx::{Row, SqlitePool};
 
 use crate::sqlite::{number, taken};
 use crate::{KeystoreError, Rewrapped, RotationRow, SiteRow, WrappedRow};
+
+/// How often the log is tried to be emptied at the end of a rotation, and the time in between.
+const CHECKPOINTS: u32 = 50;
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) async fn replace_site(
     writer: &SqlitePool,
@@ -61,12 +67,23 @@ pub(crate) async fn end_rotation(writer: &SqlitePool, new: RootKeyId) -> Result<
         .bind(new.to_string())
         .execute(writer)
         .await?;
-    // With secure_delete, the main file then holds no old blob, and the log is empty. When a reader is
-    // in the way, SQLite does it later by itself.
-    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await {
-        tracing::warn!(%error, "emptying the database's log");
+    for _ in 0..CHECKPOINTS {
+        if checkpoint(writer).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(CHECKPOINT_PAUSE).await;
     }
+    tracing::warn!(
+        "the database is too busy to empty its log: it holds old wrapped keys for a while"
+    );
     Ok(())
+}
+
+/// Empties the write-ahead log into the main file, which then, with secure_delete, holds no old blob.
+/// `false` when a reader is in the way.
+async fn checkpoint(writer: &SqlitePool) -> Result<bool, KeystoreError> {
+    let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(writer).await?;
+    Ok(row.try_get::<i64, _>(0)? == 0)
 }
 
 pub(crate) async fn wrapped_elsewhere(

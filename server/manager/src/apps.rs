@@ -44,13 +44,14 @@ impl Manager {
         }
         let id = app_key()?;
         let mut change = self.begin().await?;
-        // Within the change: a root rotation waits for its end before it looks for what is to be moved.
-        let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1)?;
         let made = loop {
+            let revision = change.revision().await?;
+            // Within the change, and anew for each try: a root rotation may go on, or have ended.
+            let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1)?;
             let document = AppDocument {
                 kind: DocumentKind::App,
                 id: id.clone(),
-                revision: change.revision().await?,
+                revision,
                 name: name.to_owned(),
                 state: AppState::Active,
                 created: self.now(),
@@ -61,12 +62,12 @@ impl Manager {
             let draft = Draft { document, wrapped: None };
             match change.commit(draft).await {
                 Ok(None) => {}
-                Ok(Some(app)) => break Ok(app),
+                Ok(Some(app)) => break Ok((app, app_secret)),
                 Err(error) => break Err(error),
             }
         };
         match made {
-            Ok(app) => {
+            Ok((app, app_secret)) => {
                 tracing::info!(app = %app.id, name = %app.name, "app made");
                 Ok(CreatedApp { app: AppView::new(&app), app_secret })
             }

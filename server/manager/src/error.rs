@@ -46,7 +46,7 @@ pub enum ManagerError {
         found: RootKeyId,
     },
     /// The pin could not be read or written.
-    #[error("pin {path}: {source}")]
+    #[error("{path}: the manager's pin cannot be read or written; a broken one may be removed")]
     Pin {
         /// The file.
         path: PathBuf,
@@ -55,8 +55,8 @@ pub enum ManagerError {
     },
     /// A rotation goes on that this engine has not taken part in.
     #[error(
-        "a root rotation to root key {new} is under way, and this engine holds {engine}: bring it along with the \
-         cards of both (`sealwire root rotate --join`)"
+        "the site's root key is, or is about to be, {new}, and this engine holds {engine}, so it cannot open what \
+         has moved: bring it along with the cards of both (`sealwire root rotate --join`)"
     )]
     NotInRotation {
         /// The engine's root key.

@@ -63,25 +63,31 @@ impl Manager {
     /// How far the rotation has come.
     ///
     /// # Errors
-    /// [`ManagerError::Keystore`].
+    /// [`ManagerError::Keystore`]; [`EngineError::Sealed`], as nothing goes on then.
     pub async fn rotation(&self) -> Result<RotationView, ManagerError> {
         let mut view = self.rotated.borrow().clone();
+        let (new, previous) = self.rotation.roots().ok_or(EngineError::Sealed)?;
         let led = matches!(view.stage, RotationStage::Moving | RotationStage::Stuck);
         if led {
             return Ok(view);
         }
-        let noted = self.keystore.rotation().await?;
-        match (self.rotation.roots(), noted.filter(|noted| !noted.done)) {
-            // Not yet begun to be led: this server has just started, or is sealed.
-            (_, Some(noted)) if view.new != Some(noted.new) => {
+        let problem = view.problem.take();
+        match (self.keystore.rotation().await?, previous) {
+            // Not led yet: this server has just started, or cannot.
+            (Some(noted), _) if !noted.done && view.new != Some(noted.new) => {
                 view = RotationView::of(RotationStage::Moving, noted.old, noted.new);
                 view.total = self.keystore.count_elsewhere(noted.new).await?;
             }
-            (Some((new, Some(old))), None) => {
+            // Over, and about to be seen here.
+            (Some(noted), Some(old)) if noted.done && (noted.old, noted.new) == (old, new) => {
+                view = RotationView::of(RotationStage::Moving, old, new);
+            }
+            (noted, Some(old)) if noted.as_ref().is_none_or(|noted| noted.done) => {
                 view = RotationView::of(RotationStage::Waiting, old, new);
             }
             _ => {}
         }
+        view.problem = problem;
         Ok(view)
     }
 
@@ -138,7 +144,7 @@ impl Manager {
             self.rotated.send_replace(view);
         }
         self.rotated.send_modify(|view| view.problem = None);
-        // Who has wrapped something under the old root key and not yet written it holds this.
+        // Pins this root key here, too, and waits: who has wrapped something under the old root key and not yet written it holds this.
         drop(self.begin().await?);
         let mut stuck = Vec::new();
         self.move_site().await?;
@@ -146,12 +152,13 @@ impl Manager {
         let apps = stuck.len();
         self.move_keys(new, &mut stuck).await?;
         let keys = u64::try_from(stuck.len() - apps).unwrap_or(u64::MAX);
-        if self.keystore.count_elsewhere(new).await? != keys {
+        if !rotation.done && self.keystore.count_elsewhere(new).await? != keys {
             // Something has come in between: once more.
             return Ok(());
         }
         let accepted = self.rotated.borrow().left_behind.clone();
-        if !stuck.iter().all(|row| accepted.contains(row)) {
+        // What another manager has left behind on an officer's word is left here, too.
+        if !rotation.done && !stuck.iter().all(|row| accepted.contains(row)) {
             tracing::error!(rows = ?stuck, "root rotation: these rows cannot be moved");
             self.rotated.send_modify(|view| {
                 view.stage = RotationStage::Stuck;
@@ -175,21 +182,24 @@ impl Manager {
         let Some((current, previous)) = self.rotation.roots() else { return Ok(None) };
         let Some(row) = noted else { return Ok(None) };
         if row.new != current {
-            // The last rotation, or one that this engine has not taken part in.
-            return match row.done {
+            // An older one, or one that this engine was left out of.
+            return match row.done && row.old != current {
                 true => Ok(None),
                 false => Err(ManagerError::NotInRotation { engine: current, new: row.new }),
             };
         }
         match previous {
             Some(previous) if previous != row.old => Ok(None),
-            // Another manager has ended it, or this one before a crash.
-            Some(_) if row.done => {
-                self.rotation.forget_previous(row.old, row.new)?;
+            // Also when it is over: another manager has ended it, or this one before a crash. What was
+            // written here since then is moved all the same.
+            Some(_) => Ok(Some(row)),
+            None if row.done => {
+                let ours = self.rotated.borrow().new == Some(row.new);
+                if ours {
+                    self.rotated.send_modify(|view| view.stage = RotationStage::Done);
+                }
                 Ok(None)
             }
-            Some(_) => Ok(Some(row)),
-            None if row.done => Ok(None),
             None => {
                 self.rotation.admit_previous(row.old, &row.wrapped)?;
                 Ok(Some(row))

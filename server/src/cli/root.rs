@@ -131,8 +131,13 @@ pub(crate) struct Rotate {
     #[arg(long, requires = "resume")]
     pub(crate) leave_behind: bool,
     /// The manager's socket: it leads the rotation, and tells how far it is.
-    #[arg(long = "socket", env = "SEALWIRE_SOCKET", value_name = "SOCKET")]
-    pub(crate) manager: PathBuf,
+    #[arg(
+        long = "socket",
+        env = "SEALWIRE_SOCKET",
+        value_name = "SOCKET",
+        required_unless_present = "join"
+    )]
+    pub(crate) manager: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) shared: Shared,
 }

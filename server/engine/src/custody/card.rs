@@ -44,16 +44,18 @@ const OWN: (u32, u32, u8) = (256 * 1024, 4, 1);
 #[non_exhaustive]
 pub enum CardError {
     /// The bytes are not a key card.
-    #[error("this is not a key card")]
+    #[error("this is not a key card: name the file or folder that holds one")]
     NotACard,
     /// The card's format is newer than this program.
-    #[error("this card has format {0}, this program knows format 1: use a newer one")]
+    #[error("this card has format {0}, this program knows format 1: use a newer program")]
     Format(u8),
     /// The checksum does not match.
     #[error("this card is damaged: its checksum does not match; read it again or use another card")]
     Damaged,
     /// The header says what no card may say.
-    #[error("this card's {0} is out of bounds: it was not made by Sealwire, or was forged")]
+    #[error(
+        "this card's {0} is out of bounds: it was not made by Sealwire, or was forged; use another card"
+    )]
     Bounds(&'static str),
     /// The passphrase does not open the card.
     #[error("wrong passphrase for card {number} of {of}: try again; what was shown before is kept")]

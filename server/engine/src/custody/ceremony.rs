@@ -7,11 +7,12 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::card::{Blank, Card, CardError, CardSet};
+use super::chip::Seal;
 use super::custodian::check_not_rotating;
 use super::folder::{Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress, Quorum};
 use super::{Custodian, CustodyError, Passphrase, shares};
-use crate::{EngineError, RootKey, RootKeyId};
+use crate::{EngineError, RootKey, RootKeyId, chain};
 
 /// Which ceremony.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +130,7 @@ impl Ceremony {
         self.check_proven()?;
         if self.kind == CeremonyKind::Init {
             self.custodian.check_empty()?;
+            self.custodian.probe_chip()?;
         }
         let cards = u8::try_from(pins.len()).map_err(|_| CardError::Threshold)?;
         let vault = self.custodian.engine().vault();
@@ -190,11 +192,15 @@ impl Ceremony {
         self.ready = None;
         match gathered {
             Gathered::Partly(progress) => Ok(Confirmed::Partly(progress)),
-            Gathered::Whole(quorum) if quorum.wrong.is_empty() => {
+            Gathered::Whole(quorum) if self.follows() || quorum.wrong.is_empty() => {
+                if !quorum.wrong.is_empty() {
+                    tracing::warn!(cards = ?quorum.wrong, "the shares of these cards are wrong");
+                }
                 let root = quorum.root.id();
                 self.ready = Some(quorum);
                 Ok(Confirmed::Ready(root))
             }
+            // They were made a moment ago: none may be wrong.
             Gathered::Whole(quorum) => {
                 let wrong: Vec<String> = quorum.wrong.iter().map(u8::to_string).collect();
                 Err(CardError::WrongShares(wrong.join(", ")).into())
@@ -215,7 +221,7 @@ impl Ceremony {
         let turn = CustodyError::OutOfTurn("the new cards were not shown");
         let ready = self.ready.as_ref().ok_or(turn)?;
         let root = ready.root.id();
-        let seal = custodian.prepare_seal(root)?;
+        let seal = self.prepare_seal(root)?;
         let _alone = custodian.alone();
         let set = PinnedSet::new(&ready.set, custodian.engine().now());
         match self.kind {
@@ -246,6 +252,33 @@ impl Ceremony {
         self.put_into_the_engine();
         tracing::info!(ceremony = ?self.kind, %root, "in force");
         Ok(root)
+    }
+
+    /// The chip's part, where a root key is brought into force. With cards that exist already, a chip that
+    /// fails keeps nothing back: the cards alone suffice.
+    fn prepare_seal(&self, root: RootKeyId) -> Result<Option<Seal>, CustodyError> {
+        if !matches!(self.kind, CeremonyKind::Init | CeremonyKind::Rotate) {
+            return Ok(None);
+        }
+        match self.custodian.prepare_seal(root) {
+            Err(error) if self.follows() => {
+                let error = chain(&error);
+                tracing::error!(error, "the root key is not sealed for the next start");
+                Ok(None)
+            }
+            prepared => prepared,
+        }
+    }
+
+    /// Whether the new cards were made elsewhere.
+    fn follows(&self) -> bool {
+        self.expected == Some(None)
+    }
+
+    /// Whether no card was taken for as long as cards lapse.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        self.last.elapsed() >= self.custodian.lapse()
     }
 
     /// What is on the disk now is in force here too.
@@ -281,7 +314,7 @@ impl Ceremony {
 
     /// Forgets everything when no card was taken for as long as cards lapse.
     fn check_fresh(&mut self) -> Result<(), CustodyError> {
-        if self.last.elapsed() < self.custodian.lapse() {
+        if !self.has_lapsed() {
             return Ok(());
         }
         self.current.clear();
@@ -313,6 +346,9 @@ impl Ceremony {
         match self.kind {
             CeremonyKind::Reshare if found.root != pin.root => {
                 Err(CardError::OtherRoot { number, found: found.root, pinned: pin.root }.into())
+            }
+            CeremonyKind::Rotate if pin.forgotten.contains(&found.root) => {
+                Err(CustodyError::Forgotten(found.root))
             }
             CeremonyKind::Rotate if found.root == pin.root => {
                 Err(CustodyError::OutOfTurn("this card is of the root key that is to be replaced"))

@@ -28,7 +28,9 @@ pub enum CustodyError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The data folder could not be read or written.
-    #[error("data folder {path}")]
+    #[error(
+        "data folder {path} (a broken root.pin may be removed, and taken from the cards by `root adopt`)"
+    )]
     Folder {
         /// The data folder.
         path: PathBuf,
@@ -51,7 +53,10 @@ pub enum CustodyError {
     )]
     Unpinned(RootKeyId),
     /// A root key that a rotation has left behind.
-    #[error("root key {0} was left behind by a rotation, and is not taken back")]
+    #[error(
+        "root key {0} was left behind by a rotation, and is not taken back; if a backup of the database was \
+         restored, rotate to a fresh root key instead"
+    )]
     Forgotten(RootKeyId),
     /// The engine is open already.
     #[error("the engine is open already, under root key {0}")]
@@ -175,7 +180,7 @@ impl Custodian {
     pub fn begin(self: &Arc<Self>, kind: CeremonyKind) -> Result<Ceremony, CustodyError> {
         match (kind, self.pin()?) {
             (CeremonyKind::Init, Some(pin)) => return Err(CustodyError::Exists(pin.root)),
-            (CeremonyKind::Init, None) => self.probe_chip()?,
+            (CeremonyKind::Init, None) => {}
             (_, None) => return Err(CustodyError::NoRootKey),
             (CeremonyKind::Rotate, Some(pin)) => {
                 check_not_rotating(&pin)?;
@@ -202,9 +207,10 @@ impl Custodian {
             Gathered::Whole(quorum) => quorum,
         };
         unsealing.clear();
+        let epoch = self.engine.epoch();
         drop(unsealing);
         let (root, wrong) = (quorum.root.id(), quorum.wrong);
-        self.open_by_cards(quorum.root)?;
+        self.open_by_cards(quorum.root, epoch)?;
         // The cards alone suffice: a chip or a disk that fails is told, and keeps nothing shut.
         let sealed = self.seal_for_disk(root);
         self.note_chip(sealed.as_ref().err());
@@ -215,15 +221,18 @@ impl Custodian {
         Ok(Opened::Open { root, wrong })
     }
 
-    /// Opens the engine, if the root key is still the pinned one, and it was not opened meanwhile.
-    fn open_by_cards(&self, root: RootKey) -> Result<(), CustodyError> {
+    /// Opens the engine, if the root key is still the pinned one, and nobody has opened or sealed it since
+    /// `epoch`.
+    fn open_by_cards(&self, root: RootKey, epoch: u64) -> Result<(), CustodyError> {
         let _alone = self.alone();
         let pin = self.pinned()?;
         if let State::Open { root } = self.engine.state() {
             return Err(CustodyError::AlreadyOpen(root));
         }
-        if pin.root != root.id() {
-            return Err(CustodyError::OutOfTurn("the root key has been rotated meanwhile"));
+        if pin.root != root.id() || self.engine.epoch() != epoch {
+            return Err(CustodyError::OutOfTurn(
+                "the engine was sealed, or its root key rotated, meanwhile: begin again",
+            ));
         }
         self.open(root, &pin);
         Ok(())
@@ -332,7 +341,7 @@ impl Custodian {
     }
 
     /// Whether the chip would seal: asked before a ceremony, rather than at its end.
-    fn probe_chip(&self) -> Result<(), CustodyError> {
+    pub(super) fn probe_chip(&self) -> Result<(), CustodyError> {
         self.prepare_seal(RootKeyId::from_bytes([0; 16])).map(drop)
     }
 

@@ -125,15 +125,10 @@ impl Folder {
         })
     }
 
-    /// The root key of whatever a chip has sealed here.
+    /// The root key that a chip has sealed here, once it was in force. What is only prepared does not
+    /// count: a ceremony that was cut off has left it.
     pub(super) fn sealed_root(&self) -> io::Result<Option<RootKeyId>> {
-        for name in [SEALED, NEXT] {
-            let root = read(&self.0.join(name))?.as_deref().and_then(sealed_root_of);
-            if root.is_some() {
-                return Ok(root);
-            }
-        }
-        Ok(None)
+        Ok(read(&self.0.join(SEALED))?.as_deref().and_then(sealed_root_of))
     }
 
     /// The sealed root key of the pin; `None` when no chip has sealed it.

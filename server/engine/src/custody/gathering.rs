@@ -137,7 +137,7 @@ impl Begun {
         let mut quorum: Vec<usize> = (0..size).collect();
         loop {
             match self.combine(vault, &quorum) {
-                Ok(root) => return Ok(self.sort(vault, &quorum, root)),
+                Ok(root) => return self.sort(vault, &quorum, root),
                 Err(CardError::Mismatch) => {}
                 Err(error) => return Err(error),
             }
@@ -164,14 +164,26 @@ impl Begun {
     }
 
     /// Whether each share lies on the polynomial of a quorum that is good.
-    fn sort(&self, vault: &Arc<Vault>, quorum: &[usize], root: RootKey) -> Quorum {
+    fn sort(
+        &self,
+        vault: &Arc<Vault>,
+        quorum: &[usize],
+        root: RootKey,
+    ) -> Result<Quorum, CardError> {
         let (mut good, mut wrong) = (Vec::new(), Vec::new());
         for (at, share) in self.shares.iter().enumerate() {
             let with: Vec<usize> = [&quorum[1..], &[at]].concat();
-            let fits = quorum.contains(&at) || self.combine(vault, &with).is_ok();
-            if fits { good.push(share.number) } else { wrong.push(share.number) }
+            let fits = match quorum.contains(&at) {
+                true => Ok(()),
+                false => self.combine(vault, &with).map(drop),
+            };
+            match fits {
+                Ok(()) => good.push(share.number),
+                Err(CardError::Mismatch) => wrong.push(share.number),
+                Err(error) => return Err(error),
+            }
         }
-        Quorum { root, set: self.set, good, wrong }
+        Ok(Quorum { root, set: self.set, good, wrong })
     }
 }
 

@@ -70,15 +70,18 @@ impl<'a> Readers<'a> {
         read.map(Some)
     }
 
-    /// Whether the card that was read last is asked for once more: only when its passphrase was typed.
-    pub(super) fn ask_again(&mut self, refused: &anyhow::Error) -> bool {
+    /// Whether the card that was read last is asked for once more: only when its passphrase was typed. The
+    /// problem is said then, and is none any more.
+    pub(super) fn ask_again(&mut self, problems: &mut Vec<String>) -> bool {
         let last = self.next - 1;
-        let typed = self.pins.is_empty() && matches!(self.places[last], Place::File(_));
         self.mistyped += 1;
+        let typed = self.pins.is_empty() && matches!(self.places[last], Place::File(_));
         if !typed || self.mistyped > MISTYPED {
             return false;
         }
-        eprintln!("sealwire: {refused}");
+        for problem in problems.drain(..) {
+            eprintln!("sealwire: {problem}");
+        }
         self.next = last;
         true
     }
@@ -110,7 +113,7 @@ fn read_file(place: &Place, file: &Path, pin_file: Option<&PathBuf>) -> Result<R
     Ok(ReadCard { place: place.clone(), card, passphrase })
 }
 
-/// A token's PIN; a URI that holds it is refused before anybody is asked. From `--pin-file`, from the URI's `pin-source`, or asked for.
+/// A token's PIN: from `--pin-file`, from the URI's `pin-source`, or asked for.
 pub(super) fn token_pin(uri: &TokenUri, pin_file: Option<&PathBuf>) -> Result<Zeroizing<String>> {
     ensure!(!uri.holds_pin(), TokenError::PinInUri);
     match pin_file.or(uri.pin_source.as_ref()) {

@@ -1,8 +1,8 @@
 //! Showing cards that exist: unseal, adopt, verify, and the quorum of a reshare or rotate.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sealwire_engine::custody::{
-    CeremonyClient, CeremonyError, CeremonyKind, Confirmed, Opened, Progress, Shown,
+    CeremonyClient, CeremonyError, CeremonyKind, Confirmed, Opened, Progress, Shown, Status,
 };
 use sealwire_engine::{State, chain};
 
@@ -17,18 +17,18 @@ pub(super) async fn unseal(
     readers: &mut Readers<'_>,
     transcript: &mut Transcript,
 ) -> Result<()> {
-    let mut sealed = Vec::with_capacity(engines.len());
+    let (mut sealed, mut problems) = (Vec::with_capacity(engines.len()), Vec::new());
     for engine in engines {
         let several = engines.len() > 1;
-        let status = if several { Some(engine.status().await?) } else { None };
-        match status.map(|status| status.state) {
-            Some(State::Open { root }) => {
+        let status = if several { Some(engine.status().await) } else { None };
+        match status {
+            Some(Ok(Status { state: State::Open { root }, .. })) => {
                 print(&format!("{}open already, root key {root}\n", prefix(engines, engine)))?;
             }
+            Some(Err(error)) => problems.push(chain(&error)),
             _ => sealed.push(engine),
         }
     }
-    let mut problems = Vec::new();
     while !sealed.is_empty() {
         let Some(read) = readers.next()? else { break };
         let mut left = Vec::with_capacity(sealed.len());
@@ -72,27 +72,34 @@ pub(super) async fn adopt(
     for part in &mut parts {
         part.session.follow().await?;
     }
-    let mut need = None;
+    let (mut need, mut problems) = (None, Vec::new());
     while let Some(read) = readers.next()? {
-        let mut ready = None;
+        let (mut ready, mut retype) = (None, None);
         for part in &mut parts {
-            let confirmed = part.session.confirm(read.card.bytes(), &read.passphrase).await;
-            match confirmed.with_context(|| format!("card {}, engine {}", read.place, part.name))? {
-                Confirmed::Partly(progress) => need = Some(progress),
-                Confirmed::Ready(root) => ready = Some(root),
+            match part.session.confirm(read.card.bytes(), &read.passphrase).await {
+                Ok(Confirmed::Partly(progress)) => need = Some(progress),
+                Ok(Confirmed::Ready(root)) => ready = Some(root),
+                Err(error) => {
+                    let problem =
+                        format!("card {}, engine {}: {}", read.place, part.name, chain(&error));
+                    retype = Some(matches!(error, CeremonyError::WrongPassphrase(_)));
+                    problems.push(problem);
+                }
             }
+        }
+        if retype == Some(true) && readers.ask_again(&mut problems) {
+            continue;
         }
         transcript.note(&read.describe())?;
         if let Some(root) = ready {
-            let names: Vec<String> = parts.iter().map(|part| part.name.clone()).collect();
-            install(parts, root, transcript).await?;
-            for name in names {
+            for name in install(parts, "try again with those that are left").await? {
+                transcript.note(&format!("adopted root key {root}: {name}"))?;
                 print(&format!("engine {name}: open, and pinned to root key {root}\n"))?;
             }
             return Ok(());
         }
     }
-    bail!("{}; nothing has changed", too_few(need))
+    bail!("{}; nothing has changed", too_few(need, &problems))
 }
 
 /// Shows every card, more than the quorum too, and says which ones are good.
@@ -112,7 +119,7 @@ pub(super) async fn verify(
                     proven = Some((root, set, good, wrong));
                 }
                 // The other cards are looked at all the same.
-                Err(CeremonyError::Refused(why)) => {
+                Err(CeremonyError::Refused(why) | CeremonyError::WrongPassphrase(why)) => {
                     let problem = format!("card {}: {why}", read.place);
                     eprintln!("sealwire: {problem}");
                     transcript.note(&problem)?;
@@ -124,7 +131,7 @@ pub(super) async fn verify(
     }
     let Some((root, set, good, wrong)) = proven else {
         match problems.len() {
-            0 => bail!("{}; nothing was proven", too_few(need)),
+            0 => bail!("{}; nothing was proven", too_few(need, &[])),
             _ => bail!("nothing was proven: {}", problems.join("; ")),
         }
     };
@@ -150,11 +157,11 @@ pub(super) async fn prove(
     readers: &mut Readers<'_>,
     transcript: &mut Transcript,
 ) -> Result<()> {
-    let mut need = None;
+    let (mut need, mut problems) = (None, Vec::new());
     let mut proven = vec![None; parts.len()];
     while let Some(read) = readers.next()? {
         let number = read.card.number();
-        let mut refused = None;
+        let mut retype = None;
         for (part, proven) in
             parts.iter_mut().zip(&mut proven).filter(|(_, proven)| proven.is_none())
         {
@@ -164,22 +171,16 @@ pub(super) async fn prove(
                     *proven = Some((root, set));
                     warn_wrong(&wrong, transcript)?;
                 }
+                // What was shown before is kept: another card may do.
                 Err(error) => {
-                    refused = Some(anyhow!(
-                        "card {}, engine {}: {}",
-                        read.place,
-                        part.name,
-                        chain(&error)
-                    ));
-                    break;
+                    let problem =
+                        format!("card {}, engine {}: {}", read.place, part.name, chain(&error));
+                    retype = Some(matches!(error, CeremonyError::WrongPassphrase(_)));
+                    problems.push(problem);
                 }
             }
         }
-        if let Some(error) = refused {
-            // Somebody who typed may have mistyped; what was shown before is kept.
-            if !readers.ask_again(&error) {
-                return Err(error.context("nothing has changed"));
-            }
+        if retype == Some(true) && readers.ask_again(&mut problems) {
             continue;
         }
         transcript.note(&format!("current {}", read.describe()))?;
@@ -188,19 +189,23 @@ pub(super) async fn prove(
             transcript.note(&format!("current root key {root}, card set {set}"))?;
             return print(&format!("card {number}: the quorum of current cards is complete\n"));
         }
-        let Some(Progress { have, need }) = need else { continue };
-        print(&format!("card {number}: {have} of {need} current cards\n"))?;
+        if let (None, Some(Progress { have, need })) = (retype, need) {
+            print(&format!("card {number}: {have} of {need} current cards\n"))?;
+        }
     }
-    bail!("{}; nothing has changed", too_few(need))
+    bail!("{}; nothing has changed", too_few(need, &problems))
 }
 
-fn too_few(progress: Option<Progress>) -> String {
-    match progress {
+/// Why a quorum was not reached.
+fn too_few(progress: Option<Progress>, problems: &[String]) -> String {
+    let counted = match progress {
         Some(Progress { have, need }) => {
             format!("{have} of {need} cards were shown: name more with --card")
         }
-        None => "no card was shown".to_owned(),
-    }
+        None => "no card was taken".to_owned(),
+    };
+    let lines = problems.iter().chain([&counted]).cloned();
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn warn_wrong(wrong: &[u8], transcript: &mut Transcript) -> Result<()> {

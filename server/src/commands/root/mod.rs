@@ -23,23 +23,23 @@ use transcript::Transcript;
 pub(super) async fn run(command: Root) -> Result<()> {
     match command {
         Root::Init { cards, pins, new, shared } => {
+            let engines = engines(&shared.engines);
             let places = NewPlaces::check(&cards, &pins, &new, &shared.tokens)?;
             let mut transcript = Transcript::begin("root init", &shared)?;
-            let engines = engines(&shared.engines);
             let done = make_root_key(&engines, &places, &mut transcript).await.map(drop);
             transcript.end(done)
         }
         Root::Unseal { current, shared } => {
+            let engines = engines(&shared.engines);
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
             let mut transcript = Transcript::begin("root unseal", &shared)?;
-            let engines = engines(&shared.engines);
             let done = current::unseal(&engines, &mut readers, &mut transcript).await;
             transcript.end(done)
         }
         Root::Adopt { current, shared } => {
+            let engines = engines(&shared.engines);
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
             let mut transcript = Transcript::begin("root adopt", &shared)?;
-            let engines = engines(&shared.engines);
             let done = current::adopt(&engines, &mut readers, &mut transcript).await;
             transcript.end(done)
         }
@@ -51,18 +51,18 @@ pub(super) async fn run(command: Root) -> Result<()> {
             transcript.end(done)
         }
         Root::Verify { current, shared } => {
+            let engines = engines(&shared.engines);
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
             let mut transcript = Transcript::begin("root verify", &shared)?;
-            let engines = engines(&shared.engines);
             let done = current::verify(&engines, &mut readers, &mut transcript).await;
             transcript.end(done)
         }
         Root::Reshare { current, places, new, shared } => {
+            let engines = engines(&shared.engines);
             let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
             let (cards, pins) = (&places.new_cards, &places.new_pins);
             let places = NewPlaces::check(cards, pins, &new, &shared.tokens)?;
             let mut transcript = Transcript::begin("root reshare", &shared)?;
-            let engines = engines(&shared.engines);
             let done = reshare(&engines, &mut readers, &places, &mut transcript).await;
             transcript.end(done)
         }
@@ -104,7 +104,9 @@ async fn make_root_key(
     transcript: &mut Transcript,
 ) -> Result<Vec<Zeroizing<String>>> {
     let parts = begin(engines, CeremonyKind::Init).await?;
-    let made = new::make(parts, places, transcript).await?;
+    let hint = "bring the others along: `sealwire root adopt --engine … --card …`";
+    let made = new::make(parts, places, hint, transcript).await?;
+    made.note(places, transcript)?;
     print(&format!("\nroot key {} is in force: {} cards open it\n", made.root, places.words()))?;
     Ok(made.passphrases)
 }
@@ -130,7 +132,9 @@ async fn reshare(
 ) -> Result<()> {
     let mut parts = begin(engines, CeremonyKind::Reshare).await?;
     current::prove(&mut parts, readers, transcript).await?;
-    let made = new::make(parts, places, transcript).await?;
+    let hint = "the new cards open it all the same, and so do the old ones";
+    let made = new::make(parts, places, hint, transcript).await?;
+    made.note(places, transcript)?;
     let text = format!(
         "\nroot key {}: {} new cards open it from now on\nTHE OLD CARDS STILL OPEN IT: destroy them. If one \
          was lost or stolen, rotate the root key instead:\n  sealwire root rotate --card … --new-card …\n",

@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use sealwire_engine::RootKeyId;
 use sealwire_engine::custody::{
     CARD_LEN, Card, Confirmed, Passphrase, Place, ShownCard, Token, TokenUri,
 };
+use sealwire_engine::{RootKeyId, chain};
 use zeroize::Zeroizing;
 
 use super::cards::{ask, card_file, describe, join_object, read_bytes, read_pin, token_pin};
@@ -39,7 +39,18 @@ enum Keeper {
 /// New cards that are in force.
 pub(super) struct Made {
     pub(super) root: RootKeyId,
+    /// The engines in which they are.
+    engines: Vec<String>,
     pub(super) passphrases: Vec<Zeroizing<String>>,
+}
+
+impl Made {
+    pub(super) fn note(&self, new: &NewPlaces, transcript: &mut Transcript) -> Result<()> {
+        for name in &self.engines {
+            transcript.note(&format!("in force: {name}"))?;
+        }
+        transcript.note(&format!("root key {}, {} cards", self.root, new.words()))
+    }
 }
 
 impl NewPlaces {
@@ -153,7 +164,10 @@ impl NewPlace {
                 self.read()?
             }
         };
-        ensure!(read == bytes, "it reads back differently from what was written");
+        ensure!(
+            read == bytes,
+            "it reads back differently from what was written; what is left there is worth nothing: remove it"
+        );
         Ok(Card::parse(&read)?)
     }
 
@@ -211,6 +225,7 @@ fn duration(hours: f64) -> String {
 pub(super) async fn make(
     mut parts: Vec<Part>,
     new: &NewPlaces,
+    hint: &str,
     transcript: &mut Transcript,
 ) -> Result<Made> {
     let first = parts.first_mut().context("no engine is named")?;
@@ -220,9 +235,9 @@ pub(super) async fn make(
     let mut written = Vec::with_capacity(made.len());
     let ready = prepare(&mut parts, new, &made, &mut written, transcript).await;
     let root = ready.map_err(|error| error.context(take_back(new, &written)))?;
-    install(parts, root, transcript).await?;
-    transcript.note(&format!("root key {root}, {} cards", new.words()))?;
-    Ok(Made { root, passphrases: made.into_iter().map(|card| card.passphrase).collect() })
+    let engines = install(parts, hint).await?;
+    let passphrases = made.into_iter().map(|card| card.passphrase).collect();
+    Ok(Made { root, engines, passphrases })
 }
 
 /// Writes the cards, and shows what was read back to every engine. Nothing is in force afterwards.
@@ -262,30 +277,25 @@ fn take_back(new: &NewPlaces, written: &[Card]) -> String {
     text + "; begin again"
 }
 
-/// Brings cards that every engine has seen a quorum of into force, at one engine right after the other;
-/// only then there is time for words.
-pub(super) async fn install(
-    parts: Vec<Part>,
-    root: RootKeyId,
-    transcript: &mut Transcript,
-) -> Result<()> {
+/// Brings cards that every engine has seen a quorum of into force, at one engine right after the other.
+/// Returns the engines; when one has failed, `hint` says what to do.
+pub(super) async fn install(parts: Vec<Part>, hint: &str) -> Result<Vec<String>> {
     let (mut done, mut problems) = (Vec::new(), Vec::new());
     for part in parts {
         match part.session.install().await {
             Ok(_) => done.push(part.name),
-            Err(error) => problems.push(format!("engine {}: {error:#}", part.name)),
+            Err(error) => problems.push(format!("engine {}: {}", part.name, chain(&error))),
         }
-    }
-    for name in &done {
-        transcript.note(&format!("root key {root} is in force: {name}"))?;
     }
     ensure!(
         problems.is_empty(),
-        "{}. The new cards may not be in force there; `sealwire root status` tells. Keep the new cards and the \
-         old ones",
-        problems.join("; ")
+        "{}\nThe new cards are in force in {} of {} engines (`sealwire root status` tells); keep the new cards \
+         and the old ones; {hint}",
+        problems.join("\n"),
+        done.len(),
+        done.len() + problems.len()
     );
-    Ok(())
+    Ok(done)
 }
 
 /// Shows a quorum of new cards to every engine.

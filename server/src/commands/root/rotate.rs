@@ -12,13 +12,14 @@ use super::cards::Readers;
 use super::new::{self, NewPlaces};
 use super::transcript::Transcript;
 use super::{begin, current, engines, print};
-use crate::cli::root::{CurrentCards, Rotate};
+use crate::cli::root::Rotate;
 
 /// Time between two looks at the manager.
 const LOOK: Duration = Duration::from_millis(200);
 
 const AFTERWARDS: &str = "\
-The old cards open nothing any more here: destroy them. Backups of the database and of the data folder
+The old cards open nothing any more in these engines: destroy them, once every engine of the site has been
+brought along. Backups of the database and of the data folder
 that were made before still open with them; let them expire, or destroy them.
 The business keys are the same as before. If a quorum of old cards was stolen, somebody may have them:
 rotate those too (`sealwire key rotate NAME`), and re-encrypt (`sealwire reenc`).
@@ -28,7 +29,9 @@ const IN_FORCE: &str = "the new root key is in force, and both are held until ev
                         `sealwire root rotate --resume` when the server runs";
 
 pub(super) async fn run(args: Rotate) -> Result<()> {
-    let manager = ManagerClient::new(args.manager.clone());
+    // Clap wants it for all but --join, which has no use for it.
+    let manager = ManagerClient::new(args.manager.clone().unwrap_or_default());
+    let engines = if args.resume { Vec::new() } else { engines(&args.shared.engines) };
     if args.resume {
         let mut transcript = Transcript::begin("root rotate --resume", &args.shared)?;
         let done = resume(&manager, args.leave_behind, &mut transcript).await;
@@ -37,16 +40,13 @@ pub(super) async fn run(args: Rotate) -> Result<()> {
     let mut readers = Readers::new(&args.current.cards, &args.current.pins, &args.shared.tokens)?;
     let (cards, pins) = (&args.current.new_cards, &args.current.new_pins);
     if args.join {
-        let new = CurrentCards { cards: cards.clone(), pins: pins.clone() };
-        let mut new = Readers::new(&new.cards, &new.pins, &args.shared.tokens)?;
+        let mut new = Readers::new(cards, pins, &args.shared.tokens)?;
         let mut transcript = Transcript::begin("root rotate --join", &args.shared)?;
-        let engines = engines(&args.shared.engines);
         let done = join(&engines, &mut readers, &mut new, &mut transcript).await;
         return transcript.end(done);
     }
     let places = NewPlaces::check(cards, pins, &args.new, &args.shared.tokens)?;
     let mut transcript = Transcript::begin("root rotate", &args.shared)?;
-    let engines = engines(&args.shared.engines);
     let done = rotate(&engines, &manager, &mut readers, &places, &mut transcript).await;
     transcript.end(done)
 }
@@ -66,13 +66,16 @@ async fn rotate(
     );
     let mut parts = begin(engines, CeremonyKind::Rotate).await?;
     current::prove(&mut parts, readers, transcript).await?;
-    let made = new::make(parts, places, transcript).await?;
+    let hint = "bring the others along with `sealwire root rotate --join`, then go on with `root rotate --resume`";
+    let made = new::make(parts, places, hint, transcript).await?;
+    manager.begin_rotation().await.context(IN_FORCE)?;
+    made.note(places, transcript).context(IN_FORCE)?;
     print(&format!(
         "\nroot key {} is in force: {} new cards open it. Moving what is wrapped:\n",
         made.root,
         places.words()
-    ))?;
-    manager.begin_rotation().await.context(IN_FORCE)?;
+    ))
+    .context(IN_FORCE)?;
     let view = watch(manager, Some(made.root)).await?;
     finish(&view, transcript)
 }
@@ -96,7 +99,10 @@ async fn join(
     }
     let quorum: Vec<_> = cards.iter().map(|read| (&read.card, read.passphrase.as_str())).collect();
     let root = new::confirm(&mut parts, &quorum).await.context("nothing has changed")?;
-    new::install(parts, root, transcript).await?;
+    let hint = "try again with those that are left";
+    for name in new::install(parts, hint).await? {
+        transcript.note(&format!("root key {root} is in force: {name}"))?;
+    }
     print(&format!("root key {root} is in force in these engines, too\n"))
 }
 

@@ -60,7 +60,10 @@ pub enum ChipError {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The sealed root key does not open with this chip.
-    #[error("root.sealed does not open with this chip: it was changed, or sealed by another one")]
+    #[error(
+        "root.sealed does not open with this chip: it was changed, or sealed by another one; unseal with the key \
+         cards, and it is sealed anew"
+    )]
     DoesNotOpen,
     /// The data folder could not be read.
     #[error("data folder {path}")]

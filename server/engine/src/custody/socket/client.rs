@@ -28,6 +28,9 @@ pub enum CeremonyError {
     /// The engine refused.
     #[error("{0}")]
     Refused(String),
+    /// The passphrase does not open the card; another one may.
+    #[error("{0}")]
+    WrongPassphrase(String),
     /// The answer was not one.
     #[error("the engine's answer was not understood: are both programs of one version?")]
     Answer,
@@ -185,7 +188,8 @@ impl Connection {
         let line = read_line(&mut self.0).await?;
         let line = line.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         match serde_json::from_slice(&line) {
-            Ok(Response::Refused(why)) => Err(CeremonyError::Refused(why)),
+            Ok(Response::Refused { why, retype: true }) => Err(CeremonyError::WrongPassphrase(why)),
+            Ok(Response::Refused { why, .. }) => Err(CeremonyError::Refused(why)),
             Ok(response) => Ok(response),
             Err(_) => Err(CeremonyError::Answer),
         }

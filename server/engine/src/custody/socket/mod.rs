@@ -104,7 +104,11 @@ enum Response {
     Following,
     Confirmed(Confirmed),
     Installed(RootKeyId),
-    Refused(String),
+    Refused {
+        why: String,
+        /// Whether another passphrase for the same card may do.
+        retype: bool,
+    },
 }
 
 /// A new card on its way to where it will be kept.

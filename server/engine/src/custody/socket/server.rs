@@ -85,12 +85,29 @@ impl Desk {
     async fn serve(mut self, mut stream: UnixStream) -> io::Result<()> {
         loop {
             let line = tokio::time::timeout(self.custodian.lapse(), read_line(&mut stream)).await;
-            // Silence for as long as cards lapse is an end, too.
-            let Some(line) = line.unwrap_or(Ok(None))? else { return Ok(()) };
+            let Ok(line) = line else {
+                return self.say_lapsed(&mut stream).await;
+            };
+            let Some(line) = line? else { return Ok(()) };
             let response;
             (self, response) = self.answer_line(line).await?;
             tokio::time::timeout(WRITE, write_line(&mut stream, &response)).await??;
         }
+    }
+
+    /// Silence for as long as cards lapse is an end.
+    async fn say_lapsed(self, stream: &mut UnixStream) -> io::Result<()> {
+        let had_one = self.ceremony.is_some();
+        drop(self);
+        if had_one {
+            let why = "the ceremony has lapsed: begin again".to_owned();
+            tokio::time::timeout(
+                WRITE,
+                write_line(stream, &Response::Refused { why, retype: false }),
+            )
+            .await??;
+        }
+        Ok(())
     }
 
     /// Answers a request beside the runtime: Argon2id takes its time.
@@ -98,11 +115,15 @@ impl Desk {
         let answered = tokio::task::spawn_blocking(move || {
             let response = match serde_json::from_slice(&line) {
                 Ok(request) => self.answer(request).unwrap_or_else(|error| {
-                    let text = chain(&error);
-                    tracing::warn!(error = text, "ceremony refused");
-                    Response::Refused(text)
+                    let why = chain(&error);
+                    tracing::warn!(error = why, "ceremony refused");
+                    let retype =
+                        matches!(error, CustodyError::Card(CardError::WrongPassphrase { .. }));
+                    Response::Refused { why, retype }
                 }),
-                Err(error) => Response::Refused(format!("not a request: {error}")),
+                Err(error) => {
+                    Response::Refused { why: format!("not a request: {error}"), retype: false }
+                }
             };
             (self, response)
         });
@@ -110,6 +131,9 @@ impl Desk {
     }
 
     fn answer(&mut self, request: Request) -> Result<Response, CustodyError> {
+        if self.ceremony.as_ref().is_some_and(Ceremony::has_lapsed) {
+            self.ceremony = None;
+        }
         Ok(match request {
             Request::Status => Response::Status(self.custodian.status()?),
             Request::Seal => {
@@ -139,7 +163,9 @@ impl Desk {
     }
 
     fn ceremony(&mut self) -> Result<&mut Ceremony, CustodyError> {
-        self.ceremony.as_mut().ok_or(CustodyError::OutOfTurn("no ceremony has begun"))
+        self.ceremony
+            .as_mut()
+            .ok_or(CustodyError::OutOfTurn("no ceremony has begun, or it has lapsed: begin again"))
     }
 
     fn unseal(&mut self, shown: &PresentedCard) -> Result<Response, CustodyError> {

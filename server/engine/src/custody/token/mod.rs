@@ -40,7 +40,7 @@ pub enum TokenError {
     )]
     PinInUri,
     /// The library does not load.
-    #[error("PKCS#11 library {path}: {problem}")]
+    #[error("PKCS#11 library {path}: {problem}; name the library of the token's maker")]
     Module {
         /// The library.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum TokenError {
     #[error("token {0}: more than one fits; name its serial number too")]
     Ambiguous(String),
     /// The PIN is wrong.
-    #[error("token {uri}: wrong PIN{left}")]
+    #[error("token {uri}: wrong PIN: try again{left}")]
     WrongPin {
         /// The token.
         uri: String,
@@ -73,7 +73,7 @@ pub enum TokenError {
     )]
     LastTry(String),
     /// The object is not there.
-    #[error("token {uri} holds no {what}")]
+    #[error("token {uri} holds no {what}: is it the right token, and its object=… the right one?")]
     NoObject {
         /// The token.
         uri: String,
@@ -92,10 +92,12 @@ pub enum TokenError {
     )]
     Extractable(String),
     /// What the token gave back is not what it was given.
-    #[error("token {0}: what was written does not read back")]
+    #[error(
+        "token {0}: what was written does not read back; remove the object, and use another token"
+    )]
     ReadBack(String),
     /// Another error of PKCS#11.
-    #[error("token {uri}: {doing}: {problem}")]
+    #[error("token {uri}: {doing}: {problem}; see the documentation of the token's maker")]
     Other {
         /// The token.
         uri: String,
