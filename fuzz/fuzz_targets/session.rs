@@ -14,11 +14,13 @@ use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, VersionState,
 };
 use sealwire_engine::{
-    Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, SignedDocument, Site, Uid,
+    Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, RootKeyId, SignedDocument, Site, Uid,
 };
 use sealwire_gateway::connection::{Peer, serve};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey};
-use sealwire_keystore::{By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, WrappedRow};
+use sealwire_keystore::{
+    By, Change, DocumentRow, Keystore, KeystoreError, Rewrapped, RotationRow, SiteRow, WrappedRow,
+};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
 use sealwire_protocol::{
@@ -88,6 +90,33 @@ impl Keystore for Memory {
         Ok(None)
     }
     async fn commit(&self, _: &Change) -> Result<(), KeystoreError> {
+        unreachable!()
+    }
+    async fn rotation(&self) -> Result<Option<RotationRow>, KeystoreError> {
+        Ok(None)
+    }
+    // What only a manager asks for.
+    async fn replace_site(&self, _: &[u8], _: &SiteRow) -> Result<bool, KeystoreError> {
+        unreachable!()
+    }
+    async fn begin_rotation(&self, _: &RotationRow) -> Result<(), KeystoreError> {
+        unreachable!()
+    }
+    async fn end_rotation(&self, _: RootKeyId) -> Result<(), KeystoreError> {
+        unreachable!()
+    }
+    async fn wrapped_elsewhere(
+        &self,
+        _: RootKeyId,
+        _: Option<(&str, u32)>,
+        _: u32,
+    ) -> Result<Vec<WrappedRow>, KeystoreError> {
+        unreachable!()
+    }
+    async fn count_elsewhere(&self, _: RootKeyId) -> Result<u64, KeystoreError> {
+        unreachable!()
+    }
+    async fn rewrap(&self, _: &[Rewrapped]) -> Result<u64, KeystoreError> {
         unreachable!()
     }
     fn committed(&self) -> Arc<AtomicU64> {

@@ -145,6 +145,25 @@ async fn a_key_that_could_leave_the_token_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_root_key_is_sealed_by_the_token_too() {
+    let tokens = Tokens::new(&["chip", "t1", "t2"]);
+    let mut server = with_token(&tokens);
+    let officers = Officers::of(&server, tokens);
+    let old = officers.init("2", &["f1", "t1"]);
+    server.wait_for_site().await;
+    server.key("chat").await;
+    let args = [&["rotate", "--threshold", "2"], officers.show(&old).as_slice()].concat();
+    let new = officers.make(&args, "--new-card", "--new-pin-file", &["f2", "t2", "f3"]);
+    server.restart();
+    assert!(officers.is_open(), "opened by the token: {}", server.log());
+    officers.ok(&["seal"]);
+    let said = officers.refused(&[&["unseal"], officers.show(&old).as_slice()].concat());
+    assert!(said.contains("pinned to root key"), "{said}");
+    officers.unseal(&new[1..]);
+    assert!(officers.is_open());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_software_chip_says_what_it_is_worth() {
     let server = Server::start().await;
     assert!(server.log().contains("a stolen machine opens itself"), "{}", server.log());
