@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use rustix::fs::{FlockOperation, flock};
-use sealwire_engine::custody::{self, Chip, Custodian};
+use sealwire_engine::custody::{self, Custodian};
 use sealwire_engine::{
     Engine, EngineConfig, GatewayRole, ManagerRole, Protection, RotationRole, State,
 };
@@ -59,9 +59,6 @@ impl Parts {
         let lock = lock(&config.data_dir)?;
         let engine = make_engine(config)?;
         let (data, chip) = (config.data_dir.clone(), config.chip()?);
-        if let Chip::Software { key_file } = &chip {
-            tracing::warn!(key_file = %key_file.display(), "software chip: a stolen machine opens itself");
-        }
         let custodian = Custodian::new(engine.clone(), data, chip, config.lapse());
         let (opened_by_chip, chip_problem) = match custodian.start() {
             Ok(opened) => (opened, None),

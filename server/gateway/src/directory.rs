@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 use sealwire_engine::document::{AppDocument, Document, DocumentKind, KeyDocument};
 use sealwire_engine::{
-    EngineError, GatewayRole, RootKeyId, SignedDocument, Site, State, Verified, WrappedKey,
+    EngineError, GatewayRole, RootKeyId, SignedDocument, State, Verified, WrappedKey,
 };
 use sealwire_keystore::{By, DocumentRow, Keystore, KeystoreError};
 use sealwire_protocol::ErrorCode;
@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Refusal;
 use crate::key_entry::KeyEntry;
+use crate::site_keys::{SiteEntry, SiteKeys};
 
 /// Time between two questions for changes: a fifth of the second within which a revocation holds.
-const POLL: Duration = Duration::from_millis(200);
+pub(crate) const POLL: Duration = Duration::from_millis(200);
 
 /// Time for one question, after which the keystore counts as away.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,17 +36,11 @@ const PAGE: u32 = 1000;
 /// Tries to load a key that changes while it is loaded.
 const TRIES: usize = 3;
 
-/// The site's row.
-pub(crate) struct SiteEntry {
-    pub(crate) site: Site,
-    decoy: SignedDocument,
-}
-
 /// See the module.
 pub struct Directory {
     keystore: Arc<dyn Keystore>,
     engine: GatewayRole,
-    site: tokio::sync::Mutex<Option<(Instant, Arc<SiteEntry>)>>,
+    site: SiteKeys,
     keys: Cache<u32, Arc<KeyEntry>>,
     /// App documents of recent logins, for the time that the keystore is away.
     apps: Cache<String, SignedDocument>,
@@ -79,10 +74,11 @@ impl Directory {
         max_stale: Duration,
     ) -> Arc<Self> {
         let committed = keystore.committed();
+        let site = SiteKeys::new(keystore.clone(), engine.clone());
         Arc::new(Self {
             keystore,
             engine,
-            site: tokio::sync::Mutex::default(),
+            site,
             keys: Cache::new(cached_keys),
             apps: Cache::new(1024),
             watched: Mutex::default(),
@@ -192,37 +188,17 @@ impl Directory {
         self.load(index).await
     }
 
-    /// The site's row: read once, and again while its keys are not under the engine's root key, as a root
-    /// rotation moves them.
+    /// The site's row.
     ///
     /// # Errors
-    /// `UNAVAILABLE`; `SEALED` before the manager has made them.
+    /// As [`SiteKeys::get`].
     pub(crate) async fn site(&self) -> Result<Arc<SiteEntry>, Refusal> {
-        let mut known = self.site.lock().await;
-        if let Some((read, entry)) = known.as_ref() {
-            match self.engine.state() {
-                State::Open { root } if root != entry.site.root() && read.elapsed() > POLL => {}
-                _ => return Ok(entry.clone()),
-            }
-        }
-        let row = match self.keystore.site().await {
-            Ok(row) => row,
-            Err(error) => {
-                let kept = known.as_ref().map(|(_, entry)| entry.clone());
-                return kept.ok_or_else(|| unavailable(&error));
-            }
-        };
-        let row = row.ok_or_else(|| {
-            Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
-        })?;
-        let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
-        *known = Some((Instant::now(), entry.clone()));
-        Ok(entry)
+        self.site.get().await
     }
 
     /// Has the site's row read again: its keys were found wrapped under a root key that is no more.
     pub(crate) async fn forget_site(&self) {
-        *self.site.lock().await = None;
+        self.site.forget().await;
     }
 
     /// The document that an AppKey is checked against: the app's, or a decoy that nobody has the
@@ -417,7 +393,7 @@ impl Directory {
     }
 }
 
-fn unavailable(error: &KeystoreError) -> Refusal {
+pub(crate) fn unavailable(error: &KeystoreError) -> Refusal {
     if let KeystoreError::Database(_) | KeystoreError::Slow = error {
         tracing::debug!(error = error as &dyn Error, "keystore");
         return Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again");

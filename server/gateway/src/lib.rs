@@ -29,6 +29,7 @@ pub mod listener;
 mod ops;
 mod refusal;
 mod session;
+mod site_keys;
 pub mod tls;
 
 pub use directory::Directory;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use sealwire_engine::State;
+use sealwire_engine::custody::Chip;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
@@ -12,6 +13,9 @@ use crate::parts::Parts;
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(path: &Path) -> Result<()> {
     let config = Config::read(path)?;
+    if let Chip::Software { key_file } = config.chip()? {
+        tracing::warn!(key_file = %key_file.display(), "software chip: a stolen machine opens itself");
+    }
     let parts = Parts::start(&config).await?;
     eprintln!("sealwire: gateway on {}", parts.listen);
     eprintln!("sealwire: manager on {}", config.manager_socket().display());

@@ -7,72 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::card::{Card, CardError};
+use super::card::Card;
 use super::chip::Seal;
 use super::folder::{Folder, Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress};
-use super::{Ceremony, CeremonyKind, Chip, ChipError, Passphrase};
-use crate::{Engine, EngineError, Protection, RootKey, RootKeyId, State, WrappedKey, chain};
-
-/// Why a ceremony was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CustodyError {
-    /// Something is wrong with a card, or with its passphrase.
-    #[error(transparent)]
-    Card(#[from] CardError),
-    /// The chip refused.
-    #[error(transparent)]
-    Chip(#[from] ChipError),
-    /// The engine refused.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The data folder could not be read or written.
-    #[error(
-        "data folder {path} (a broken root.pin may be removed, and taken from the cards by `root adopt`)"
-    )]
-    Folder {
-        /// The data folder.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// There is a root key already.
-    #[error("root key {0} exists already; it is unsealed with its cards, never made twice")]
-    Exists(RootKeyId),
-    /// There is no root key yet.
-    #[error(
-        "this engine has no root key: a new site makes one with `sealwire root init`; a further engine, or one \
-         whose data folder was lost, takes the site's with `sealwire root adopt`"
-    )]
-    NoRootKey,
-    /// A sealed root key lies without its pin.
-    #[error(
-        "root.sealed of root key {0} is there, but root.pin is not: the data folder was damaged; take the root \
-         key from its cards with `sealwire root adopt`, or remove the file if it is of no use to anybody"
-    )]
-    Unpinned(RootKeyId),
-    /// A root key that a rotation has left behind.
-    #[error(
-        "root key {0} was left behind by a rotation, and is not taken back; if a backup of the database was \
-         restored, rotate to a fresh root key instead"
-    )]
-    Forgotten(RootKeyId),
-    /// The engine is open already.
-    #[error("the engine is open already, under root key {0}")]
-    AlreadyOpen(RootKeyId),
-    /// A root rotation is under way.
-    #[error(
-        "root key {0} is being replaced: wait until the rotation has ended (`sealwire root status`)"
-    )]
-    Rotating(RootKeyId),
-    /// A PIN of one's own that no card takes.
-    #[error("the PIN is not one: 6 to 64 printable ASCII characters")]
-    Pin,
-    /// A step of a ceremony that is not the next one.
-    #[error("not now: {0}")]
-    OutOfTurn(&'static str),
-}
+use super::{Ceremony, CeremonyKind, Chip, ChipError, CustodyError, Passphrase};
+use crate::{Engine, Protection, RootKey, RootKeyId, State, WrappedKey, chain};
 
 /// What showing a card has led to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

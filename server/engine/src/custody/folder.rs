@@ -93,7 +93,12 @@ impl Folder {
         let path = self.0.join(PIN);
         let Some(text) = read(&path)? else { return Ok(None) };
         serde_json::from_slice(&text).map(Some).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+            let text = format!(
+                "{}: {error}; if it is broken, remove it, and take the root key from its cards with \
+                 `sealwire root adopt`",
+                path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
         })
     }
 

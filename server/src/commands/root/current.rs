@@ -92,7 +92,7 @@ pub(super) async fn adopt(
         }
         transcript.note(&read.describe())?;
         if let Some(root) = ready {
-            for name in install(parts, "try again with those that are left").await? {
+            for name in install(parts).await.all_or("try again with those that are left")? {
                 transcript.note(&format!("adopted root key {root}: {name}"))?;
                 print(&format!("engine {name}: open, and pinned to root key {root}\n"))?;
             }
@@ -132,7 +132,7 @@ pub(super) async fn verify(
     let Some((root, set, good, wrong)) = proven else {
         match problems.len() {
             0 => bail!("{}; nothing was proven", too_few(need, &[])),
-            _ => bail!("nothing was proven: {}", problems.join("; ")),
+            _ => bail!("nothing was proven, see above"),
         }
     };
     let list = |numbers: &[u8]| numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
@@ -147,7 +147,7 @@ pub(super) async fn verify(
     }
     match problems.as_slice() {
         [] => Ok(()),
-        problems => bail!("not every card is good: {}", problems.join("; ")),
+        problems => bail!("{} of the cards named are not good, see above", problems.len()),
     }
 }
 

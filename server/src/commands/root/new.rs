@@ -5,9 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sealwire_engine::custody::{
-    CARD_LEN, Card, Confirmed, Passphrase, Place, ShownCard, Token, TokenUri,
+    CARD_LEN, Card, CeremonyError, Confirmed, Passphrase, Place, ShownCard, Token, TokenUri,
 };
 use sealwire_engine::{RootKeyId, chain};
 use zeroize::Zeroizing;
@@ -235,7 +235,11 @@ pub(super) async fn make(
     let mut written = Vec::with_capacity(made.len());
     let ready = prepare(&mut parts, new, &made, &mut written, transcript).await;
     let root = ready.map_err(|error| error.context(take_back(new, &written)))?;
-    let engines = install(parts, hint).await?;
+    let installed = install(parts).await;
+    if installed.changed_nothing() {
+        return Err(anyhow!("{}", installed.problems.join("\n")).context(take_back(new, &written)));
+    }
+    let engines = installed.all_or(hint)?;
     let passphrases = made.into_iter().map(|card| card.passphrase).collect();
     Ok(Made { root, engines, passphrases })
 }
@@ -277,25 +281,47 @@ fn take_back(new: &NewPlaces, written: &[Card]) -> String {
     text + "; begin again"
 }
 
+/// What has become of new cards in the engines.
+pub(super) struct Installed {
+    done: Vec<String>,
+    problems: Vec<String>,
+    /// Whether every engine that did not do it has said so.
+    certain: bool,
+}
+
+impl Installed {
+    /// Whether no engine has changed anything, for certain.
+    fn changed_nothing(&self) -> bool {
+        self.done.is_empty() && self.certain
+    }
+
+    /// The engines, when all have them in force; else what is wrong, and what to do.
+    pub(super) fn all_or(self, hint: &str) -> Result<Vec<String>> {
+        ensure!(
+            self.problems.is_empty(),
+            "{}\nThe new cards are in force in {} of {} engines, as far as is known (`sealwire root status` \
+             tells); keep the new cards and the old ones; {hint}",
+            self.problems.join("\n"),
+            self.done.len(),
+            self.done.len() + self.problems.len()
+        );
+        Ok(self.done)
+    }
+}
+
 /// Brings cards that every engine has seen a quorum of into force, at one engine right after the other.
-/// Returns the engines; when one has failed, `hint` says what to do.
-pub(super) async fn install(parts: Vec<Part>, hint: &str) -> Result<Vec<String>> {
-    let (mut done, mut problems) = (Vec::new(), Vec::new());
+pub(super) async fn install(parts: Vec<Part>) -> Installed {
+    let mut installed = Installed { done: Vec::new(), problems: Vec::new(), certain: true };
     for part in parts {
         match part.session.install().await {
-            Ok(_) => done.push(part.name),
-            Err(error) => problems.push(format!("engine {}: {}", part.name, chain(&error))),
+            Ok(_) => installed.done.push(part.name),
+            Err(error) => {
+                installed.certain &= matches!(error, CeremonyError::Refused(_));
+                installed.problems.push(format!("engine {}: {}", part.name, chain(&error)));
+            }
         }
     }
-    ensure!(
-        problems.is_empty(),
-        "{}\nThe new cards are in force in {} of {} engines (`sealwire root status` tells); keep the new cards \
-         and the old ones; {hint}",
-        problems.join("\n"),
-        done.len(),
-        done.len() + problems.len()
-    );
-    Ok(done)
+    installed
 }
 
 /// Shows a quorum of new cards to every engine.

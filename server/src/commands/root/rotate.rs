@@ -18,9 +18,9 @@ use crate::cli::root::Rotate;
 const LOOK: Duration = Duration::from_millis(200);
 
 const AFTERWARDS: &str = "\
-The old cards open nothing any more in these engines: destroy them, once every engine of the site has been
-brought along. Backups of the database and of the data folder
-that were made before still open with them; let them expire, or destroy them.
+The old cards open nothing any more in these engines: destroy them, once every engine of the site has
+been brought along. Backups of the database and of the data folder that were made before still open with
+them; let them expire, or destroy them.
 The business keys are the same as before. If a quorum of old cards was stolen, somebody may have them:
 rotate those too (`sealwire key rotate NAME`), and re-encrypt (`sealwire reenc`).
 ";
@@ -100,7 +100,7 @@ async fn join(
     let quorum: Vec<_> = cards.iter().map(|read| (&read.card, read.passphrase.as_str())).collect();
     let root = new::confirm(&mut parts, &quorum).await.context("nothing has changed")?;
     let hint = "try again with those that are left";
-    for name in new::install(parts, hint).await? {
+    for name in new::install(parts).await.all_or(hint)? {
         transcript.note(&format!("root key {root} is in force: {name}"))?;
     }
     print(&format!("root key {root} is in force in these engines, too\n"))

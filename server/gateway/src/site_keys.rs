@@ -1,0 +1,65 @@
+//! The site's own keys, wrapped, as the engine wants them with many of its words.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sealwire_engine::{GatewayRole, SignedDocument, Site, State};
+use sealwire_keystore::Keystore;
+use sealwire_protocol::ErrorCode;
+use tokio::sync::Mutex;
+
+use crate::Refusal;
+use crate::directory::{POLL, unavailable};
+
+/// The site's row.
+pub(crate) struct SiteEntry {
+    pub(crate) site: Site,
+    /// An app's document that nobody has the secret of.
+    pub(crate) decoy: SignedDocument,
+}
+
+/// The site's row, and when it was read.
+pub(crate) struct SiteKeys {
+    keystore: Arc<dyn Keystore>,
+    engine: GatewayRole,
+    known: Mutex<Option<(Instant, Arc<SiteEntry>)>>,
+}
+
+impl SiteKeys {
+    pub(crate) fn new(keystore: Arc<dyn Keystore>, engine: GatewayRole) -> Self {
+        Self { keystore, engine, known: Mutex::default() }
+    }
+
+    /// The site's row: read once, and again, a few times a second at most, while its keys are not under
+    /// the engine's root key, as a root rotation moves them.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`; `SEALED` before the manager has made them.
+    pub(crate) async fn get(&self) -> Result<Arc<SiteEntry>, Refusal> {
+        let mut known = self.known.lock().await;
+        if let Some((read, entry)) = known.as_ref() {
+            match self.engine.state() {
+                State::Open { root } if root != entry.site.root() && read.elapsed() > POLL => {}
+                _ => return Ok(entry.clone()),
+            }
+        }
+        let row = match self.keystore.site().await {
+            Ok(row) => row,
+            Err(error) => {
+                let kept = known.as_ref().map(|(_, entry)| entry.clone());
+                return kept.ok_or_else(|| unavailable(&error));
+            }
+        };
+        let row = row.ok_or_else(|| {
+            Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
+        })?;
+        let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
+        *known = Some((Instant::now(), entry.clone()));
+        Ok(entry)
+    }
+
+    /// Has the row read again.
+    pub(crate) async fn forget(&self) {
+        *self.known.lock().await = None;
+    }
+}
