@@ -13,10 +13,6 @@ const GROUP: usize = 5;
 /// Lengths of a PIN of one's own.
 const OWN: std::ops::RangeInclusive<usize> = 6..=64;
 
-/// Guesses a second of a machine with eight data-centre GPUs at a card under a PIN of one's own: each
-/// guess moves about 2 GiB through memory, of which such a machine moves some 16 TiB a second.
-const GUESSES_PER_SECOND: f64 = 8_000.0;
-
 /// A text that opens no card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -69,23 +65,6 @@ impl Passphrase {
     #[must_use]
     pub fn is_generated(&self) -> bool {
         self.generated
-    }
-
-    /// Hours for which a PIN of one's own stands at most against somebody who has the card and a machine
-    /// with eight data-centre GPUs: half of all PINs of its length and kinds of characters. A word, a
-    /// date or a name stands for far less.
-    #[must_use]
-    pub fn hours_at_most(&self) -> f64 {
-        let uses = |kind: fn(&u8) -> bool| self.text.as_bytes().iter().any(kind);
-        let sizes = [
-            (uses(u8::is_ascii_digit), 10.0),
-            (uses(u8::is_ascii_lowercase), 26.0),
-            (uses(u8::is_ascii_uppercase), 26.0),
-            (uses(|byte| !byte.is_ascii_alphanumeric()), 33.0),
-        ];
-        let characters: f64 = sizes.iter().filter(|(used, _)| *used).map(|(_, size)| size).sum();
-        let length = i32::try_from(self.text.len()).unwrap_or(i32::MAX);
-        characters.powi(length) / 2.0 / GUESSES_PER_SECOND / 3600.0
     }
 
     /// The form to write down: five groups of five; a PIN of one's own as it is.
@@ -152,14 +131,5 @@ mod tests {
         }
         let own = Passphrase::parse(" Tr0ub4dor-3 \n").expect("a PIN");
         assert_eq!((own.bytes(), own.to_text().as_str()), (&b"Tr0ub4dor-3"[..], "Tr0ub4dor-3"));
-    }
-
-    #[test]
-    fn the_hours_follow_from_length_and_kinds_of_characters() {
-        let hours = |pin: &str| Passphrase::parse(pin).expect("a PIN").hours_at_most();
-        assert!((hours("314159") - 1e6 / 2.0 / 8_000.0 / 3600.0).abs() < 1e-9);
-        assert!(hours("31415926") < 2.0);
-        assert!(hours("tr0ub4dor") > 1e6);
-        assert!(hours("Tr0ub4dor-3") > hours("tr0ub4dor3x"));
     }
 }

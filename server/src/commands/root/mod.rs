@@ -3,6 +3,7 @@
 mod cards;
 mod current;
 mod new;
+mod own_pin;
 mod rotate;
 mod status;
 mod transcript;

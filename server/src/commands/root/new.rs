@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sealwire_engine::custody::{
-    CARD_LEN, Card, CeremonyError, Confirmed, Passphrase, Place, ShownCard, Token, TokenUri,
+    CARD_LEN, Card, CeremonyError, Confirmed, Place, ShownCard, Token, TokenUri,
 };
 use sealwire_engine::{RootKeyId, chain};
 use zeroize::Zeroizing;
 
-use super::cards::{ask, card_file, describe, join_object, read_bytes, read_pin, token_pin};
+use super::cards::{card_file, describe, join_object, read_bytes, token_pin};
+use super::own_pin::own_pin;
 use super::transcript::Transcript;
 use super::{Part, print};
 use crate::cli::root::{NewCards, Tokens};
@@ -188,36 +189,6 @@ impl NewPlace {
             Keeper::File(file) => Ok(std::fs::remove_file(file)?),
             Keeper::Token(token) => Ok(token.remove_card()?),
         }
-    }
-}
-
-/// A PIN of one's own, with a word on what it is worth.
-fn own_pin(place: &Place, pin_file: Option<&PathBuf>) -> Result<Zeroizing<String>> {
-    let typed = match pin_file {
-        Some(file) => read_pin(file)?,
-        None => {
-            let typed = ask(&format!("new PIN of the card in {place}: "))?;
-            ensure!(*typed == *ask("once more: ")?, "the two PINs differ: begin again");
-            typed
-        }
-    };
-    let pin = Passphrase::parse(&typed).with_context(|| format!("card {place}"))?;
-    if !pin.is_generated() {
-        eprintln!(
-            "sealwire: card {place}: WEAK: whoever gets hold of the card finds this PIN within {}, on one \
-             machine with eight GPUs; sooner if it is a word, a name or a date",
-            duration(pin.hours_at_most())
-        );
-    }
-    Ok(typed)
-}
-
-fn duration(hours: f64) -> String {
-    match hours {
-        hours if hours < 0.1 => "minutes".to_owned(),
-        hours if hours < 1000.0 => format!("{hours:.1} hours"),
-        hours if hours < 1e9 => format!("{hours:.0} hours (at the very most)"),
-        _ => "more than a hundred thousand years (at the very most)".to_owned(),
     }
 }
 
