@@ -5,7 +5,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -382,4 +383,40 @@ async fn between_the_steps_of_a_ceremony_nothing_is_in_memory() {
     }
     reshare.install().await.expect("in force");
     look("install");
+}
+
+/// A process that may be dumped belongs to its user in /proc, one that may not to root: then no other
+/// process of that user reads its memory or attaches a debugger.
+#[test]
+fn the_server_of_an_ordinary_user_is_not_dumpable() {
+    const NOBODY: u32 = 65_534;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    // Where nobody can reach them.
+    std::fs::copy(support::SEALWIRE, at("sealwire")).expect("copied");
+    let config = format!(
+        "data_dir = '{}'\n[engine]\nchip = 'none'\n[gateway]\nlisten = '127.0.0.1:0'\n",
+        at("data").display()
+    );
+    std::fs::write(at("sealwire.toml"), config).expect("written");
+    for path in [folder.path().to_owned(), at("sealwire"), at("sealwire.toml")] {
+        chown(&path, Some(NOBODY), Some(NOBODY)).expect("run as root");
+    }
+    let owner = |mut child: std::process::Child| {
+        std::thread::sleep(Duration::from_secs(1));
+        let memory = std::fs::metadata(format!("/proc/{}/mem", child.id())).expect("running");
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        memory.uid()
+    };
+    let as_nobody = |program: &std::path::Path, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).uid(NOBODY).gid(NOBODY).stderr(std::process::Stdio::null());
+        command.spawn().expect("starts")
+    };
+    let sleep = as_nobody(std::path::Path::new("sleep"), &["10"]);
+    assert_eq!(owner(sleep), NOBODY, "an ordinary process belongs to its user");
+    let config = at("sealwire.toml").display().to_string();
+    let server = as_nobody(&at("sealwire"), &["serve", "--config", &config]);
+    assert_eq!(owner(server), 0, "the server does not");
 }
