@@ -5,7 +5,8 @@ mod support;
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::officer::{Kept, Officers, SOFTHSM, Tokens};
+use sealwire_engine::custody::CeremonyKind;
+use support::officer::{Kept, Officers, SOFTHSM, Tokens, card_bytes};
 use support::{App, Server};
 
 const MESSAGE: &[u8] = "你好 👋".as_bytes();
@@ -140,6 +141,15 @@ async fn cards_shown_lapse_after_the_set_time() {
     assert!(!officers.ok(&["status"]).contains("cards shown"));
     assert!(server.log().contains("the cards shown have lapsed"));
     assert_eq!(officers.unseal(&cards[1..]), "card 2: 1 of 2\n");
+
+    // A ceremony that nobody goes on with ends, and says so to who comes back.
+    let mut verify = server.ceremony().begin(CeremonyKind::Verify).await.expect("begun");
+    let passphrase = std::fs::read_to_string(&cards[0].pin).expect("a passphrase");
+    let card = card_bytes(&cards[0]);
+    verify.show(&card, &passphrase).await.expect("taken");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let late = verify.show(&card, &passphrase).await.expect_err("late");
+    assert!(late.to_string().contains("has lapsed"), "{late}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -188,6 +188,12 @@ impl RotationRole {
         self.0.engine().roots()
     }
 
+    /// Whether a rotation is under way in this engine, also while it is sealed.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.0.is_rotating()
+    }
+
     /// The root key of before, wrapped under the current one: whoever has the new cards has both. Which
     /// two they are stands in it.
     ///

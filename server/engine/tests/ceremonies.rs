@@ -3,7 +3,8 @@
 mod support;
 
 use sealwire_engine::custody::{
-    CardError, CeremonyKind, Chip, Custodian, CustodyError, Opened, Passphrase, Progress, Shown,
+    CardError, CeremonyKind, Chip, Confirmed, Custodian, CustodyError, Opened, Passphrase,
+    Progress, Shown,
 };
 use sealwire_engine::{
     Engine, EngineConfig, EngineError, KeyBinding, ManagerRole, Purpose, RotationRole, State, Uid,
@@ -347,7 +348,8 @@ fn a_dead_chip_keeps_back_neither_reshare_nor_adopt_but_is_told_before_cards_are
     let new = make(&mut reshare, 2, 3);
     confirm(&mut reshare, &new[..2]);
     reshare.install().expect("in force");
-    assert!(matches!(site.custodian.begin(CeremonyKind::Rotate), Err(CustodyError::Chip(_))));
+    let mut rotate = site.begin(CeremonyKind::Rotate, &cards);
+    assert!(matches!(rotate.make(2, vec![None, None]), Err(CustodyError::Chip(_))));
 
     for file in ["root.pin", "root.sealed"] {
         std::fs::remove_file(site.data().join(file)).expect("removed");
@@ -359,6 +361,8 @@ fn a_dead_chip_keeps_back_neither_reshare_nor_adopt_but_is_told_before_cards_are
     confirm(&mut adopt, &new[1..]);
     adopt.install().expect("in force");
     assert!(matches!(site.engine.state(), State::Open { .. }));
+    let status = site.custodian.status().expect("status");
+    assert!(status.chip_problem.expect("noted").contains("chmod 600"));
 }
 
 #[test]
@@ -371,6 +375,9 @@ fn adopting_with_one_card_more_than_the_quorum_gets_over_a_wrong_share() {
     adopt.confirm(&bad.card, &bad.passphrase).expect("taken");
     let error = refused(adopt.confirm(&cards[1].card, &cards[1].passphrase));
     assert_eq!(error, CardError::Mismatch);
-    confirm(&mut adopt, &cards[2..]);
+    match adopt.confirm(&cards[2].card, &cards[2].passphrase).expect("ready") {
+        Confirmed::Ready { wrong, .. } => assert_eq!(wrong, [1]),
+        other @ Confirmed::Partly(_) => panic!("{other:?}"),
+    }
     adopt.install().expect("in force");
 }

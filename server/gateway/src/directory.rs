@@ -196,9 +196,9 @@ impl Directory {
         self.site.get().await
     }
 
-    /// Has the site's row read again: its keys were found wrapped under a root key that is no more.
-    pub(crate) async fn forget_site(&self) {
-        self.site.forget().await;
+    /// Has the site's row looked at again: something was found wrapped under a root key that is no more.
+    pub(crate) async fn doubt_site(&self) {
+        self.site.doubt().await;
     }
 
     /// The document that an AppKey is checked against: the app's, or a decoy that nobody has the

@@ -82,7 +82,7 @@ async fn admit(
     let mut verified = gateway.engine.auth_verify(&site.site, &document, attempt);
     if let Err(EngineError::OtherRoot { .. }) = verified {
         // A root rotation has ended between reading and opening.
-        directory.forget_site().await;
+        directory.doubt_site().await;
         document = directory.app(app_key).await?;
         site = directory.site().await?;
         verified = gateway.engine.auth_verify(&site.site, &document, attempt);

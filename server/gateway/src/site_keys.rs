@@ -22,7 +22,13 @@ pub(crate) struct SiteEntry {
 pub(crate) struct SiteKeys {
     keystore: Arc<dyn Keystore>,
     engine: GatewayRole,
-    known: Mutex<Option<(Instant, Arc<SiteEntry>)>>,
+    known: Mutex<Option<Known>>,
+}
+
+struct Known {
+    entry: Arc<SiteEntry>,
+    /// `None` when it must be looked at again, whenever it was read.
+    read: Option<Instant>,
 }
 
 impl SiteKeys {
@@ -37,16 +43,17 @@ impl SiteKeys {
     /// `UNAVAILABLE`; `SEALED` before the manager has made them.
     pub(crate) async fn get(&self) -> Result<Arc<SiteEntry>, Refusal> {
         let mut known = self.known.lock().await;
-        if let Some((read, entry)) = known.as_ref() {
+        if let Some(Known { entry, read }) = known.as_ref() {
+            let old = read.is_none_or(|read| read.elapsed() > POLL);
             match self.engine.state() {
-                State::Open { root } if root != entry.site.root() && read.elapsed() > POLL => {}
+                State::Open { root } if root != entry.site.root() && old => {}
                 _ => return Ok(entry.clone()),
             }
         }
         let row = match self.keystore.site().await {
             Ok(row) => row,
             Err(error) => {
-                let kept = known.as_ref().map(|(_, entry)| entry.clone());
+                let kept = known.as_ref().map(|known| known.entry.clone());
                 return kept.ok_or_else(|| unavailable(&error));
             }
         };
@@ -54,12 +61,14 @@ impl SiteKeys {
             Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
         })?;
         let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
-        *known = Some((Instant::now(), entry.clone()));
+        *known = Some(Known { entry: entry.clone(), read: Some(Instant::now()) });
         Ok(entry)
     }
 
-    /// Has the row read again.
-    pub(crate) async fn forget(&self) {
-        *self.known.lock().await = None;
+    /// Has the row looked at again, if it is not under the engine's root key.
+    pub(crate) async fn doubt(&self) {
+        if let Some(known) = self.known.lock().await.as_mut() {
+            known.read = None;
+        }
     }
 }

@@ -22,14 +22,14 @@ use crate::{
 };
 
 const READERS: u32 = 4;
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 /// A keystore in one SQLite file.
 pub struct SqliteKeystore {
     writer: SqlitePool,
     readers: SqlitePool,
-    /// Asks for changes, on a connection of its own: however many keys are being loaded, a revocation
-    /// is seen in time.
+    /// Asks for changes and for root rotations, on a connection of its own: however many keys are being
+    /// loaded, a revocation is seen in time.
     follower: SqlitePool,
     committed: Arc<AtomicU64>,
 }

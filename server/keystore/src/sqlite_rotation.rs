@@ -1,16 +1,16 @@
 //! Root rotation in SQLite. The root key id stands in bytes 1 to 16 of each wrapped key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealwire_engine::RootKeyId;
-use sqlx::{Row, SqlitePool};
+use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
-use crate::sqlite::{number, taken};
+use crate::sqlite::{BUSY, number, taken};
 use crate::{KeystoreError, Rewrapped, RotationRow, SiteRow, WrappedRow};
 
-/// How often the log is tried to be emptied at the end of a rotation, and the time in between.
-const CHECKPOINTS: u32 = 50;
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
+/// Time for which the log is tried to be emptied at the end of a rotation, and between two tries.
+const CHECKPOINT: Duration = Duration::from_secs(5);
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) async fn replace_site(
     writer: &SqlitePool,
@@ -67,23 +67,30 @@ pub(crate) async fn end_rotation(writer: &SqlitePool, new: RootKeyId) -> Result<
         .bind(new.to_string())
         .execute(writer)
         .await?;
-    for _ in 0..CHECKPOINTS {
-        if checkpoint(writer).await? {
-            return Ok(());
+    let begun = Instant::now();
+    while begun.elapsed() < CHECKPOINT {
+        match checkpoint(writer).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => tokio::time::sleep(CHECKPOINT_PAUSE).await,
+            Err(error) => {
+                tracing::warn!(%error, "emptying the database's log");
+                break;
+            }
         }
-        tokio::time::sleep(CHECKPOINT_PAUSE).await;
     }
-    tracing::warn!(
-        "the database is too busy to empty its log: it holds old wrapped keys for a while"
-    );
+    tracing::warn!("the database's log is not emptied: it holds old wrapped keys for a while");
     Ok(())
 }
 
 /// Empties the write-ahead log into the main file, which then, with secure_delete, holds no old blob.
-/// `false` when a reader is in the way.
+/// `false` when a reader is in the way: it is not waited for, since writers would wait too.
 async fn checkpoint(writer: &SqlitePool) -> Result<bool, KeystoreError> {
-    let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(writer).await?;
-    Ok(row.try_get::<i64, _>(0)? == 0)
+    let mut connection = writer.acquire().await?;
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+    let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+    let patience = AssertSqlSafe(format!("PRAGMA busy_timeout = {}", BUSY.as_millis()));
+    sqlx::query(patience).execute(&mut *connection).await?;
+    Ok(row?.try_get::<i64, _>(0)? == 0)
 }
 
 pub(crate) async fn wrapped_elsewhere(

@@ -63,10 +63,14 @@ impl Manager {
     /// How far the rotation has come.
     ///
     /// # Errors
-    /// [`ManagerError::Keystore`]; [`EngineError::Sealed`], as nothing goes on then.
+    /// [`ManagerError::Keystore`]; [`EngineError::Sealed`] while one is under way and cannot go on.
     pub async fn rotation(&self) -> Result<RotationView, ManagerError> {
         let mut view = self.rotated.borrow().clone();
-        let (new, previous) = self.rotation.roots().ok_or(EngineError::Sealed)?;
+        let Some((new, previous)) = self.rotation.roots() else {
+            let noted = self.keystore.rotation().await?.is_some_and(|noted| !noted.done);
+            let under_way = noted || self.rotation.is_under_way();
+            return if under_way { Err(EngineError::Sealed.into()) } else { Ok(view) };
+        };
         let led = matches!(view.stage, RotationStage::Moving | RotationStage::Stuck);
         if led {
             return Ok(view);
@@ -98,10 +102,13 @@ impl Manager {
     /// [`ManagerError::Invalid`] when the engine holds no root key of before.
     pub async fn begin_rotation(&self) -> Result<RotationView, ManagerError> {
         if self.rotation().await?.stage == RotationStage::Waiting {
-            self.site().await?;
+            let site = self.site().await?;
             let wrapped = self.rotation.wrapped_previous()?;
             let old = RootKeyId::from_bytes(wrapped.binding().uid.to_bytes());
             let (new, blob) = (wrapped.root(), wrapped.blob().to_vec());
+            if ![old, new].contains(&site.root()) {
+                return Err(ManagerError::NotInRotation { engine: new, new: site.root() });
+            }
             match self
                 .keystore
                 .begin_rotation(&RotationRow { old, new, wrapped: blob, done: false })
@@ -135,7 +142,10 @@ impl Manager {
 
     /// Goes the whole way, from wherever it was.
     async fn lead(&self) -> Result<(), ManagerError> {
-        let Some(rotation) = self.find_rotation().await? else { return Ok(()) };
+        let Some(rotation) = self.find_rotation().await? else {
+            self.rotated.send_if_modified(|view| view.problem.take().is_some());
+            return Ok(());
+        };
         let (old, new) = (rotation.old, rotation.new);
         if self.rotated.borrow().new != Some(new) {
             tracing::info!(%old, %new, "root rotation: moving everything that is wrapped");

@@ -56,13 +56,18 @@ pub enum Shown {
 }
 
 /// What showing a new card, read back, has led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confirmed {
     /// More cards are needed.
     Partly(Progress),
-    /// A quorum of the new cards gives this root key: [`Ceremony::install`] brings it into force.
-    Ready(RootKeyId),
+    /// A quorum of the new cards gives a root key: [`Ceremony::install`] brings it into force.
+    Ready {
+        /// The root key.
+        root: RootKeyId,
+        /// Numbers of cards that were made elsewhere, were shown, and whose shares are wrong.
+        wrong: Vec<u8>,
+    },
 }
 
 /// See the module.
@@ -120,7 +125,8 @@ impl Ceremony {
     /// read back and shown to [`Ceremony::confirm`].
     ///
     /// # Errors
-    /// [`CardError::Threshold`]; [`CustodyError::OutOfTurn`] before a quorum of the current cards was
+    /// [`CardError::Threshold`]; [`CustodyError::Chip`] when the chip would not seal the new root key;
+    /// [`CustodyError::OutOfTurn`] before a quorum of the current cards was
     /// shown.
     pub fn make(
         &mut self,
@@ -130,6 +136,8 @@ impl Ceremony {
         self.check_proven()?;
         if self.kind == CeremonyKind::Init {
             self.custodian.check_empty()?;
+        }
+        if matches!(self.kind, CeremonyKind::Init | CeremonyKind::Rotate) {
             self.custodian.probe_chip()?;
         }
         let cards = u8::try_from(pins.len()).map_err(|_| CardError::Threshold)?;
@@ -193,12 +201,9 @@ impl Ceremony {
         match gathered {
             Gathered::Partly(progress) => Ok(Confirmed::Partly(progress)),
             Gathered::Whole(quorum) if self.follows() || quorum.wrong.is_empty() => {
-                if !quorum.wrong.is_empty() {
-                    tracing::warn!(cards = ?quorum.wrong, "the shares of these cards are wrong");
-                }
-                let root = quorum.root.id();
+                let (root, wrong) = (quorum.root.id(), quorum.wrong.clone());
                 self.ready = Some(quorum);
-                Ok(Confirmed::Ready(root))
+                Ok(Confirmed::Ready { root, wrong })
             }
             // They were made a moment ago: none may be wrong.
             Gathered::Whole(quorum) => {
@@ -221,7 +226,7 @@ impl Ceremony {
         let turn = CustodyError::OutOfTurn("the new cards were not shown");
         let ready = self.ready.as_ref().ok_or(turn)?;
         let root = ready.root.id();
-        let seal = self.prepare_seal(root)?;
+        let (seal, chip_problem) = self.prepare_seal(root)?;
         let _alone = custodian.alone();
         let set = PinnedSet::new(&ready.set, custodian.engine().now());
         match self.kind {
@@ -249,6 +254,9 @@ impl Ceremony {
                 custodian.install(&Pin { root, set, previous, ..pin }, &ready.root, seal)?;
             }
         }
+        if let Some(problem) = chip_problem {
+            custodian.note_chip(Some(&problem));
+        }
         self.put_into_the_engine();
         tracing::info!(ceremony = ?self.kind, %root, "in force");
         Ok(root)
@@ -256,17 +264,21 @@ impl Ceremony {
 
     /// The chip's part, where a root key is brought into force. With cards that exist already, a chip that
     /// fails keeps nothing back: the cards alone suffice.
-    fn prepare_seal(&self, root: RootKeyId) -> Result<Option<Seal>, CustodyError> {
+    fn prepare_seal(
+        &self,
+        root: RootKeyId,
+    ) -> Result<(Option<Seal>, Option<CustodyError>), CustodyError> {
         if !matches!(self.kind, CeremonyKind::Init | CeremonyKind::Rotate) {
-            return Ok(None);
+            return Ok((None, None));
         }
         match self.custodian.prepare_seal(root) {
+            Ok(seal) => Ok((seal, None)),
             Err(error) if self.follows() => {
-                let error = chain(&error);
-                tracing::error!(error, "the root key is not sealed for the next start");
-                Ok(None)
+                let problem = chain(&error);
+                tracing::error!(problem, "the root key is not sealed for the next start");
+                Ok((None, Some(error)))
             }
-            prepared => prepared,
+            Err(error) => Err(error),
         }
     }
 

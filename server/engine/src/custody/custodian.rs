@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::card::Card;
 use super::chip::Seal;
-use super::folder::{Folder, Pin, PinnedPrevious, PinnedSet};
+use super::folder::{Folder, NotInstalled, Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress};
 use super::{Ceremony, CeremonyKind, Chip, ChipError, CustodyError, Passphrase};
 use crate::{Engine, Protection, RootKey, RootKeyId, State, WrappedKey, chain};
@@ -115,17 +115,13 @@ impl Custodian {
     ///
     /// # Errors
     /// [`CustodyError::Exists`] for `init` when there is a root key; [`CustodyError::NoRootKey`] for
-    /// the others when there is none; [`CustodyError::Rotating`] for `rotate` during one;
-    /// [`CustodyError::Chip`] when the chip would not seal the new root key.
+    /// the others when there is none; [`CustodyError::Rotating`] for `rotate` during one.
     pub fn begin(self: &Arc<Self>, kind: CeremonyKind) -> Result<Ceremony, CustodyError> {
         match (kind, self.pin()?) {
             (CeremonyKind::Init, Some(pin)) => return Err(CustodyError::Exists(pin.root)),
             (CeremonyKind::Init, None) => {}
             (_, None) => return Err(CustodyError::NoRootKey),
-            (CeremonyKind::Rotate, Some(pin)) => {
-                check_not_rotating(&pin)?;
-                self.probe_chip()?;
-            }
+            (CeremonyKind::Rotate, Some(pin)) => check_not_rotating(&pin)?,
             (_, Some(_)) => {}
         }
         Ok(Ceremony::new(self.clone(), kind))
@@ -269,6 +265,11 @@ impl Custodian {
         self.lapse
     }
 
+    /// Whether the pin names a root key that a rotation leaves behind, be the engine sealed or not.
+    pub(crate) fn is_rotating(&self) -> bool {
+        matches!(self.pin(), Ok(Some(Pin { previous: Some(_), .. })))
+    }
+
     /// Waits until nobody else changes the data folder or the root key.
     pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -294,7 +295,10 @@ impl Custodian {
     ) -> Result<(), CustodyError> {
         let sealed = seal.map(|seal| seal.close(root)).transpose()?;
         let tidied = self.folder.install(pin, sealed.as_deref());
-        let tidied = tidied.map_err(|source| self.folder_error(source))?;
+        let tidied = tidied.map_err(|error| match error {
+            NotInstalled::Old(source) => self.folder_error(source),
+            NotInstalled::Unknown(source) => CustodyError::Uncertain(source),
+        })?;
         // The pin is in force: what is left to do concerns the next start alone.
         let problem = tidied.err().map(|source| self.folder_error(source));
         self.note_chip(problem.as_ref());
@@ -339,7 +343,7 @@ impl Custodian {
         written.map_err(|source| self.folder_error(source))
     }
 
-    fn note_chip(&self, problem: Option<&CustodyError>) {
+    pub(super) fn note_chip(&self, problem: Option<&CustodyError>) {
         let mut noted = self.chip_problem.lock().unwrap_or_else(PoisonError::into_inner);
         *noted = problem.map(|error| chain(error));
     }

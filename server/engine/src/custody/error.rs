@@ -44,8 +44,8 @@ pub enum CustodyError {
     Unpinned(RootKeyId),
     /// A root key that a rotation has left behind.
     #[error(
-        "root key {0} was left behind by a rotation, and is not taken back; if a backup of the database was \
-         restored, rotate to a fresh root key instead"
+        "root key {0} was left behind by a rotation, and is not taken back; to open a backup of the database from \
+         before, use an engine with an empty data folder, and `root adopt` with the cards of that time"
     )]
     Forgotten(RootKeyId),
     /// The engine is open already.
@@ -56,6 +56,12 @@ pub enum CustodyError {
         "root key {0} is being replaced: wait until the rotation has ended (`sealwire root status`)"
     )]
     Rotating(RootKeyId),
+    /// The disk fails in such a way that it cannot be told what it holds.
+    #[error(
+        "it cannot be told which root key is in force on the disk ({0}): keep all cards, mend the disk, and see \
+         `sealwire root status` after a restart"
+    )]
+    Uncertain(io::Error),
     /// A PIN of one's own that no card takes.
     #[error("the PIN is not one: 6 to 64 printable ASCII characters")]
     Pin,

@@ -75,6 +75,15 @@ impl PinnedPrevious {
     }
 }
 
+/// Why a pin is not known to be in force.
+#[derive(Debug)]
+pub(super) enum NotInstalled {
+    /// The old one is, as before.
+    Old(io::Error),
+    /// It cannot be told which one is.
+    Unknown(io::Error),
+}
+
 /// The engine's data folder.
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
@@ -115,14 +124,20 @@ impl Folder {
     /// # Errors
     /// The outer one when the old pin is in force as before; the inner one when the new pin is, and only
     /// the sealed root key is not where it belongs yet.
-    pub(super) fn install(&self, pin: &Pin, sealed: Option<&[u8]>) -> io::Result<io::Result<()>> {
+    pub(super) fn install(
+        &self,
+        pin: &Pin,
+        sealed: Option<&[u8]>,
+    ) -> Result<io::Result<()>, NotInstalled> {
         if let Some(sealed) = sealed {
-            write(&self.0, NEXT, sealed)?;
+            write(&self.0, NEXT, sealed).map_err(NotInstalled::Old)?;
         }
-        if let Err(error) = self.set_pin(pin)
-            && self.pin()?.as_ref() != Some(pin)
-        {
-            return Err(error);
+        if let Err(error) = self.set_pin(pin) {
+            match self.pin() {
+                Ok(found) if found.as_ref() == Some(pin) => {}
+                Ok(_) => return Err(NotInstalled::Old(error)),
+                Err(_) => return Err(NotInstalled::Unknown(error)),
+            }
         }
         Ok(match sealed {
             Some(_) => self.promote(),

@@ -86,7 +86,7 @@ pub(crate) fn confirm(ceremony: &mut Ceremony, cards: &[NewCard]) {
     for new in cards {
         last = Some(ceremony.confirm(&new.card, &new.passphrase).expect("confirmed"));
     }
-    assert!(matches!(last, Some(Confirmed::Ready(_))));
+    assert!(matches!(last, Some(Confirmed::Ready { .. })));
 }
 
 pub(crate) fn is_open(opened: &Opened) -> bool {

@@ -7,6 +7,7 @@ use sealwire_engine::custody::{CARD_LEN, Card, Place, Token, TokenError, TokenUr
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::current::Refused;
 use crate::cli::root::Tokens;
 
 /// The name of a card in a folder.
@@ -70,16 +71,17 @@ impl<'a> Readers<'a> {
         read.map(Some)
     }
 
-    /// Whether the card that was read last is asked for once more: only when its passphrase was typed. The
-    /// problem is said then, and is none any more.
-    pub(super) fn ask_again(&mut self, problems: &mut Vec<String>) -> bool {
+    /// Whether the card that was read last is asked for once more: only when its passphrase was typed, and
+    /// is what was wrong with it.
+    pub(super) fn ask_again(&mut self, refused: &Refused) -> bool {
         let last = self.next - 1;
-        self.mistyped += 1;
         let typed = self.pins.is_empty() && matches!(self.places[last], Place::File(_));
-        if !typed || self.mistyped > MISTYPED {
+        let Some(problems) = refused.mistyped().filter(|_| typed && self.mistyped < MISTYPED)
+        else {
             return false;
-        }
-        for problem in problems.drain(..) {
+        };
+        self.mistyped += 1;
+        for problem in problems {
             eprintln!("sealwire: {problem}");
         }
         self.next = last;

@@ -6,7 +6,7 @@ use sealwire_engine::custody::{
 };
 use sealwire_engine::{State, chain};
 
-use super::cards::Readers;
+use super::cards::{ReadCard, Readers};
 use super::new::install;
 use super::transcript::Transcript;
 use super::{Part, begin, print};
@@ -73,26 +73,28 @@ pub(super) async fn adopt(
         part.session.follow().await?;
     }
     let (mut need, mut problems) = (None, Vec::new());
+    let mut ready = vec![None; parts.len()];
     while let Some(read) = readers.next()? {
-        let (mut ready, mut retype) = (None, None);
-        for part in &mut parts {
+        let mut refused = Refused::default();
+        for (part, ready) in parts.iter_mut().zip(&mut ready).filter(|(_, ready)| ready.is_none()) {
             match part.session.confirm(read.card.bytes(), &read.passphrase).await {
                 Ok(Confirmed::Partly(progress)) => need = Some(progress),
-                Ok(Confirmed::Ready(root)) => ready = Some(root),
-                Err(error) => {
-                    let problem =
-                        format!("card {}, engine {}: {}", read.place, part.name, chain(&error));
-                    retype = Some(matches!(error, CeremonyError::WrongPassphrase(_)));
-                    problems.push(problem);
+                Ok(Confirmed::Ready { root, wrong }) => {
+                    *ready = Some(root);
+                    warn_wrong(&wrong, transcript)?;
                 }
+                Err(error) => refused.note(&read, &part.name, &error),
             }
         }
-        if retype == Some(true) && readers.ask_again(&mut problems) {
+        if refused.is_none() {
+            transcript.note(&read.describe())?;
+        } else if readers.ask_again(&refused) {
             continue;
         }
-        transcript.note(&read.describe())?;
-        if let Some(root) = ready {
-            for name in install(parts).await.all_or("try again with those that are left")? {
+        refused.tell(&mut problems, transcript)?;
+        if let Some(Some(root)) = ready.iter().find(|_| ready.iter().all(Option::is_some)) {
+            let hint = "try again with those that are left";
+            for name in install(parts).await.all_or(hint)? {
                 transcript.note(&format!("adopted root key {root}: {name}"))?;
                 print(&format!("engine {name}: open, and pinned to root key {root}\n"))?;
             }
@@ -147,7 +149,7 @@ pub(super) async fn verify(
     }
     match problems.as_slice() {
         [] => Ok(()),
-        problems => bail!("{} of the cards named are not good, see above", problems.len()),
+        _ => bail!("not every card that was named is good, see above"),
     }
 }
 
@@ -161,7 +163,7 @@ pub(super) async fn prove(
     let mut proven = vec![None; parts.len()];
     while let Some(read) = readers.next()? {
         let number = read.card.number();
-        let mut retype = None;
+        let mut refused = Refused::default();
         for (part, proven) in
             parts.iter_mut().zip(&mut proven).filter(|(_, proven)| proven.is_none())
         {
@@ -172,40 +174,76 @@ pub(super) async fn prove(
                     warn_wrong(&wrong, transcript)?;
                 }
                 // What was shown before is kept: another card may do.
-                Err(error) => {
-                    let problem =
-                        format!("card {}, engine {}: {}", read.place, part.name, chain(&error));
-                    retype = Some(matches!(error, CeremonyError::WrongPassphrase(_)));
-                    problems.push(problem);
-                }
+                Err(error) => refused.note(&read, &part.name, &error),
             }
         }
-        if retype == Some(true) && readers.ask_again(&mut problems) {
+        if refused.is_none() {
+            transcript.note(&format!("current {}", read.describe()))?;
+        } else if readers.ask_again(&refused) {
             continue;
         }
-        transcript.note(&format!("current {}", read.describe()))?;
+        let taken = refused.is_none();
+        refused.tell(&mut problems, transcript)?;
         if let Some(Some((root, set))) = proven.iter().find(|_| proven.iter().all(Option::is_some))
         {
             transcript.note(&format!("current root key {root}, card set {set}"))?;
             return print(&format!("card {number}: the quorum of current cards is complete\n"));
         }
-        if let (None, Some(Progress { have, need })) = (retype, need) {
+        if let Some(Progress { have, need }) = need.filter(|_| taken) {
             print(&format!("card {number}: {have} of {need} current cards\n"))?;
         }
     }
     bail!("{}; nothing has changed", too_few(need, &problems))
 }
 
-/// Why a quorum was not reached.
-fn too_few(progress: Option<Progress>, problems: &[String]) -> String {
-    let counted = match progress {
-        Some(Progress { have, need }) => {
-            format!("{have} of {need} cards were shown: name more with --card")
+/// A card that engines have refused.
+#[derive(Default)]
+pub(super) struct Refused {
+    problems: Vec<String>,
+    /// Whether another passphrase may do, as all of them say.
+    mistyped: bool,
+}
+
+impl Refused {
+    fn note(&mut self, read: &ReadCard, engine: &str, error: &CeremonyError) {
+        let mistyped = matches!(error, CeremonyError::WrongPassphrase(_));
+        self.mistyped = mistyped && (self.mistyped || self.is_none());
+        let problem = format!("card {}, engine {engine}: {}", read.place, chain(error));
+        self.problems.push(problem);
+    }
+
+    fn is_none(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// What is wrong, when another passphrase may do.
+    pub(super) fn mistyped(&self) -> Option<&[String]> {
+        self.mistyped.then_some(&self.problems)
+    }
+
+    /// Says and writes down what is wrong.
+    fn tell(self, all: &mut Vec<String>, transcript: &mut Transcript) -> Result<()> {
+        for problem in &self.problems {
+            eprintln!("sealwire: {problem}");
+            transcript.note(&format!("refused: {problem}"))?;
         }
-        None => "no card was taken".to_owned(),
+        all.extend(self.problems);
+        Ok(())
+    }
+}
+
+/// Why a quorum was not reached. What is wrong with single cards has been said.
+fn too_few(progress: Option<Progress>, problems: &[String]) -> String {
+    let refused = match problems.len() {
+        0 => "",
+        _ => "see above; ",
     };
-    let lines = problems.iter().chain([&counted]).cloned();
-    lines.collect::<Vec<_>>().join("\n")
+    match progress {
+        Some(Progress { have, need }) => {
+            format!("{refused}{have} of {need} cards were shown: name more with --card")
+        }
+        None => format!("{refused}no card was taken"),
+    }
 }
 
 fn warn_wrong(wrong: &[u8], transcript: &mut Transcript) -> Result<()> {

@@ -105,7 +105,8 @@ async fn make_root_key(
     transcript: &mut Transcript,
 ) -> Result<Vec<Zeroizing<String>>> {
     let parts = begin(engines, CeremonyKind::Init).await?;
-    let hint = "bring the others along: `sealwire root adopt --engine … --card …`";
+    let hint =
+        "keep the new cards; bring the others along: `sealwire root adopt --engine … --card …`";
     let made = new::make(parts, places, hint, transcript).await?;
     made.note(places, transcript)?;
     print(&format!("\nroot key {} is in force: {} cards open it\n", made.root, places.words()))?;
@@ -133,7 +134,7 @@ async fn reshare(
 ) -> Result<()> {
     let mut parts = begin(engines, CeremonyKind::Reshare).await?;
     current::prove(&mut parts, readers, transcript).await?;
-    let hint = "the new cards open it all the same, and so do the old ones";
+    let hint = "keep the new cards and the old ones: both open it";
     let made = new::make(parts, places, hint, transcript).await?;
     made.note(places, transcript)?;
     let text = format!(

@@ -270,8 +270,7 @@ impl Installed {
     pub(super) fn all_or(self, hint: &str) -> Result<Vec<String>> {
         ensure!(
             self.problems.is_empty(),
-            "{}\nThe new cards are in force in {} of {} engines, as far as is known (`sealwire root status` \
-             tells); keep the new cards and the old ones; {hint}",
+            "{}\nDone in {} of {} engines, as far as is known; `sealwire root status` tells; {hint}",
             self.problems.join("\n"),
             self.done.len(),
             self.done.len() + self.problems.len()
@@ -289,6 +288,10 @@ pub(super) async fn install(parts: Vec<Part>) -> Installed {
             Err(error) => {
                 installed.certain &= matches!(error, CeremonyError::Refused(_));
                 installed.problems.push(format!("engine {}: {}", part.name, chain(&error)));
+                if installed.changed_nothing() {
+                    // Then nothing shall change elsewhere.
+                    break;
+                }
             }
         }
     }
@@ -303,7 +306,7 @@ pub(super) async fn confirm(parts: &mut [Part], quorum: &[(&Card, &str)]) -> Res
         for (card, passphrase) in quorum {
             let confirmed = part.session.confirm(card.bytes(), passphrase).await;
             let context = || format!("new card {}, engine {}", card.number(), part.name);
-            if let Confirmed::Ready(root) = confirmed.with_context(context)? {
+            if let Confirmed::Ready { root, .. } = confirmed.with_context(context)? {
                 ready = Some(root);
             }
         }

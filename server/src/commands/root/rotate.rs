@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use sealwire_engine::RootKeyId;
 use sealwire_engine::custody::{CeremonyClient, CeremonyKind};
@@ -59,14 +59,18 @@ async fn rotate(
     transcript: &mut Transcript,
 ) -> Result<()> {
     // Before any card is shown: the one who will move the rows must be there, and free.
-    let view = manager.rotation().await.context("the manager leads a rotation")?;
+    let view = manager.rotation().await.context("the manager, which leads rotations")?;
     ensure!(
         matches!(view.stage, RotationStage::None | RotationStage::Done),
         "a root rotation is under way: end it with `sealwire root rotate --resume`"
     );
+    if let Some(problem) = view.problem {
+        bail!("{problem}");
+    }
     let mut parts = begin(engines, CeremonyKind::Rotate).await?;
     current::prove(&mut parts, readers, transcript).await?;
-    let hint = "bring the others along with `sealwire root rotate --join`, then go on with `root rotate --resume`";
+    let hint = "keep the new cards and the old ones; bring the others along with `sealwire root rotate --join`, then \
+                go on with `sealwire root rotate --resume`";
     let made = new::make(parts, places, hint, transcript).await?;
     manager.begin_rotation().await.context(IN_FORCE)?;
     made.note(places, transcript).context(IN_FORCE)?;
@@ -99,7 +103,7 @@ async fn join(
     }
     let quorum: Vec<_> = cards.iter().map(|read| (&read.card, read.passphrase.as_str())).collect();
     let root = new::confirm(&mut parts, &quorum).await.context("nothing has changed")?;
-    let hint = "try again with those that are left";
+    let hint = "try again with those that are left, and keep the cards of both root keys";
     for name in new::install(parts).await.all_or(hint)? {
         transcript.note(&format!("root key {root} is in force: {name}"))?;
     }
@@ -114,7 +118,10 @@ async fn resume(
 ) -> Result<()> {
     let view = manager.rotation().await?;
     if matches!(view.stage, RotationStage::None | RotationStage::Done) {
-        return print("no root rotation is under way\n");
+        return match view.problem {
+            Some(problem) => Err(anyhow!("{problem}")),
+            None => print("no root rotation is under way\n"),
+        };
     }
     if leave_behind {
         for row in manager.leave_behind().await?.left_behind {
@@ -135,14 +142,20 @@ fn finish(view: &RotationView, transcript: &mut Transcript) -> Result<()> {
 /// Shows how far the rotation is, to its end.
 async fn watch(manager: &ManagerClient, new: Option<RootKeyId>) -> Result<RotationView> {
     let bar = ProgressBar::new(0);
-    let style = "{bar:40} {pos} of {len} wrapped keys, {per_sec}, {eta} left {msg}";
+    let style = "{bar:40} {pos} of {len} wrapped keys, {per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style)?);
+    let mut said = None;
     loop {
         let view = manager.rotation().await.context(IN_FORCE)?;
         ensure!(view.new == new, "another root rotation goes on than this one");
         bar.set_length(view.total);
         bar.set_position(view.moved);
-        bar.set_message(view.problem.clone().unwrap_or_default());
+        if view.problem != said {
+            if let Some(problem) = &view.problem {
+                bar.suspend(|| eprintln!("sealwire: {problem}"));
+            }
+            said.clone_from(&view.problem);
+        }
         if view.stage == RotationStage::Done {
             bar.finish();
             return Ok(view);

@@ -28,6 +28,9 @@ pub enum CeremonyError {
     /// The engine refused.
     #[error("{0}")]
     Refused(String),
+    /// The engine does not know what has become of it.
+    #[error("{0}")]
+    Uncertain(String),
     /// The passphrase does not open the card; another one may.
     #[error("{0}")]
     WrongPassphrase(String),
@@ -184,11 +187,19 @@ struct Connection(UnixStream);
 
 impl Connection {
     async fn ask(&mut self, request: &Request) -> Result<Response, CeremonyError> {
-        write_line(&mut self.0, request).await?;
-        let line = read_line(&mut self.0).await?;
+        let written = write_line(&mut self.0, request).await;
+        // An engine that has ended the ceremony may have said why.
+        let line = match (read_line(&mut self.0).await, written) {
+            (Ok(Some(line)), _) => Some(line),
+            (_, Err(error)) => return Err(error.into()),
+            (read, Ok(())) => read?,
+        };
         let line = line.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         match serde_json::from_slice(&line) {
-            Ok(Response::Refused { why, retype: true }) => Err(CeremonyError::WrongPassphrase(why)),
+            Ok(Response::Refused { why, retype: true, .. }) => {
+                Err(CeremonyError::WrongPassphrase(why))
+            }
+            Ok(Response::Refused { why, certain: false, .. }) => Err(CeremonyError::Uncertain(why)),
             Ok(Response::Refused { why, .. }) => Err(CeremonyError::Refused(why)),
             Ok(response) => Ok(response),
             Err(_) => Err(CeremonyError::Answer),

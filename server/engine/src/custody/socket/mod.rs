@@ -108,6 +108,8 @@ enum Response {
         why: String,
         /// Whether another passphrase for the same card may do.
         retype: bool,
+        /// Whether it is certain that nothing has changed.
+        certain: bool,
     },
 }
 

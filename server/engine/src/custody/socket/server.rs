@@ -103,7 +103,7 @@ impl Desk {
             let why = "the ceremony has lapsed: begin again".to_owned();
             tokio::time::timeout(
                 WRITE,
-                write_line(stream, &Response::Refused { why, retype: false }),
+                write_line(stream, &Response::Refused { why, retype: false, certain: true }),
             )
             .await??;
         }
@@ -119,11 +119,14 @@ impl Desk {
                     tracing::warn!(error = why, "ceremony refused");
                     let retype =
                         matches!(error, CustodyError::Card(CardError::WrongPassphrase { .. }));
-                    Response::Refused { why, retype }
+                    let certain = !matches!(error, CustodyError::Uncertain(_));
+                    Response::Refused { why, retype, certain }
                 }),
-                Err(error) => {
-                    Response::Refused { why: format!("not a request: {error}"), retype: false }
-                }
+                Err(error) => Response::Refused {
+                    why: format!("not a request: {error}"),
+                    retype: false,
+                    certain: true,
+                },
             };
             (self, response)
         });
