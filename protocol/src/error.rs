@@ -84,6 +84,8 @@ registry! {
     35 KEY_CONFLICT Client false false "another key has this name or this index";
     36 INDEX_NOT_ALLOWED Policy false false "the index is outside the site's range, or none is free";
     37 DENIED Policy false false "the app has no grant for this operation";
+    38 KEY_EXHAUSTED Policy false true "this version has sealed as many messages as the suite allows: a new version is on its way";
+    39 KEY_STATE Client false false "the state of the key does not allow this change";
     48 BAD_ENVELOPE Client false false "the bytes are not an envelope";
     49 OPEN_FAILED Client false false "the envelope does not open: changed bytes, another key, another context or AAD";
     50 MESSAGE_TOO_LARGE Client false false "the message is longer than frames allow: at most max_frame - 16,464 bytes";

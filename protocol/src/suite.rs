@@ -45,6 +45,16 @@ impl Suite {
     /// Longest nonce of any suite, in bytes.
     pub const MAX_NONCE_LEN: usize = 24;
 
+    /// Messages that one key version may seal under a suite with a random nonce of 96 bits: 2^32 (NIST
+    /// SP 800-38D, section 8.3). `None` where nonces are so long that nobody gets there.
+    #[must_use]
+    pub const fn message_limit(self) -> Option<u64> {
+        match self.nonce_len() {
+            12 => Some(1 << 32),
+            _ => None,
+        }
+    }
+
     /// The number on the wire.
     #[must_use]
     pub const fn id(self) -> u8 {

@@ -45,6 +45,9 @@ pub enum EngineError {
     /// The capability does not cover this operation on this key.
     #[error("no grant covers this")]
     NotGranted,
+    /// The key's document does not let this version be used for this.
+    #[error("the state of this key version does not allow this")]
+    NotUsable,
     /// The envelope names another key or version than the wrapped key.
     #[error("the envelope names another key")]
     KeyMismatch,

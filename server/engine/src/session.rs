@@ -8,7 +8,7 @@ use sealwire_protocol::{Binding, Suite};
 use zeroize::Zeroize;
 
 use crate::aead::{Cipher, TAG_LEN};
-use crate::document::{Grants, Op, Ops};
+use crate::document::{Grants, Op, Ops, UsableKey};
 use crate::nonce::NoncePool;
 use crate::wrap::Fingerprint;
 use crate::{Engine, EngineError, WrappedKey};
@@ -70,12 +70,13 @@ impl Session {
     #[inline]
     pub fn enc(
         &mut self,
-        key: &WrappedKey,
+        key: &UsableKey,
         suite: Suite,
         binding: &Binding<'_>,
         message: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
+        let key = sealing(key, suite)?;
         let start = out.len();
         let header = header_of(key, suite);
         let (slot, nonces, aad) = self.slot(key, suite, Some(Op::Enc))?;
@@ -102,11 +103,12 @@ impl Session {
     #[inline]
     pub fn dec(
         &mut self,
-        key: &WrappedKey,
+        key: &UsableKey,
         binding: &Binding<'_>,
         envelope: &Envelope<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
+        let key = opening(key)?;
         check_key(key, envelope)?;
         let (slot, _, aad) = self.slot(key, envelope.header.suite, Some(Op::Dec))?;
         open(&slot.cipher, binding, envelope, aad, out)
@@ -123,10 +125,11 @@ impl Session {
     #[inline]
     pub fn reenc(
         &mut self,
-        (key, envelope, binding): (&WrappedKey, &Envelope<'_>, &Binding<'_>),
-        (target, suite, new_binding): (&WrappedKey, Suite, &Binding<'_>),
+        (key, envelope, binding): (&UsableKey, &Envelope<'_>, &Binding<'_>),
+        (target, suite, new_binding): (&UsableKey, Suite, &Binding<'_>),
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
+        let (key, target) = (opening(key)?, sealing(target, suite)?);
         check_key(key, envelope)?;
         self.check_reenc(key, target, binding == new_binding)?;
         let start = out.len();
@@ -201,6 +204,18 @@ impl Session {
         }
         Ok((slot, &mut self.nonces, &mut self.aad))
     }
+}
+
+/// The wrapped key, when its document lets it seal under this suite.
+#[inline]
+fn sealing(key: &UsableKey, suite: Suite) -> Result<&WrappedKey, EngineError> {
+    if key.seals(suite) { Ok(key.wrapped()) } else { Err(EngineError::NotUsable) }
+}
+
+/// The wrapped key, when its document lets it open.
+#[inline]
+fn opening(key: &UsableKey) -> Result<&WrappedKey, EngineError> {
+    if key.opens() { Ok(key.wrapped()) } else { Err(EngineError::NotUsable) }
 }
 
 fn header_of(key: &WrappedKey, suite: Suite) -> EnvelopeHeader {

@@ -1,6 +1,7 @@
 //! What a keystore refuses.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// What was unique, and is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +37,46 @@ pub enum KeystoreError {
     /// A row holds what no row may hold.
     #[error("a row of the keystore is broken: {0}")]
     Broken(String),
-    /// The schema is newer than this program.
+    /// The schema is newer than this program, or not Sealwire's.
     #[error("the keystore's schema is not this program's: use the program that wrote it")]
     Schema(#[source] sqlx::migrate::MigrateError),
+    /// The schema is missing, or older than this program.
+    #[error(
+        "the keystore's schema is missing or old: run `sealwire keystore migrate --config FILE`"
+    )]
+    Outdated,
+    /// There are rows, but no site: an import was cut off.
+    #[error("an import into this keystore was cut off: run `sealwire keystore import` again")]
+    Unfinished,
+    /// A document, or the whole keystore, is older than what was seen before.
+    #[error(
+        "{0}; if the database was put back from a backup on purpose, stop the server and run \
+         `sealwire keystore restored --config FILE`"
+    )]
+    RolledBack(String),
+    /// Where the keystore is, or how it is reached, is not said well.
+    #[error("{0}")]
+    Options(String),
+    /// The marks outside the keystore cannot be read or written.
+    #[error("{path}: the marks of what was seen cannot be read or written")]
+    Marks {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
     /// The database does not answer in time.
     #[error("the keystore's database does not answer in time")]
     Slow,
     /// The database is away, or failed.
     #[error("the keystore's database is away, or failed")]
     Database(#[from] sqlx::Error),
+}
+
+impl KeystoreError {
+    /// Whether the keystore is away, and may be back soon.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Database(_) | Self::Slow)
+    }
 }

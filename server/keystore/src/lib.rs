@@ -1,122 +1,40 @@
 //! The keystore: signed documents and wrapped keys in SQL. It never sees an unwrapped key, and
 //! believes nothing of what it stores: whoever reads a document has the engine verify it.
 //!
-//! [`Keystore`] is the trait; [`SqliteKeystore`] keeps everything in one file.
+//! | module | what it does |
+//! |---|---|
+//! | [`Keystore`] | what every keystore does |
+//! | `rows` | what is stored, row by row |
+//! | `statements` | the SQL, once for both databases |
+//! | [`SqliteKeystore`] | everything in one file |
+//! | [`MysqlKeystore`] | `MySQL`, `MariaDB`, and clusters that speak their protocol |
+//! | [`transfer`] | from one keystore to another |
+//! | [`Marks`] | kept outside the keystore: the newest revision of every document that was seen |
 #![forbid(unsafe_code)]
 
 mod error;
+mod marks;
+mod mysql;
+mod rows;
 mod sqlite;
-mod sqlite_rotation;
+mod statements;
+pub mod transfer;
 
 pub use error::{KeystoreError, Taken};
+pub use marks::{Marks, Newest};
+pub use mysql::{MysqlKeystore, MysqlOptions};
+pub use rows::{
+    By, Change, DocumentRow, Reservation, Rewrapped, RotationRow, Rows, SiteRow, UsageRow,
+    WrappedRow,
+};
 pub use sqlite::SqliteKeystore;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
-use sealwire_engine::document::{Document, DocumentKind};
-use sealwire_engine::{RootKeyId, SignedDocument};
-
-/// A signed document and what it is found by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DocumentRow {
-    /// The document.
-    pub signed: SignedDocument,
-    /// Its name, unique within its kind.
-    pub name: String,
-    /// A key's index, unique; `None` for other kinds.
-    pub number: Option<u32>,
-}
-
-impl DocumentRow {
-    /// The row of a document that was signed.
-    #[must_use]
-    pub fn new<D: Document>(document: &D, signed: SignedDocument) -> Self {
-        Self { signed, name: document.name().to_owned(), number: document.number() }
-    }
-
-    /// Whether the columns that the row was found by are what its document says, once that was
-    /// verified.
-    ///
-    /// # Errors
-    /// [`KeystoreError::Broken`], which names the row.
-    pub fn check<D: Document>(&self, document: &D) -> Result<(), KeystoreError> {
-        if self.name == document.name() && self.number == document.number() {
-            return Ok(());
-        }
-        let (kind, id) = (self.signed.kind.name(), &self.signed.id);
-        Err(KeystoreError::Broken(format!("{kind} `{id}`: name or index is not its document's")))
-    }
-}
-
-/// A version of a wrapped key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrappedRow {
-    /// The key's uid, in text.
-    pub uid: String,
-    /// The version, from 1.
-    pub version: u32,
-    /// The wrapped key.
-    pub blob: Vec<u8>,
-}
-
-/// The site's own row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SiteRow {
-    /// [`sealwire_engine::Site`] in its stored form.
-    pub keys: Vec<u8>,
-    /// An app's document that nobody has the secret of: unknown AppKeys are checked against it.
-    pub decoy: SignedDocument,
-}
-
-/// A wrapped key that a root rotation moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rewrapped {
-    /// The key's uid, in text.
-    pub uid: String,
-    /// The version.
-    pub version: u32,
-    /// The blob that the row must still hold.
-    pub old: Vec<u8>,
-    /// The blob that it gets.
-    pub new: Vec<u8>,
-}
-
-/// The last root rotation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RotationRow {
-    /// Id of the root key that is left behind.
-    pub old: RootKeyId,
-    /// Id of the root key that takes its place.
-    pub new: RootKeyId,
-    /// The old root key, wrapped under the new one; empty when it is over.
-    pub wrapped: Vec<u8>,
-    /// Whether it is over.
-    pub done: bool,
-}
-
-/// A change: all of it is written, or nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The site's revision that the change was made upon. The document's is one more.
-    pub upon: u64,
-    /// The document, new or changed.
-    pub document: DocumentRow,
-    /// The wrapped key that comes with it.
-    pub wrapped: Option<WrappedRow>,
-}
-
-/// What a document is looked up by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By<'a> {
-    /// The id.
-    Id(&'a str),
-    /// The name.
-    Name(&'a str),
-    /// A key's index.
-    Number(u32),
-}
+use sealwire_engine::RootKeyId;
+use sealwire_engine::document::DocumentKind;
 
 /// A store of documents and wrapped keys.
 #[async_trait]
@@ -148,11 +66,17 @@ pub trait Keystore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<DocumentRow>, KeystoreError>;
 
-    /// At most `limit` documents of a revision above `since`, by revision.
+    /// At most `limit` documents of revision `since` or a later one, by revision.
     async fn changes(&self, since: u64, limit: u32) -> Result<Vec<DocumentRow>, KeystoreError>;
 
-    /// Every wrapped version of a key, by version.
-    async fn wrapped(&self, uid: &str) -> Result<Vec<WrappedRow>, KeystoreError>;
+    /// The key documents of some indexes, in any order. None for an index that no key has.
+    async fn keys(&self, indexes: &[u32]) -> Result<Vec<DocumentRow>, KeystoreError>;
+
+    /// Every wrapped version of some keys, by uid and version.
+    async fn wrapped(&self, uids: &[&str]) -> Result<Vec<WrappedRow>, KeystoreError>;
+
+    /// At most `limit` documents whose due time is `now` or has passed, the oldest first.
+    async fn due(&self, now: u64, limit: u32) -> Result<Vec<DocumentRow>, KeystoreError>;
 
     /// The lowest index of `first..=last` above every index that is in use there, or the lowest
     /// one that is free when the highest is in use; `None` when all are.
@@ -164,6 +88,23 @@ pub trait Keystore: Send + Sync {
     /// [`KeystoreError::Moved`] when the site's revision is not [`Change::upon`] any more;
     /// [`KeystoreError::Taken`] when another document has the name or the number.
     async fn commit(&self, change: &Change) -> Result<(), KeystoreError>;
+
+    /// Reserves messages, as far as the limit allows, and gives the number: 0 when there are none left, and
+    /// for a version that [`Keystore::close_counted`] has closed.
+    async fn reserve(&self, block: &Reservation) -> Result<u64, KeystoreError>;
+
+    /// What was reserved of a key, by version and suite.
+    async fn usage(&self, uid: &str) -> Result<Vec<UsageRow>, KeystoreError>;
+
+    /// At most `limit` rows of versions that the manager shall rotate.
+    async fn worn(&self, limit: u32) -> Result<Vec<UsageRow>, KeystoreError>;
+
+    /// Notes that the manager has seen to a version.
+    async fn rested(&self, uid: &str, version: u32) -> Result<(), KeystoreError>;
+
+    /// Closes every version that is there to suites whose messages are counted: after the database was
+    /// put back, nobody knows what was counted meanwhile.
+    async fn close_counted(&self) -> Result<(), KeystoreError>;
 
     /// Replaces the site's row, if its keys are still `old`; whether they were.
     async fn replace_site(&self, old: &[u8], new: &SiteRow) -> Result<bool, KeystoreError>;
@@ -197,10 +138,61 @@ pub trait Keystore: Send + Sync {
     /// Returns how many were replaced.
     async fn rewrap(&self, moved: &[Rewrapped]) -> Result<u64, KeystoreError>;
 
+    /// Everything as it is now, however long the reading takes.
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, KeystoreError>;
+
+    /// Begins to take in another keystore's rows: removes what an import has left that was cut off.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Taken`] when there is a site.
+    async fn begin_import(&self) -> Result<(), KeystoreError>;
+
+    /// Takes in rows; the wrapped keys are [closed](Keystore::close_counted).
+    async fn import(&self, rows: &Rows) -> Result<(), KeystoreError>;
+
+    /// Ends an import: only with the site's row is the keystore one.
+    async fn end_import(
+        &self,
+        revision: u64,
+        site: &SiteRow,
+        rotation: Option<&RotationRow>,
+    ) -> Result<(), KeystoreError>;
+
     /// The newest revision that was committed through this handle: read by gateways of the same
     /// process, so that what was acknowledged is in force at once.
     fn committed(&self) -> Arc<AtomicU64>;
 
     /// Closes every connection.
     async fn close(&self);
+}
+
+/// A keystore as it was at one moment.
+#[async_trait]
+pub trait Snapshot: Send {
+    /// The site's revision and its row.
+    async fn site(&mut self) -> Result<Option<(u64, SiteRow)>, KeystoreError>;
+
+    /// The last root rotation.
+    async fn rotation(&mut self) -> Result<Option<RotationRow>, KeystoreError>;
+
+    /// At most `limit` documents of revision `since` or a later one, by revision.
+    async fn documents(
+        &mut self,
+        since: u64,
+        limit: u32,
+    ) -> Result<Vec<DocumentRow>, KeystoreError>;
+
+    /// At most `limit` wrapped keys by uid and version, behind `after`.
+    async fn wrapped(
+        &mut self,
+        after: Option<(&str, u32)>,
+        limit: u32,
+    ) -> Result<Vec<WrappedRow>, KeystoreError>;
+
+    /// At most `limit` rows of usage by uid, version and suite, behind `after`.
+    async fn usage(
+        &mut self,
+        after: Option<(&str, u32, u8)>,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, KeystoreError>;
 }

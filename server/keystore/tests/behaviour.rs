@@ -1,23 +1,107 @@
-//! What every keystore does, run over SQLite.
+//! What every keystore does, run over SQLite and over MariaDB.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::atomic::Ordering;
+#[path = "support/mariadb.rs"]
+mod mariadb;
 
+use std::io::{BufReader, Cursor};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use mariadb::Mariadb;
 use sealwire_engine::document::DocumentKind;
 use sealwire_engine::{RootKeyId, SignedDocument};
+use sealwire_keystore::transfer::{self, TransferError};
 use sealwire_keystore::{
-    By, Change, DocumentRow, Keystore, KeystoreError, Rewrapped, RotationRow, SiteRow,
-    SqliteKeystore, Taken, WrappedRow,
+    By, Change, DocumentRow, Keystore, KeystoreError, MysqlKeystore, MysqlOptions, Reservation,
+    Rewrapped, RotationRow, SiteRow, SqliteKeystore, Taken, WrappedRow,
 };
+use tempfile::TempDir;
 
-async fn open(path: &Path) -> SqliteKeystore {
-    let keystore = SqliteKeystore::open(path).await.expect("opens");
-    if keystore.site().await.expect("reads").is_none() {
-        let decoy = signed(DocumentKind::App, "decoy", 0);
-        keystore.init_site(&SiteRow { keys: b"keys".to_vec(), decoy }).await.expect("writes");
+static MARIADB: LazyLock<Mariadb> = LazyLock::new(Mariadb::start);
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// Where a keystore is.
+enum Place {
+    Sqlite(TempDir),
+    Mysql(MysqlOptions),
+}
+
+impl Place {
+    fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a folder"))
     }
-    keystore
+
+    fn mysql() -> Self {
+        let name = format!("ks{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        let (url, patience) = (MARIADB.database(&name), Duration::from_secs(10));
+        Self::Mysql(MysqlOptions { url, password: None, tls_ca: None, connections: 4, patience })
+    }
+
+    /// Opens the keystore; another handle when it is open already.
+    async fn open_bare(&self) -> Arc<dyn Keystore> {
+        match self {
+            Self::Sqlite(folder) => {
+                let path = folder.path().join("k.db");
+                Arc::new(SqliteKeystore::open(&path).await.expect("opens"))
+            }
+            Self::Mysql(options) => {
+                MysqlKeystore::migrate(options).await.expect("migrates");
+                Arc::new(MysqlKeystore::open(options.clone()).await.expect("opens"))
+            }
+        }
+    }
+
+    async fn open(&self) -> Arc<dyn Keystore> {
+        let keystore = self.open_bare().await;
+        if keystore.site().await.expect("reads").is_none() {
+            keystore.init_site(&site()).await.expect("writes");
+        }
+        keystore
+    }
+}
+
+/// Has every test run over both.
+macro_rules! over_both {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Place::sqlite()).await;
+            })+
+        }
+        mod mysql {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Place::mysql()).await;
+            })+
+        }
+    };
+}
+
+over_both!(
+    what_was_committed_is_there_after_a_restart,
+    a_change_upon_an_old_revision_is_refused_and_nothing_of_it_is_written,
+    names_and_numbers_are_unique_and_a_refused_change_leaves_nothing,
+    names_are_bytes_and_an_old_name_is_free_again,
+    of_many_writers_each_commit_is_upon_the_one_before,
+    the_site_s_row_is_written_once,
+    changes_and_lists_come_in_order_and_in_pages,
+    many_keys_are_read_at_once,
+    the_next_free_index_is_found_also_when_the_highest_is_taken,
+    wrapped_keys_are_moved_to_another_root_key_page_by_page,
+    one_rotation_at_a_time_is_noted_and_survives_a_restart,
+    the_site_s_row_is_replaced_only_if_it_is_the_one_that_was_read,
+    what_is_due_comes_in_order,
+    a_version_is_erased_with_the_change_that_says_so,
+    blocks_of_messages_are_never_counted_too_low,
+    a_closed_version_has_no_messages_left,
+    an_export_is_imported_once_and_closed,
+    a_changed_or_cut_off_export_is_not_imported,
+);
+
+fn site() -> SiteRow {
+    SiteRow { keys: b"keys".to_vec(), decoy: signed(DocumentKind::App, "decoy", 0) }
 }
 
 fn signed(kind: DocumentKind, id: &str, revision: u64) -> SignedDocument {
@@ -32,37 +116,20 @@ fn key(id: &str, name: &str, number: u32, upon: u64) -> Change {
             signed: signed(DocumentKind::Key, id, upon + 1),
             name: name.into(),
             number: Some(number),
+            due: None,
         },
         wrapped: Some(WrappedRow { uid: id.into(), version: 1, blob: vec![9; 77] }),
+        erased: Vec::new(),
     }
 }
 
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-#[tokio::test]
-async fn a_commit_is_on_disk_before_it_is_acknowledged() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
-    let (journal, synchronous) = keystore.durability().await.expect("reads");
-    assert_eq!((journal.as_str(), synchronous), ("wal", 2), "2 is FULL");
-    for file in ["k.db", "k.db-wal", "k.db-shm"] {
-        let mode = std::fs::metadata(folder.path().join(file)).expect(file).permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{file}");
-    }
-}
-
-#[tokio::test]
-async fn what_was_committed_is_there_after_a_restart() {
-    let folder = folder();
-    let path = folder.path().join("k.db");
-    let keystore = open(&path).await;
+async fn what_was_committed_is_there_after_a_restart(place: Place) {
+    let keystore = place.open().await;
     let change = key("u1", "聊天", 7, 0);
     keystore.commit(&change).await.expect("commits");
     assert_eq!(keystore.committed().load(Ordering::Acquire), 1);
     keystore.close().await;
-    let keystore = open(&path).await;
+    let keystore = place.open().await;
     assert_eq!(keystore.revision().await.expect("reads"), 1);
     assert_eq!(keystore.committed().load(Ordering::Acquire), 1);
     for by in [By::Id("u1"), By::Name("聊天"), By::Number(7)] {
@@ -70,30 +137,27 @@ async fn what_was_committed_is_there_after_a_restart() {
         assert_eq!(found.as_ref(), Some(&change.document), "{by:?}");
     }
     assert_eq!(keystore.document(DocumentKind::App, By::Name("聊天")).await.expect("reads"), None);
-    assert_eq!(keystore.wrapped("u1").await.expect("reads"), [change.wrapped.expect("a blob")]);
+    assert_eq!(keystore.wrapped(&["u1"]).await.expect("reads"), [change.wrapped.expect("a blob")]);
 }
 
-#[tokio::test]
-async fn a_change_upon_an_old_revision_is_refused_and_nothing_of_it_is_written() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
+async fn a_change_upon_an_old_revision_is_refused_and_nothing_of_it_is_written(place: Place) {
+    let keystore = place.open().await;
     keystore.commit(&key("u1", "a", 1, 0)).await.expect("commits");
     let late = keystore.commit(&key("u2", "b", 2, 0)).await;
     assert!(matches!(late, Err(KeystoreError::Moved(1))), "{late:?}");
-    assert!(keystore.wrapped("u2").await.expect("reads").is_empty());
+    assert!(keystore.wrapped(&["u2"]).await.expect("reads").is_empty());
     let skipping = Change { upon: 1, ..key("u2", "b", 2, 5) };
     assert!(keystore.commit(&skipping).await.is_err());
     assert_eq!(keystore.revision().await.expect("reads"), 1);
 }
 
-#[tokio::test]
-async fn names_and_numbers_are_unique_and_a_refused_change_leaves_nothing() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
-    keystore.commit(&key("u1", "a", 1, 0)).await.expect("commits");
-    let same_name = keystore.commit(&key("u2", "a", 2, 1)).await;
+async fn names_and_numbers_are_unique_and_a_refused_change_leaves_nothing(place: Place) {
+    let keystore = place.open().await;
+    // Names that look like what a database says of a key.
+    keystore.commit(&key("u1", "document_number", 1, 0)).await.expect("commits");
+    let same_name = keystore.commit(&key("u2", "document_number", 2, 1)).await;
     assert!(matches!(same_name, Err(KeystoreError::Taken(Taken::Name))), "{same_name:?}");
-    let same_number = keystore.commit(&key("u3", "c", 1, 1)).await;
+    let same_number = keystore.commit(&key("u3", "for key 'document_name'", 1, 1)).await;
     assert!(matches!(same_number, Err(KeystoreError::Taken(Taken::Number))), "{same_number:?}");
     let mut same_blob = key("u1", "a", 1, 1);
     same_blob.document.signed.body = b"changed".to_vec();
@@ -104,20 +168,63 @@ async fn names_and_numbers_are_unique_and_a_refused_change_leaves_nothing() {
     assert_eq!(kept.expect("there").signed.body, b"u1 1");
 }
 
-#[tokio::test]
-async fn the_site_s_row_is_written_once() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
+async fn names_are_bytes_and_an_old_name_is_free_again(place: Place) {
+    let keystore = place.open().await;
+    for (upon, name) in ["a", "A", "ä", "a ", "聊天", "聊天 "].into_iter().enumerate() {
+        let number = u32::try_from(upon).expect("small") + 1;
+        keystore.commit(&key(&format!("u{number}"), name, number, upon as u64)).await.expect(name);
+    }
+    let renamed = Change { wrapped: None, ..key("u1", "b", 1, 6) };
+    keystore.commit(&renamed).await.expect("renamed");
+    let found = keystore.document(DocumentKind::Key, By::Name("A")).await.expect("reads");
+    assert_eq!(found.expect("there").signed.id, "u2");
+    keystore.commit(&key("u7", "a", 7, 7)).await.expect("the name is free");
+}
+
+async fn of_many_writers_each_commit_is_upon_the_one_before(place: Place) {
+    let mut writers = tokio::task::JoinSet::new();
+    drop(place.open().await);
+    for writer in 0..3_u32 {
+        let keystore = place.open().await;
+        writers.spawn(async move {
+            for turn in 0..20_u32 {
+                let number = 1 + writer * 100 + turn;
+                loop {
+                    let upon = keystore.revision().await.expect("reads");
+                    let name = format!("k{number}");
+                    match keystore.commit(&key(&name, &name, number, upon)).await {
+                        Ok(()) => break,
+                        Err(KeystoreError::Moved(_)) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.expect("wrote");
+    }
+    let keystore = place.open().await;
+    let revisions: Vec<u64> = keystore
+        .changes(1, 1000)
+        .await
+        .expect("reads")
+        .iter()
+        .map(|row| row.signed.revision)
+        .collect();
+    assert_eq!(revisions, (1..=60).collect::<Vec<u64>>());
+}
+
+async fn the_site_s_row_is_written_once(place: Place) {
+    let keystore = place.open().await;
     let row = keystore.site().await.expect("reads").expect("there");
     let again = keystore.init_site(&row).await;
     assert!(matches!(again, Err(KeystoreError::Taken(Taken::Id))), "{again:?}");
     assert_eq!(row.keys, b"keys");
 }
 
-#[tokio::test]
-async fn changes_and_lists_come_in_order_and_in_pages() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
+async fn changes_and_lists_come_in_order_and_in_pages(place: Place) {
+    let keystore = place.open().await;
     for (upon, name) in ["d", "b", "a", "c"].into_iter().enumerate() {
         let number = u32::try_from(upon).expect("small") + 10;
         let change = key(&format!("u{name}"), name, number, upon as u64);
@@ -126,8 +233,9 @@ async fn changes_and_lists_come_in_order_and_in_pages() {
     let names = |rows: Vec<DocumentRow>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
     let changes = async |since, limit| names(keystore.changes(since, limit).await.expect("reads"));
     assert_eq!(changes(0, 10).await, ["d", "b", "a", "c"]);
-    assert_eq!(changes(1, 2).await, ["b", "a"]);
-    assert_eq!(changes(4, 2).await, Vec::<String>::new());
+    assert_eq!(changes(2, 2).await, ["b", "a"]);
+    assert_eq!(changes(4, 2).await, ["c"]);
+    assert_eq!(changes(5, 2).await, Vec::<String>::new());
     let list = async |after: &'static str, limit| {
         names(keystore.list(DocumentKind::Key, after, limit).await.expect("reads"))
     };
@@ -135,10 +243,25 @@ async fn changes_and_lists_come_in_order_and_in_pages() {
     assert_eq!(list("b", 9).await, ["c", "d"]);
 }
 
-#[tokio::test]
-async fn the_next_free_index_is_found_also_when_the_highest_is_taken() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
+async fn many_keys_are_read_at_once(place: Place) {
+    let keystore = place.open().await;
+    for number in 1..=5_u32 {
+        let id = format!("u{number}");
+        keystore.commit(&key(&id, &id, number, u64::from(number) - 1)).await.expect("commits");
+    }
+    let mut found = keystore.keys(&[5, 3, 9, 1, 3]).await.expect("reads");
+    found.sort_by_key(|row| row.number);
+    let numbers: Vec<_> = found.iter().filter_map(|row| row.number).collect();
+    assert_eq!(numbers, [1, 3, 5]);
+    assert_eq!(keystore.keys(&[]).await.expect("reads"), []);
+    assert_eq!(keystore.keys(&[77]).await.expect("reads"), []);
+    let blobs = keystore.wrapped(&["u4", "none", "u2"]).await.expect("reads");
+    let uids: Vec<_> = blobs.iter().map(|row| row.uid.as_str()).collect();
+    assert_eq!(uids, ["u2", "u4"]);
+}
+
+async fn the_next_free_index_is_found_also_when_the_highest_is_taken(place: Place) {
+    let keystore = place.open().await;
     let free = async || keystore.free_index(5, 8).await.expect("reads");
     assert_eq!(free().await, Some(5));
     for (upon, number) in [2, 5, 6, 8].into_iter().enumerate() {
@@ -151,34 +274,13 @@ async fn the_next_free_index_is_found_also_when_the_highest_is_taken() {
     assert_eq!(keystore.free_index(1, 8).await.expect("reads"), Some(1));
 }
 
-#[tokio::test]
-async fn a_schema_of_a_newer_program_is_refused() {
-    let folder = folder();
-    let path = folder.path().join("k.db");
-    open(&path).await.close().await;
-    let pool =
-        sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
-    sqlx::query(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (9999, 'newer', 1, x'00', 0)",
-    )
-    .execute(&pool)
-    .await
-    .expect("writes");
-    pool.close().await;
-    let refused = SqliteKeystore::open(&path).await.err().expect("refused");
-    assert!(matches!(refused, KeystoreError::Schema(_)), "{refused}");
-}
-
 /// A blob under a root key.
 fn blob(root: u8, rest: u8) -> Vec<u8> {
     [vec![1], vec![root; 16], vec![rest; 60]].concat()
 }
 
-#[tokio::test]
-async fn wrapped_keys_are_moved_to_another_root_key_page_by_page() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
+async fn wrapped_keys_are_moved_to_another_root_key_page_by_page(place: Place) {
+    let keystore = place.open().await;
     for number in 0..5_u8 {
         let id = format!("u{number}");
         let mut change = key(&id, &id, u32::from(number) + 1, u64::from(number));
@@ -203,15 +305,12 @@ async fn wrapped_keys_are_moved_to_another_root_key_page_by_page() {
     let moves = [moved(&page[0], page[0].blob.clone()), moved(&page[1], blob(1, 77))];
     assert_eq!(keystore.rewrap(&moves).await.expect("moves"), 1);
     assert_eq!(keystore.count_elsewhere(new).await.expect("counts"), 4);
-    assert_eq!(keystore.wrapped("u2").await.expect("reads")[0].blob, blob(2, 9));
-    assert_eq!(keystore.wrapped("u3").await.expect("reads")[0].blob, blob(1, 3));
+    let blobs = keystore.wrapped(&["u2", "u3"]).await.expect("reads");
+    assert_eq!((&blobs[0].blob, &blobs[1].blob), (&blob(2, 9), &blob(1, 3)));
 }
 
-#[tokio::test]
-async fn one_rotation_at_a_time_is_noted_and_survives_a_restart() {
-    let folder = folder();
-    let path = folder.path().join("k.db");
-    let keystore = open(&path).await;
+async fn one_rotation_at_a_time_is_noted_and_survives_a_restart(place: Place) {
+    let keystore = place.open().await;
     assert_eq!(keystore.rotation().await.expect("reads"), None);
     let (old, new) = (RootKeyId::from_bytes([1; 16]), RootKeyId::from_bytes([2; 16]));
     let note = RotationRow { old, new, wrapped: blob(2, 1), done: false };
@@ -219,7 +318,7 @@ async fn one_rotation_at_a_time_is_noted_and_survives_a_restart() {
     let again = keystore.begin_rotation(&note).await;
     assert!(matches!(again, Err(KeystoreError::Taken(_))), "{again:?}");
     keystore.close().await;
-    let keystore = open(&path).await;
+    let keystore = place.open().await;
     assert_eq!(keystore.rotation().await.expect("reads"), Some(note));
     let other = RootKeyId::from_bytes([9; 16]);
     keystore.end_rotation(other).await.expect("not this one");
@@ -234,12 +333,207 @@ async fn one_rotation_at_a_time_is_noted_and_survives_a_restart() {
     assert!(keystore.begin_rotation(&same).await.is_err());
 }
 
-#[tokio::test]
-async fn the_site_s_row_is_replaced_only_if_it_is_the_one_that_was_read() {
-    let folder = folder();
-    let keystore = open(&folder.path().join("k.db")).await;
-    let new = SiteRow { keys: b"new".to_vec(), decoy: signed(DocumentKind::App, "decoy", 0) };
+async fn the_site_s_row_is_replaced_only_if_it_is_the_one_that_was_read(place: Place) {
+    let keystore = place.open().await;
+    let new = SiteRow { keys: b"new".to_vec(), ..site() };
     assert!(!keystore.replace_site(b"other", &new).await.expect("asked"));
     assert!(keystore.replace_site(b"keys", &new).await.expect("asked"));
     assert_eq!(keystore.site().await.expect("reads"), Some(new));
+}
+
+async fn what_is_due_comes_in_order(place: Place) {
+    let keystore = place.open().await;
+    for (upon, due) in [Some(50), None, Some(10), Some(99)].into_iter().enumerate() {
+        let id = format!("u{upon}");
+        let mut change = key(&id, &id, u32::try_from(upon).expect("small") + 1, upon as u64);
+        change.document.due = due;
+        keystore.commit(&change).await.expect("commits");
+    }
+    let due = async |now, limit| -> Vec<String> {
+        let rows = keystore.due(now, limit).await.expect("reads");
+        rows.into_iter().map(|row| row.name).collect()
+    };
+    assert_eq!(due(9, 9).await, Vec::<String>::new());
+    assert_eq!(due(98, 9).await, ["u2", "u0"]);
+    assert_eq!(due(99, 1).await, ["u2"]);
+    let mut done = Change { wrapped: None, ..key("u2", "u2", 3, 4) };
+    done.document.due = None;
+    keystore.commit(&done).await.expect("commits");
+    assert_eq!(due(100, 9).await, ["u0", "u3"]);
+}
+
+async fn a_version_is_erased_with_the_change_that_says_so(place: Place) {
+    let keystore = place.open().await;
+    let mut first = key("u1", "a", 1, 0);
+    first.wrapped.as_mut().expect("a key").blob = blob(1, 0xd1);
+    keystore.commit(&first).await.expect("commits");
+    let mut second = key("u1", "a", 1, 1);
+    second.wrapped = Some(WrappedRow { uid: "u1".into(), version: 2, blob: blob(1, 0xd2) });
+    keystore.commit(&second).await.expect("commits");
+    keystore.reserve(&block("u1", 1, 5)).await.expect("reserves");
+    let erasing = Change { wrapped: None, erased: vec![1], ..key("u1", "a", 1, 2) };
+    let late = Change { upon: 1, ..erasing.clone() };
+    assert!(keystore.commit(&late).await.is_err());
+    assert_eq!(keystore.wrapped(&["u1"]).await.expect("reads").len(), 2, "nothing was erased");
+    keystore.commit(&erasing).await.expect("commits");
+    let left = keystore.wrapped(&["u1"]).await.expect("reads");
+    assert_eq!(left.iter().map(|row| row.version).collect::<Vec<_>>(), [2]);
+    assert_eq!(keystore.usage("u1").await.expect("reads"), []);
+    if let Place::Sqlite(folder) = &place {
+        for file in ["k.db", "k.db-wal"] {
+            let bytes = std::fs::read(folder.path().join(file)).unwrap_or_default();
+            let held = |byte: u8| bytes.windows(60).any(|window| window == vec![byte; 60]);
+            assert!(!held(0xd1), "{file} holds what was erased");
+        }
+    }
+}
+
+fn block(uid: &str, version: u32, count: u64) -> Reservation {
+    Reservation { uid: uid.into(), version, suite: 1, count, limit: 1000, worn_at: 500 }
+}
+
+async fn blocks_of_messages_are_never_counted_too_low(place: Place) {
+    let keystore = place.open().await;
+    keystore.commit(&key("u1", "a", 1, 0)).await.expect("commits");
+    let mut gateways = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let keystore = place.open().await;
+        gateways.spawn(async move {
+            let mut granted = 0;
+            loop {
+                match keystore.reserve(&block("u1", 1, 7)).await.expect("reserves") {
+                    0 => return granted,
+                    more => granted += more,
+                }
+            }
+        });
+    }
+    let mut granted = 0;
+    while let Some(done) = gateways.join_next().await {
+        granted += done.expect("reserved");
+    }
+    assert_eq!(granted, 1000, "the limit, and not one more");
+    let usage = keystore.usage("u1").await.expect("reads");
+    assert_eq!((usage.len(), usage[0].reserved, usage[0].worn), (1, 1000, true));
+    assert_eq!(keystore.worn(9).await.expect("reads"), usage);
+    keystore.rested("u1", 1).await.expect("noted");
+    assert_eq!(keystore.worn(9).await.expect("reads"), []);
+    let other = Reservation { suite: 6, ..block("u1", 1, 9) };
+    assert_eq!(
+        keystore.reserve(&other).await.expect("reserves"),
+        9,
+        "each suite counts for itself"
+    );
+    assert_eq!(keystore.worn(9).await.expect("reads"), [], "not at its threshold");
+    let missing = keystore.reserve(&block("u9", 1, 1)).await.expect("asked");
+    assert_eq!(missing, 0, "a version without a row has nothing");
+}
+
+async fn a_closed_version_has_no_messages_left(place: Place) {
+    let keystore = place.open().await;
+    keystore.commit(&key("u1", "a", 1, 0)).await.expect("commits");
+    assert_eq!(keystore.reserve(&block("u1", 1, 5)).await.expect("reserves"), 5);
+    keystore.close_counted().await.expect("closes");
+    assert_eq!(keystore.reserve(&block("u1", 1, 5)).await.expect("asked"), 0);
+    assert!(keystore.worn(9).await.expect("reads")[0].worn, "the manager is told");
+    let mut newer = key("u1", "a", 1, 1);
+    newer.wrapped.as_mut().expect("a key").version = 2;
+    keystore.commit(&newer).await.expect("commits");
+    assert_eq!(keystore.reserve(&block("u1", 2, 5)).await.expect("reserves"), 5);
+}
+
+/// A keystore with something of everything.
+async fn filled(place: &Place) -> Arc<dyn Keystore> {
+    let keystore = place.open().await;
+    for number in 1..=1200_u32 {
+        let id = format!("u{number:04}");
+        let mut change = key(&id, &format!("聊天 {number}"), number, u64::from(number) - 1);
+        change.document.due = (number % 2 == 0).then_some(u64::from(number));
+        keystore.commit(&change).await.expect("commits");
+    }
+    let mut app = key("ak_1", "an app", 1, 1200);
+    (app.wrapped, app.document.number) = (None, None);
+    app.document.signed.kind = DocumentKind::App;
+    keystore.commit(&app).await.expect("commits");
+    keystore.reserve(&block("u0007", 1, 600)).await.expect("reserves");
+    let (old, new) = (RootKeyId::from_bytes([1; 16]), RootKeyId::from_bytes([2; 16]));
+    let note = RotationRow { old, new, wrapped: blob(2, 1), done: false };
+    keystore.begin_rotation(&note).await.expect("noted");
+    keystore
+}
+
+async fn exported(keystore: &dyn Keystore) -> Vec<u8> {
+    let mut out = Vec::new();
+    let moved = transfer::export(keystore, &mut out, &|_| ()).await.expect("exports");
+    assert_eq!((moved.documents, moved.wrapped, moved.usage), (1201, 1200, 1));
+    out
+}
+
+async fn imported(keystore: &dyn Keystore, bytes: &[u8]) -> Result<(), TransferError> {
+    let mut input = BufReader::new(Cursor::new(bytes.to_vec()));
+    transfer::import(keystore, &mut input, &|_| ()).await.map(drop)
+}
+
+async fn an_export_is_imported_once_and_closed(place: Place) {
+    let from = filled(&place).await;
+    let bytes = exported(&*from).await;
+    // Into the other kind of database, and back into this one.
+    let (other, back) = match place {
+        Place::Sqlite(_) => (Place::mysql(), Place::sqlite()),
+        Place::Mysql(_) => (Place::sqlite(), Place::mysql()),
+    };
+    let (middle, to) = (other.open_bare().await, back.open_bare().await);
+    imported(&*middle, &bytes).await.expect("imports");
+    let again = exported(&*middle).await;
+    assert_eq!(again, bytes, "the same, byte by byte");
+    imported(&*to, &again).await.expect("imports");
+    for keystore in [&middle, &to] {
+        assert_eq!(keystore.revision().await.expect("reads"), 1201);
+        assert_eq!(
+            keystore.changes(0, 2000).await.expect("reads"),
+            from.changes(0, 2000).await.expect("reads")
+        );
+        assert_eq!(
+            keystore.rotation().await.expect("reads"),
+            from.rotation().await.expect("reads")
+        );
+        assert_eq!(keystore.reserve(&block("u0001", 1, 1)).await.expect("asked"), 0, "closed");
+        let occupied = imported(&**keystore, &bytes).await;
+        assert!(matches!(occupied, Err(TransferError::Occupied)), "{occupied:?}");
+    }
+}
+
+async fn a_changed_or_cut_off_export_is_not_imported(place: Place) {
+    let bytes = exported(&*filled(&place).await).await;
+    let target = match place {
+        Place::Sqlite(_) => Place::sqlite(),
+        Place::Mysql(_) => Place::mysql(),
+    };
+    let keystore = target.open_bare().await;
+    let end = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').expect("lines") + 1;
+    let mut changed = bytes.clone();
+    let place = changed.windows(5).position(|found| found == b"u0900").expect("a uid");
+    changed[place + 4] = b'x';
+    let without_one = {
+        let line = bytes[..place].iter().rposition(|byte| *byte == b'\n').expect("lines") + 1;
+        let next = line + bytes[line..].iter().position(|byte| *byte == b'\n').expect("ends") + 1;
+        [&bytes[..line], &bytes[next..]].concat()
+    };
+    for (wrong, what) in [
+        (&bytes[..end], "cut off"),
+        (&bytes[..end - 9], "cut off"),
+        (&changed, "checksum"),
+        (&without_one, "checksum"),
+        (&bytes[end..], "not an export"),
+        (b"nonsense\n", "expected"),
+    ] {
+        let refused = imported(&*keystore, wrong).await.expect_err(what);
+        assert!(refused.to_string().contains(what), "{refused}");
+        assert!(keystore.site().await.expect("reads").is_none());
+    }
+    imported(&*keystore, &changed).await.expect_err("changed");
+    let early = keystore.init_site(&site()).await;
+    assert!(matches!(early, Err(KeystoreError::Unfinished)), "{early:?}");
+    imported(&*keystore, &bytes).await.expect("what was left of the others is gone");
+    assert_eq!(keystore.changes(0, 2000).await.expect("reads").len(), 1201);
 }

@@ -118,6 +118,10 @@ impl Document for AppDocument {
         None
     }
 
+    fn due(&self) -> Option<u64> {
+        None
+    }
+
     fn check(&self) -> Result<(), String> {
         if !credential::is_app_key(self.id.as_bytes()) {
             return Err("the id is not an AppKey".into());

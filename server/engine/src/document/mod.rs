@@ -9,7 +9,7 @@ mod key;
 
 pub use app::{AppDocument, AppSecret, AppState};
 pub use grant::{Grant, GrantError, Grants, Op, Ops, Pattern};
-pub use key::{KeyDocument, KeyVersion, VersionState};
+pub use key::{KeyDocument, KeyVersion, Renewal, UsableKey, VersionState};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -26,6 +26,15 @@ pub enum DocumentKind {
 }
 
 impl DocumentKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::App, Self::Key];
+
+    /// The kind of a name in the keystore.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name in the keystore and in the document.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -55,6 +64,9 @@ pub trait Document: Serialize + DeserializeOwned {
 
     /// A key's index; `None` for other kinds.
     fn number(&self) -> Option<u32>;
+
+    /// Unix time in seconds at which the manager has something to do about it; `None` for never.
+    fn due(&self) -> Option<u64>;
 
     /// Whether the document says only what a document may say.
     ///

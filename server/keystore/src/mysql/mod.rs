@@ -1,0 +1,224 @@
+//! The keystore in `MySQL`, `MariaDB`, or a cluster that speaks their protocol.
+//!
+//! A node of a cluster may lag behind the one that has acknowledged a commit. Each connection asks its
+//! node to have caught up before it reads (`wsrep_sync_wait`, `group_replication_consistency`), so that
+//! what was acknowledged on one node is seen on every other.
+
+mod options;
+mod schema;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sqlx::mysql::{MySql, MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::pool::PoolConnection;
+
+use crate::statements::keystore;
+
+pub use options::MysqlOptions;
+
+const WRITERS: u32 = 4;
+
+/// Time for a connection, of the time for a call.
+const CONNECT_SHARE: u32 = 2;
+
+/// Connections that were not used for so long are closed.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// Error numbers of `MySQL` and `MariaDB`.
+mod number {
+    pub(super) const NO_SUCH_TABLE: u16 = 1146;
+    /// Two transactions met: deadlock, lock wait, a row that changed since it was read; in a cluster, a
+    /// transaction of another node.
+    pub(super) const CONFLICTS: [u16; 3] = [1213, 1205, 1020];
+    /// The node cannot serve now: shutting down, not part of the cluster's majority, read only.
+    pub(super) const NODE: [u16; 5] = [1047, 1053, 1290, 1836, 1927];
+}
+
+/// A keystore in `MySQL`.
+pub struct MysqlKeystore {
+    nodes: Vec<MySqlConnectOptions>,
+    options: MysqlOptions,
+    current: RwLock<Arc<Pools>>,
+    committed: Arc<AtomicU64>,
+}
+
+/// The connections to a node.
+struct Pools {
+    /// Its place among the nodes.
+    node: usize,
+    writers: MySqlPool,
+    readers: MySqlPool,
+    /// Asks for changes and for root rotations, on a connection of its own: however many keys are being
+    /// loaded, a revocation is seen in time.
+    follower: MySqlPool,
+}
+
+impl Pools {
+    fn new(node: usize, options: &MysqlOptions, connect: &MySqlConnectOptions) -> Self {
+        let pool = |connections| {
+            MySqlPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.patience / CONNECT_SHARE)
+                .idle_timeout(IDLE)
+                .after_connect(|connection, _| Box::pin(prepare(connection)))
+                .connect_lazy_with(connect.clone())
+        };
+        Self { node, writers: pool(WRITERS), readers: pool(options.connections), follower: pool(1) }
+    }
+
+    async fn close(&self) {
+        self.follower.close().await;
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+/// Has the node wait, before each statement, until it has what other nodes have acknowledged.
+async fn prepare(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "SHOW SESSION VARIABLES WHERE Variable_name IN ('wsrep_on', 'group_replication_consistency')",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let statement = match (row.try_get::<&str, _>(0)?, row.try_get::<&str, _>(1)?) {
+            ("wsrep_on", "ON") => "SET SESSION wsrep_sync_wait = 7",
+            ("group_replication_consistency", _) => {
+                "SET SESSION group_replication_consistency = 'BEFORE'"
+            }
+            _ => continue,
+        };
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+impl MysqlKeystore {
+    /// Opens a keystore whose schema is this program's.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Options`]; [`KeystoreError::Outdated`] before [`MysqlKeystore::migrate`];
+    /// [`KeystoreError::Schema`] when a newer program has written it; [`KeystoreError::Slow`],
+    /// [`KeystoreError::Database`].
+    pub async fn open(options: MysqlOptions) -> Result<Self, KeystoreError> {
+        let nodes = options.nodes()?;
+        let first = RwLock::new(Arc::new(Pools::new(0, &options, &nodes[0])));
+        let keystore = Self { nodes, options, current: first, committed: Arc::default() };
+        keystore.try_each_node().await?;
+        keystore.committed.store(keystore.revision().await?, Ordering::Release);
+        Ok(keystore)
+    }
+
+    /// Finds a node that answers, and checks the schema there.
+    async fn try_each_node(&self) -> Result<(), KeystoreError> {
+        let mut tries = self.nodes.len();
+        loop {
+            tries -= 1;
+            let checked =
+                self.limited(async { schema::check(&mut *self.reader().await?).await }).await;
+            match checked {
+                Err(error) if error.is_away() && tries > 0 => {}
+                checked => return checked,
+            }
+        }
+    }
+
+    /// Brings the schema up to date, under a lock: a second process waits until the first is done. Takes
+    /// an account that may change the schema.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Options`], [`KeystoreError::Schema`], [`KeystoreError::Database`].
+    pub async fn migrate(options: &MysqlOptions) -> Result<u32, KeystoreError> {
+        schema::migrate(&options.nodes()?[0]).await
+    }
+
+    fn pools(&self) -> Arc<Pools> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<MySql>, KeystoreError> {
+        Ok(self.pools().readers.acquire().await?)
+    }
+
+    async fn follower(&self) -> Result<PoolConnection<MySql>, KeystoreError> {
+        Ok(self.pools().follower.acquire().await?)
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, MySql>, KeystoreError> {
+        Ok(self.pools().writers.begin().await?)
+    }
+
+    async fn begin_snapshot(&self) -> Result<Transaction<'static, MySql>, KeystoreError> {
+        let readers = &self.pools().readers;
+        Ok(readers.begin_with("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?)
+    }
+
+    /// Gives a call its time. When its node is to blame for a failure, the next node is tried from now on.
+    async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, KeystoreError>>,
+    ) -> Result<T, KeystoreError> {
+        let node = self.pools().node;
+        let done = tokio::time::timeout(self.options.patience, work).await;
+        let done = done.unwrap_or(Err(KeystoreError::Slow));
+        if let Err(error) = &done
+            && self.nodes.len() > 1
+            && is_the_node_s(error)
+        {
+            self.leave(node);
+        }
+        done
+    }
+
+    /// Goes on to the next node, unless another call has.
+    fn leave(&self, node: usize) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.node != node {
+            return;
+        }
+        let next = (node + 1) % self.nodes.len();
+        let connect = &self.nodes[next];
+        tracing::warn!(
+            node = %format!("{}:{}", connect.get_host(), connect.get_port()),
+            "the keystore's node does not answer: going on with another"
+        );
+        let left =
+            std::mem::replace(&mut *current, Arc::new(Pools::new(next, &self.options, connect)));
+        tokio::spawn(async move { left.close().await });
+    }
+
+    fn is_conflict(error: &sqlx::Error) -> bool {
+        error_number(error).is_some_and(|found| number::CONFLICTS.contains(&found))
+    }
+
+    /// InnoDB removes an erased row by itself, soon. Nothing here could hurry it.
+    async fn erased(&self) {}
+
+    async fn close_pools(&self) {
+        self.pools().close().await;
+    }
+}
+
+fn error_number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(error.number())
+}
+
+/// Whether the node is to blame, and another one may do better.
+fn is_the_node_s(error: &KeystoreError) -> bool {
+    match error {
+        KeystoreError::Slow => true,
+        KeystoreError::Database(error) => match error_number(error) {
+            Some(found) => number::NODE.contains(&found),
+            None => matches!(
+                error,
+                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)
+            ),
+        },
+        _ => false,
+    }
+}
+
+keystore!(MysqlKeystore, MySql, " FOR UPDATE");

@@ -1,0 +1,158 @@
+//! What the keystore stores, row by row.
+
+use sealwire_engine::document::Document;
+use sealwire_engine::{RootKeyId, SignedDocument};
+
+use crate::KeystoreError;
+
+/// A signed document and what it is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentRow {
+    /// The document.
+    pub signed: SignedDocument,
+    /// Its name, unique within its kind.
+    pub name: String,
+    /// A key's index, unique; `None` for other kinds.
+    pub number: Option<u32>,
+    /// Unix time in seconds at which the manager has something to do about it; `None` for never.
+    pub due: Option<u64>,
+}
+
+impl DocumentRow {
+    /// The row of a document that was signed.
+    #[must_use]
+    pub fn new<D: Document>(document: &D, signed: SignedDocument) -> Self {
+        let (name, number, due) = (document.name().to_owned(), document.number(), document.due());
+        Self { signed, name, number, due }
+    }
+
+    /// Whether the columns that the row was found by are what its document says, once that was
+    /// verified.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Broken`], which names the row.
+    pub fn check<D: Document>(&self, document: &D) -> Result<(), KeystoreError> {
+        let columns = (self.name.as_str(), self.number, self.due);
+        if columns == (document.name(), document.number(), document.due()) {
+            return Ok(());
+        }
+        let (kind, id) = (self.signed.kind.name(), &self.signed.id);
+        Err(KeystoreError::Broken(format!(
+            "{kind} `{id}`: name, index or due time is not its document's"
+        )))
+    }
+}
+
+/// A version of a wrapped key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedRow {
+    /// The key's uid, in text.
+    pub uid: String,
+    /// The version, from 1.
+    pub version: u32,
+    /// The wrapped key.
+    pub blob: Vec<u8>,
+}
+
+/// The site's own row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRow {
+    /// [`sealwire_engine::Site`] in its stored form.
+    pub keys: Vec<u8>,
+    /// An app's document that nobody has the secret of: unknown AppKeys are checked against it.
+    pub decoy: SignedDocument,
+}
+
+/// A wrapped key that a root rotation moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// The key's uid, in text.
+    pub uid: String,
+    /// The version.
+    pub version: u32,
+    /// The blob that the row must still hold.
+    pub old: Vec<u8>,
+    /// The blob that it gets.
+    pub new: Vec<u8>,
+}
+
+/// The last root rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationRow {
+    /// Id of the root key that is left behind.
+    pub old: RootKeyId,
+    /// Id of the root key that takes its place.
+    pub new: RootKeyId,
+    /// The old root key, wrapped under the new one; empty when it is over.
+    pub wrapped: Vec<u8>,
+    /// Whether it is over.
+    pub done: bool,
+}
+
+/// A change: all of it is written, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The site's revision that the change was made upon. The document's is one more.
+    pub upon: u64,
+    /// The document, new or changed.
+    pub document: DocumentRow,
+    /// The wrapped key that comes with it.
+    pub wrapped: Option<WrappedRow>,
+    /// Versions of the key whose wrapped keys are overwritten and erased.
+    pub erased: Vec<u32>,
+}
+
+/// How many messages a version of a key may have sealed under a suite: counted in blocks that are
+/// reserved ahead, so never too low.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The key's uid, in text.
+    pub uid: String,
+    /// The version.
+    pub version: u32,
+    /// The suite's number.
+    pub suite: u8,
+    /// Messages that were reserved.
+    pub reserved: u64,
+    /// Whether the manager shall rotate the key.
+    pub worn: bool,
+}
+
+/// A block of messages that a gateway wants to seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The key's uid, in text.
+    pub uid: String,
+    /// The version.
+    pub version: u32,
+    /// The suite's number.
+    pub suite: u8,
+    /// Messages.
+    pub count: u64,
+    /// Messages that all gateways together may seal.
+    pub limit: u64,
+    /// Messages from which the manager shall rotate the key.
+    pub worn_at: u64,
+}
+
+/// Rows of a keystore that is moved to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// Documents.
+    Documents(Vec<DocumentRow>),
+    /// Wrapped keys.
+    Wrapped(Vec<WrappedRow>),
+    /// Counted messages.
+    Usage(Vec<UsageRow>),
+}
+
+/// What a document is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By<'a> {
+    /// The id.
+    Id(&'a str),
+    /// The name.
+    Name(&'a str),
+    /// A key's index.
+    Number(u32),
+}
