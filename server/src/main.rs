@@ -5,8 +5,11 @@
 mod cli;
 mod commands;
 mod config;
+mod data_dir;
+mod health;
 mod parts;
 mod process;
+mod storage;
 
 use std::process::ExitCode;
 

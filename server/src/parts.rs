@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,14 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use rustix::fs::{FlockOperation, flock};
 use sealwire_engine::custody::{self, Custodian};
 use sealwire_engine::{
     Engine, EngineConfig, GatewayRole, ManagerRole, Protection, RotationRole, State,
 };
 use sealwire_gateway::listener::{self, Service};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, tls};
-use sealwire_keystore::{Keystore, SqliteKeystore};
+use sealwire_keystore::{Keystore, Marks};
 use sealwire_manager::{Manager, RootPin};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::process::now;
+use crate::{data_dir, health, storage};
 
 /// Time beyond the connections' own limits that parts get to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -38,12 +38,15 @@ const SITE_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Parts {
     /// Where the gateway listens.
     pub(crate) listen: SocketAddr,
+    /// Where health and metrics are.
+    pub(crate) health: SocketAddr,
     /// Whether the chip has opened the engine.
     pub(crate) opened_by_chip: bool,
     /// Why it has not, when it should have.
     pub(crate) chip_problem: Option<String>,
     engine: Arc<Engine>,
     keystore: Arc<dyn Keystore>,
+    marks: Arc<Marks>,
     tasks: TaskTracker,
     stop: CancellationToken,
     sockets: [PathBuf; 2],
@@ -55,8 +58,9 @@ pub(crate) struct Parts {
 impl Parts {
     /// Starts all parts.
     pub(crate) async fn start(config: &Config) -> Result<Self> {
-        make_data_dir(&config.data_dir)?;
-        let lock = lock(&config.data_dir)?;
+        data_dir::make(&config.data_dir)?;
+        let lock = data_dir::lock(&config.data_dir)?;
+        health::record();
         let engine = make_engine(config)?;
         let (data, chip) = (config.data_dir.clone(), config.chip()?);
         let custodian = Custodian::new(engine.clone(), data, chip, config.lapse());
@@ -70,12 +74,13 @@ impl Parts {
                 "the chip did not open the root key: unseal with the key cards"
             );
         }
-        let keystore = open_keystore(config).await?;
+        let keystore = storage::open(config).await?;
+        let marks = storage::open_marks(config).await?;
         let manager = Arc::new(Manager::new(
             ManagerRole::new(engine.clone()),
             RotationRole::new(custodian.clone()),
             RootPin::new(config.data_dir.clone()),
-            keystore.clone(),
+            (keystore.clone(), marks.clone()),
             config.settings()?,
             now,
         ));
@@ -83,10 +88,13 @@ impl Parts {
             .await
             .with_context(|| format!("gateway: {}", config.gateway.listen))?;
         let listen = listener.local_addr()?;
+        let monitors = TcpListener::bind(config.health.listen)
+            .await
+            .with_context(|| format!("health: {}", config.health.listen))?;
+        let health = monitors.local_addr()?;
         let role = GatewayRole::new(engine.clone());
-        let cached_keys = config.keystore.cached_keys;
         let directory =
-            Directory::new(keystore.clone(), role.clone(), cached_keys, config.max_stale());
+            Directory::new(keystore.clone(), role.clone(), marks.clone(), &config.directory());
         let maker = Arc::new(InProcess(manager.clone()));
         let gateway = Gateway::new(role, directory.clone(), maker, config.limits());
         let service = Service {
@@ -100,6 +108,8 @@ impl Parts {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let site = make_site(engine.clone(), manager.clone(), stop.clone());
         tasks.spawn(watched("the site's keys", stop.clone(), infallible(site)));
+        let monitored = health::serve(monitors, engine.clone(), directory.clone(), stop.clone());
+        tasks.spawn(watched("health", stop.clone(), monitored));
         let follow = directory.follow(stop.clone());
         tasks.spawn(watched("directory", stop.clone(), infallible(follow)));
         let gateway = listener::run(listener, service, stop.clone());
@@ -108,16 +118,20 @@ impl Parts {
         tasks.spawn(watched("ceremony socket", stop.clone(), infallible(officers)));
         let rotations = manager.clone().lead_rotations(stop.clone());
         tasks.spawn(watched("root rotation", stop.clone(), infallible(rotations)));
+        let tended = manager.clone().tend_keys(stop.clone());
+        tasks.spawn(watched("due keys", stop.clone(), infallible(tended)));
         let api = sealwire_manager::api::serve(management, manager, stop.clone());
         tasks.spawn(watched("manager socket", stop.clone(), api));
         let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
         let sockets = [config.ceremony_socket(), config.manager_socket()];
         Ok(Self {
             listen,
+            health,
             opened_by_chip,
             chip_problem,
             engine,
             keystore,
+            marks,
             tasks,
             stop,
             sockets,
@@ -149,6 +163,7 @@ impl Parts {
             tracing::warn!("some parts did not end in time");
         }
         self.keystore.close().await;
+        self.marks.close().await;
         self.engine.seal();
         for socket in &self.sockets {
             if let Err(error) = std::fs::remove_file(socket) {
@@ -217,17 +232,6 @@ async fn infallible(part: impl Future<Output = ()>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Takes the data folder for this process: a second server on it ends here, before it has opened or
-/// changed anything.
-fn lock(data_dir: &Path) -> Result<File> {
-    let path = data_dir.join("lock");
-    let context = || format!("lock {}", path.display());
-    let file = File::create(&path).with_context(context)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another server runs on {}", data_dir.display()))?;
-    Ok(file)
-}
-
 /// Binds a unix socket, mode 0600. One that another process left behind is removed.
 fn bind_socket(path: &Path) -> Result<UnixListener> {
     let bind = || -> Result<UnixListener> {
@@ -261,14 +265,6 @@ fn make_engine(config: &Config) -> Result<Arc<Engine>> {
     Ok(engine)
 }
 
-async fn open_keystore(config: &Config) -> Result<Arc<dyn Keystore>> {
-    let path = config.sqlite_path()?;
-    let keystore = SqliteKeystore::open(&path)
-        .await
-        .with_context(|| format!("keystore {}", path.display()))?;
-    Ok(Arc::new(keystore))
-}
-
 fn read_tls(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>> {
     let (Some(certificate), Some(key)) = (&config.gateway.tls_certificate, &config.gateway.tls_key)
     else {
@@ -279,18 +275,4 @@ fn read_tls(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>> {
     };
     let key = zeroize::Zeroizing::new(read(key)?);
     Ok(Some(tls::acceptor(&read(certificate)?, &key)?))
-}
-
-/// Makes the data folder, mode 0700, or checks that others cannot get in.
-fn make_data_dir(path: &Path) -> Result<()> {
-    let context = || format!("data folder {}", path.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(context)?;
-    let mode = std::fs::metadata(path).with_context(context)?.permissions().mode();
-    anyhow::ensure!(
-        mode & 0o077 == 0,
-        "data folder {} is open to others (mode {:o}): chmod 700",
-        path.display(),
-        mode & 0o777
-    );
-    Ok(())
 }

@@ -58,6 +58,12 @@ impl Site {
         self.document_mac.root()
     }
 
+    /// Which site it is: the uid of the key that signs its documents, which no root rotation changes.
+    #[must_use]
+    pub fn uid(&self) -> Uid {
+        self.document_mac.binding().uid
+    }
+
     /// The bytes to store. They need no MAC: neither key opens when it was changed.
     ///
     /// # Panics

@@ -3,18 +3,113 @@
 use std::sync::Arc;
 
 use sealwire_engine::EngineError;
-use sealwire_protocol::ErrorCode;
+use sealwire_protocol::{ErrorCode, Suite};
 
-use crate::directory::{Directory, NEVER};
-use crate::key_entry::KeyEntry;
+use crate::directory::{Budget, Directory, KeyEntry, NEVER};
 use crate::ops::{Defect, Need, Stop};
 
 const SLOTS: usize = 64;
 
+/// Messages that a connection takes from a budget at once, for suites whose messages are counted.
+const CHUNK: u32 = 256;
+
+/// A key that a connection uses.
 struct Slot {
     index: u32,
     generation: u64,
     entry: Arc<KeyEntry>,
+    /// Messages that may be sealed without asking, by suite number.
+    left: [Chunk; Suite::ALL.len() + 1],
+}
+
+/// Messages that were taken from a budget. Those that are left are given back.
+#[derive(Default)]
+enum Chunk {
+    /// Not asked for yet.
+    #[default]
+    Unknown,
+    /// They are not counted.
+    Endless,
+    /// From this budget.
+    Counted(Arc<Budget>, u32),
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Self::Counted(budget, left) = self
+            && *left > 0
+        {
+            budget.give_back(u64::from(*left));
+        }
+    }
+}
+
+impl Slot {
+    fn new(index: u32, generation: u64, entry: Arc<KeyEntry>) -> Self {
+        Self { index, generation, entry, left: std::array::from_fn(|_| Chunk::default()) }
+    }
+}
+
+/// A key at hand.
+pub(crate) struct Held<'a> {
+    slot: &'a mut Slot,
+    directory: &'a Directory,
+    chunk: u32,
+}
+
+impl<'a> Held<'a> {
+    /// The key.
+    #[inline]
+    pub(crate) fn key(&self) -> &Arc<KeyEntry> {
+        &self.slot.entry
+    }
+
+    /// The key, for as long as the keyring is not used otherwise.
+    #[inline]
+    pub(crate) fn into_key(self) -> &'a Arc<KeyEntry> {
+        &self.slot.entry
+    }
+
+    /// Counts a message that is about to be sealed under a suite; whether it may be.
+    #[inline]
+    pub(crate) fn charge(&mut self, suite: Suite) -> bool {
+        match &mut self.slot.left[usize::from(suite.id())] {
+            Chunk::Endless => true,
+            Chunk::Counted(_, left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => self.take(suite),
+        }
+    }
+
+    #[cold]
+    fn take(&mut self, suite: Suite) -> bool {
+        let held = &mut self.slot.left[usize::from(suite.id())];
+        if let Chunk::Unknown = held {
+            *held = match self.directory.budget(&self.slot.entry, suite) {
+                None => Chunk::Endless,
+                Some(budget) => Chunk::Counted(budget, 0),
+            };
+        }
+        match held {
+            Chunk::Counted(budget, left) => {
+                *left = u32::try_from(budget.take(u64::from(self.chunk))).unwrap_or(0);
+                let may = *left > 0;
+                *left = left.saturating_sub(1);
+                may
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes a [charge](Held::charge) back: nothing was sealed.
+    #[cold]
+    pub(crate) fn uncharge(&mut self, suite: Suite) {
+        if let Chunk::Counted(_, left) = &mut self.slot.left[usize::from(suite.id())] {
+            *left += 1;
+        }
+    }
 }
 
 /// The keys that a connection has used lately. Looking one up takes no lock, as long as the
@@ -22,6 +117,8 @@ struct Slot {
 pub(crate) struct Keyring {
     directory: Arc<Directory>,
     slots: Box<[Option<Slot>]>,
+    /// Messages that are taken from a budget at once.
+    chunk: u32,
     /// Set for a request that has loaded its keys itself: it uses those, whatever happens meanwhile.
     loaded: bool,
     looked_again: bool,
@@ -29,14 +126,21 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
+    /// The keys of a connection.
     pub(crate) fn new(directory: Arc<Directory>) -> Self {
         let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        Self { directory, slots, loaded: false, looked_again: false, reloaded: false }
+        let (loaded, looked_again, reloaded) = (false, false, false);
+        Self { directory, slots, chunk: CHUNK, loaded, looked_again, reloaded }
+    }
+
+    /// The keys of a single request.
+    pub(crate) fn of_request(directory: Arc<Directory>) -> Self {
+        Self { chunk: 1, ..Self::new(directory) }
     }
 
     /// A key by its index, or the need to load it.
     #[inline]
-    pub(crate) fn get(&mut self, index: u32) -> Result<&Arc<KeyEntry>, Stop> {
+    pub(crate) fn get(&mut self, index: u32) -> Result<Held<'_>, Stop> {
         let generation = self.directory.generation();
         let slot = &mut self.slots[position(index)];
         let warm = slot.as_ref().is_some_and(|slot| {
@@ -45,15 +149,16 @@ impl Keyring {
         });
         if !warm {
             let entry = self.directory.cached(index).ok_or(Stop::Need(Need::Key(index)))?;
-            *slot = Some(Slot { index, generation, entry });
+            *slot = Some(Slot::new(index, generation, entry));
         }
-        Ok(&slot.as_ref().expect("the slot was filled above").entry)
+        let slot = slot.as_mut().expect("the slot was filled above");
+        Ok(Held { slot, directory: &self.directory, chunk: self.chunk })
     }
 
     /// Puts a key that was loaded for this request.
     pub(crate) fn put(&mut self, index: u32, entry: Arc<KeyEntry>) {
         self.loaded = true;
-        self.slots[position(index)] = Some(Slot { index, generation: NEVER, entry });
+        self.slots[position(index)] = Some(Slot::new(index, NEVER, entry));
     }
 
     /// Notes that the keystore was asked for changes on behalf of this request.

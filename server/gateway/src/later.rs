@@ -45,7 +45,7 @@ struct Work {
 
 impl Job {
     pub(crate) fn new(gateway: Arc<Gateway>, engine: EngineSession, frame: &Frame<'_>) -> Self {
-        let keyring = Keyring::new(gateway.directory.clone());
+        let keyring = Keyring::of_request(gateway.directory.clone());
         let body = Zeroizing::new(frame.body.to_vec());
         Self { gateway, header: frame.header, body, work: Work { engine, keyring } }
     }
@@ -106,10 +106,10 @@ impl Job {
             return Err(ErrorCode::KEY_NOT_FOUND.into());
         }
         let key = self.gateway.directory.load_by_name(request.name).await?;
-        let newest = key.newest().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?;
+        let newest = key.sealing_version().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?;
         let response = KeyinfoResponse {
             index: key.document.index,
-            version: newest.binding().version,
+            version: newest,
             suites: key.document.suites.clone(),
         };
         let mut body = Zeroizing::new(Vec::new());
@@ -164,6 +164,14 @@ async fn load(gateway: &Gateway, keyring: &mut Keyring, need: Need) -> Result<()
             if one != other {
                 keyring.put(other, gateway.directory.reload(other).await?);
             }
+            return Ok(());
+        }
+        Need::Messages(index, suite) => {
+            let key = gateway.directory.load(index).await?;
+            if let Some(budget) = gateway.directory.budget(&key, suite) {
+                budget.refill().await?;
+            }
+            keyring.put(index, key);
             return Ok(());
         }
     };

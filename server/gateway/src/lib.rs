@@ -21,7 +21,6 @@ pub mod connection;
 mod directory;
 mod gateway;
 mod handshake;
-mod key_entry;
 mod keyring;
 mod later;
 mod link;
@@ -29,9 +28,8 @@ pub mod listener;
 mod ops;
 mod refusal;
 mod session;
-mod site_keys;
 pub mod tls;
 
-pub use directory::Directory;
+pub use directory::{Condition, Directory, DirectoryConfig, Health};
 pub use gateway::{Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey};
 pub use refusal::Refusal;

@@ -1,14 +1,14 @@
 //! ENC, DEC, REENC: parse in place, find the key, hand it to the engine. Each appends the body of its
 //! response to `out`, or leaves `out` as it was.
 
-use sealwire_engine::document::{Op, VersionState};
-use sealwire_engine::{EngineError, Session as EngineSession, WrappedKey};
+use sealwire_engine::document::{Op, UsableKey};
+use sealwire_engine::{EngineError, Session as EngineSession};
 use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Opcode, Suite, limits};
 
 use crate::Refusal;
-use crate::key_entry::KeyEntry;
+use crate::directory::KeyEntry;
 use crate::keyring::Keyring;
 
 /// What must be loaded before a request can run.
@@ -21,6 +21,8 @@ pub(crate) enum Need {
     /// The keys of these indexes, or one of them twice: they were found wrapped under a root key that is
     /// no more.
     Rewrapped([u32; 2]),
+    /// Messages that the key of this index may seal under this suite.
+    Messages(u32, Suite),
 }
 
 /// Why a request did not run.
@@ -72,11 +74,21 @@ impl Tools<'_> {
     fn enc(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
         let request = EncRequest::parse(body)?;
         self.check_size(request.message.len())?;
-        let key = self.keyring.get(request.key_index)?;
-        let (wrapped, suite) = sealing(key, request.suite)
-            .map_err(|code| seen_by(self.engine, key, &[Op::Enc], code))?;
-        let done = self.engine.enc(wrapped, suite, &request.binding, request.message, out);
-        done.map_err(|error| self.keyring.refused(error, [request.key_index; 2]))
+        let mut held = self.keyring.get(request.key_index)?;
+        let suite = chosen(held.key(), request.suite)
+            .map_err(|code| seen_by(self.engine, held.key(), &[Op::Enc], code))?;
+        if !held.charge(suite) {
+            return Err(unpaid(self.engine, held.key(), &[Op::Enc], suite));
+        }
+        let done = match held.key().sealing() {
+            Some(key) => self.engine.enc(key, suite, &request.binding, request.message, out),
+            None => Err(EngineError::NotUsable),
+        };
+        if let Err(error) = done {
+            held.uncharge(suite);
+            return Err(self.keyring.refused(error, [request.key_index; 2]));
+        }
+        Ok(())
     }
 
     #[inline]
@@ -84,7 +96,7 @@ impl Tools<'_> {
         let request = DecRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
         let index = envelope.header.key_index;
-        let key = self.keyring.get(index)?;
+        let key = self.keyring.get(index)?.into_key();
         match opening(key, &envelope) {
             Ok(wrapped) => {
                 let done = self.engine.dec(wrapped, &request.binding, &envelope, out);
@@ -103,24 +115,33 @@ impl Tools<'_> {
         self.check_size(envelope.ciphertext.len())?;
         let index = envelope.header.key_index;
         // Two keys at once: the ring may give one place to both.
-        let key = self.keyring.get(index)?.clone();
-        let target = match request.target_index {
-            0 => key.clone(),
-            index => self.keyring.get(index)?.clone(),
-        };
+        let key = self.keyring.get(index)?.key().clone();
+        let target_index = if request.target_index == 0 { index } else { request.target_index };
+        let mut held = self.keyring.get(target_index)?;
+        let target = held.key().clone();
         let ops = [Op::Reenc];
-        let wrapped = opening(&key, &envelope).map_err(|defect| {
-            let seen = seen_by(self.engine, &key, &ops, defect.code());
-            self.keyring.cannot_open(index, defect, seen)
-        })?;
-        let (new, suite) = sealing(&target, request.suite)
+        let suite = chosen(&target, request.suite)
             .map_err(|code| seen_by(self.engine, &target, &ops, code))?;
+        let wrapped = match opening(&key, &envelope) {
+            Ok(wrapped) => wrapped,
+            Err(defect) => {
+                let seen = seen_by(self.engine, &key, &ops, defect.code());
+                return Err(self.keyring.cannot_open(index, defect, seen));
+            }
+        };
+        if !held.charge(suite) {
+            return Err(unpaid(self.engine, &target, &ops, suite));
+        }
+        let new = target.sealing().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?;
         let binding = request.binding;
         let new_binding = request.new_binding.unwrap_or(binding);
         let (from, to) = ((wrapped, &envelope, &binding), (new, suite, &new_binding));
-        let indexes = [index, target.document.index];
         let done = self.engine.reenc(from, to, out);
-        done.map_err(|error| self.keyring.refused(error, indexes))
+        if let Err(error) = done {
+            held.uncharge(suite);
+            return Err(self.keyring.refused(error, [index, target_index]));
+        }
+        Ok(())
     }
 
     #[inline]
@@ -132,16 +153,29 @@ impl Tools<'_> {
     }
 }
 
-/// The version and the suite that seal: the newest active one, and the key's default.
+/// The suite that seals, when a version of the key may.
 #[inline]
-fn sealing(key: &KeyEntry, suite: Option<Suite>) -> Result<(&WrappedKey, Suite), ErrorCode> {
+fn chosen(key: &KeyEntry, suite: Option<Suite>) -> Result<Suite, ErrorCode> {
     let suites = &key.document.suites;
     let suite = match suite {
         None => suites[0],
         Some(suite) if suites.contains(&suite) => suite,
         Some(_) => return Err(ErrorCode::SUITE_NOT_ALLOWED),
     };
-    Ok((key.newest().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?, suite))
+    if key.sealing().is_none() {
+        return Err(ErrorCode::KEY_VERSION_UNAVAILABLE);
+    }
+    Ok(suite)
+}
+
+/// What to do when no message is at hand that may be sealed. For an app without a grant nothing is
+/// reserved.
+#[cold]
+fn unpaid(engine: &EngineSession, key: &KeyEntry, ops: &[Op], suite: Suite) -> Stop {
+    match seen_by(engine, key, ops, ErrorCode::KEY_EXHAUSTED) {
+        ErrorCode::KEY_EXHAUSTED => Stop::Need(Need::Messages(key.document.index, suite)),
+        hidden => hidden.into(),
+    }
 }
 
 /// Why a key does not open an envelope.
@@ -161,14 +195,12 @@ impl Defect {
 
 /// The version that opens an envelope, when its state allows it.
 #[inline]
-fn opening<'k>(key: &'k KeyEntry, envelope: &Envelope<'_>) -> Result<&'k WrappedKey, Defect> {
+fn opening<'k>(key: &'k KeyEntry, envelope: &Envelope<'_>) -> Result<&'k UsableKey, Defect> {
     let version = envelope.header.key_version;
-    match key.document.state_of(version) {
-        Some(VersionState::Active | VersionState::DecryptOnly) => {
-            key.version(version).ok_or(Defect::Unusable)
-        }
-        Some(VersionState::Disabled) => Err(Defect::Unusable),
-        None => Err(Defect::UnknownVersion),
+    match key.version(version) {
+        Some(usable) if usable.opens() => Ok(usable),
+        None if key.document.state_of(version).is_none() => Err(Defect::UnknownVersion),
+        _ => Err(Defect::Unusable),
     }
 }
 

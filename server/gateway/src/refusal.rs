@@ -66,6 +66,7 @@ impl From<EngineError> for Refusal {
         match error {
             EngineError::Sealed => ErrorCode::SEALED.into(),
             EngineError::NotGranted => ErrorCode::KEY_NOT_FOUND.into(),
+            EngineError::NotUsable => ErrorCode::KEY_VERSION_UNAVAILABLE.into(),
             EngineError::Aead(AeadError::Auth) => ErrorCode::OPEN_FAILED.into(),
             EngineError::Aead(AeadError::TooLong) => ErrorCode::MESSAGE_TOO_LARGE.into(),
             EngineError::Binding(error) => error.into(),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use sealwire_engine::SignedDocument;
+
 /// What was unique, and is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -74,6 +76,16 @@ pub enum KeystoreError {
 }
 
 impl KeystoreError {
+    /// A document is older than its mark.
+    #[must_use]
+    pub fn rolled_back(document: &SignedDocument) -> Self {
+        let SignedDocument { kind, id, revision, .. } = document;
+        Self::RolledBack(format!(
+            "{} `{id}` is there in revision {revision}, and a newer one was seen before",
+            kind.name()
+        ))
+    }
+
     /// Whether the keystore is away, and may be back soon.
     #[must_use]
     pub fn is_away(&self) -> bool {

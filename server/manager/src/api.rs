@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use sealwire_engine::document::AppState;
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::error::Fault;
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,8 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, Manager, ManagerError,
-    RotationView,
+    AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
+    Manager, ManagerError, RotateSecret, RotationView, StateChange, Versions,
 };
 
 /// The body of a refusal.
@@ -51,9 +52,15 @@ type Shared = State<Arc<Manager>>;
 pub fn routes(manager: Arc<Manager>) -> Router {
     Router::new()
         .route("/v1/keys", get(list_keys).post(create_key))
-        .route("/v1/keys/{key}", get(show_key))
+        .route("/v1/keys/{key}", get(show_key).patch(set_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
+        .route("/v1/keys/{key}/destroy", post(destroy_key))
+        .route("/v1/keys/{key}/{change}", post(change_key))
         .route("/v1/apps", get(list_apps).post(create_app))
+        .route("/v1/apps/{app}", get(show_app))
+        .route("/v1/apps/{app}/disable", post(disable_app))
+        .route("/v1/apps/{app}/enable", post(enable_app))
+        .route("/v1/apps/{app}/rotate-secret", post(rotate_app_secret))
         .route("/v1/root/rotation", get(rotation).post(begin_rotation))
         .route("/v1/root/rotation/leave-behind", post(leave_behind))
         .fallback(no_such_call)
@@ -98,6 +105,66 @@ async fn rotate_key(
     Segment(key): Segment<String>,
 ) -> Result<Json<KeyView>, ManagerError> {
     manager.rotate_key(&key).await.map(Json)
+}
+
+async fn set_key(
+    State(manager): Shared,
+    Segment(key): Segment<String>,
+    Body(wish): Body<ChangeKey>,
+) -> Result<Json<KeyView>, ManagerError> {
+    manager.set_key(&key, &wish).await.map(Json)
+}
+
+async fn destroy_key(
+    State(manager): Shared,
+    Segment(key): Segment<String>,
+    Body(wish): Body<DestroyKey>,
+) -> Result<Json<KeyView>, ManagerError> {
+    manager.destroy_key(&key, wish.version, wish.after_seconds).await.map(Json)
+}
+
+async fn change_key(
+    State(manager): Shared,
+    Segment((key, change)): Segment<(String, String)>,
+    Body(Versions { version }): Body<Versions>,
+) -> Response {
+    let change = match change.as_str() {
+        "close" => StateChange::Close,
+        "disable" => StateChange::Disable,
+        "enable" => StateChange::Enable,
+        "cancel-destroy" => StateChange::CancelDestroy,
+        _ => return no_such_call().await,
+    };
+    manager.change_state(&key, version, change).await.map(Json).into_response()
+}
+
+async fn show_app(
+    State(manager): Shared,
+    Segment(app): Segment<String>,
+) -> Result<Json<AppView>, ManagerError> {
+    manager.show_app(&app).await.map(Json)
+}
+
+async fn disable_app(
+    State(manager): Shared,
+    Segment(app): Segment<String>,
+) -> Result<Json<AppView>, ManagerError> {
+    manager.set_app_state(&app, AppState::Disabled).await.map(Json)
+}
+
+async fn enable_app(
+    State(manager): Shared,
+    Segment(app): Segment<String>,
+) -> Result<Json<AppView>, ManagerError> {
+    manager.set_app_state(&app, AppState::Active).await.map(Json)
+}
+
+async fn rotate_app_secret(
+    State(manager): Shared,
+    Segment(app): Segment<String>,
+    Body(wish): Body<RotateSecret>,
+) -> Result<Json<CreatedApp>, ManagerError> {
+    manager.rotate_app_secret(&app, wish.overlap_seconds).await.map(Json)
 }
 
 async fn create_app(
@@ -153,7 +220,7 @@ impl IntoResponse for ManagerError {
         let code = self.code();
         let status = match (code, code.info().map(|info| info.fault)) {
             (ErrorCode::KEY_NOT_FOUND, _) => StatusCode::NOT_FOUND,
-            (ErrorCode::KEY_CONFLICT, _) => StatusCode::CONFLICT,
+            (ErrorCode::KEY_CONFLICT | ErrorCode::KEY_STATE, _) => StatusCode::CONFLICT,
             (ErrorCode::INTERNAL, _) => StatusCode::INTERNAL_SERVER_ERROR,
             (_, Some(Fault::Server)) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,

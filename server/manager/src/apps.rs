@@ -1,6 +1,7 @@
-//! Apps: make, list.
+//! Apps: make, show, list, disable, enable, and give a new secret.
 
 use ipnet::IpNet;
+use sealwire_engine::Verified;
 use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, Grants};
 use sealwire_keystore::{By, KeystoreError, Taken};
 
@@ -59,8 +60,7 @@ impl Manager {
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
             };
-            let draft = Draft { document, wrapped: None };
-            match change.commit(draft).await {
+            match change.commit(Draft::of(document)).await {
                 Ok(None) => {}
                 Ok(Some(app)) => break Ok((app, app_secret)),
                 Err(error) => break Err(error),
@@ -74,6 +74,70 @@ impl Manager {
             Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => Err(taken()),
             Err(error) => Err(error),
         }
+    }
+
+    /// An app, by AppKey or name.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchApp`].
+    pub async fn show_app(&self, app: &str) -> Result<AppView, ManagerError> {
+        Ok(AppView::new(&*self.find_app(app).await?))
+    }
+
+    /// Lets an app log in, or not: its sessions end then.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchApp`].
+    pub async fn set_app_state(&self, app: &str, state: AppState) -> Result<AppView, ManagerError> {
+        let mut change = self.begin().await?;
+        loop {
+            let revision = change.revision().await?;
+            let found = self.find_app(app).await?;
+            if found.state == state {
+                return Ok(AppView::new(&found));
+            }
+            let document = AppDocument { revision, state, ..found.into_inner() };
+            if let Some(app) = change.commit(Draft::of(document)).await? {
+                tracing::info!(app = %app.id, ?state, "app changed");
+                return Ok(AppView::new(&app));
+            }
+        }
+    }
+
+    /// Gives an app a new secret. The one of before is taken for `overlap` more seconds; an older one, if
+    /// there is one, no more. Its sessions end, and it logs in again.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchApp`].
+    pub async fn rotate_app_secret(
+        &self,
+        app: &str,
+        overlap: u64,
+    ) -> Result<CreatedApp, ManagerError> {
+        let mut change = self.begin().await?;
+        loop {
+            let revision = change.revision().await?;
+            let mut document = self.find_app(app).await?.into_inner();
+            document.revision = revision;
+            let newest = document.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
+            document.secrets.retain(|secret| secret.version == newest);
+            for secret in &mut document.secrets {
+                secret.until = Some(self.now().saturating_add(overlap));
+            }
+            let (wrapped, app_secret) = self.engine.make_app_secret(&document.id, newest + 1)?;
+            document.secrets.push(AppSecret::new(&wrapped, None));
+            if let Some(app) = change.commit(Draft::of(document)).await? {
+                tracing::info!(app = %app.id, overlap, "app has a new secret");
+                return Ok(CreatedApp { app: AppView::new(&app), app_secret });
+            }
+        }
+    }
+
+    async fn find_app(&self, app: &str) -> Result<Verified<AppDocument>, ManagerError> {
+        if let Some(found) = self.read(By::Id(app)).await? {
+            return Ok(found);
+        }
+        self.read(By::Name(app)).await?.ok_or_else(|| ManagerError::NoSuchApp(app.to_owned()))
     }
 
     /// Every app, by name.

@@ -13,10 +13,16 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::api::Refusal;
-use crate::{AppList, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, RotationView};
+use crate::{
+    AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
+    RotateSecret, RotationView, Versions,
+};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Keys that are asked for at once.
+const PAGE: u32 = 1000;
 
 /// Why a call to the manager did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +91,45 @@ impl ManagerClient {
         self.call(Method::GET, &format!("/v1/keys/{}", segment(key)), None::<&()>).await
     }
 
+    /// Changes the state of a key's versions: `close`, `disable`, `enable`, `cancel-destroy`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn change_key(
+        &self,
+        key: &str,
+        change: &str,
+        versions: Versions,
+    ) -> Result<KeyView, ClientError> {
+        let path = format!("/v1/keys/{}/{change}", segment(key));
+        self.call(Method::POST, &path, Some(&versions)).await
+    }
+
+    /// Schedules the destruction of a key's versions.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn destroy_key(&self, key: &str, wish: DestroyKey) -> Result<KeyView, ClientError> {
+        self.call(Method::POST, &format!("/v1/keys/{}/destroy", segment(key)), Some(&wish)).await
+    }
+
+    /// Sets what a key is set to.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_key(&self, key: &str, wish: &ChangeKey) -> Result<KeyView, ClientError> {
+        self.call(Method::PATCH, &format!("/v1/keys/{}", segment(key)), Some(wish)).await
+    }
+
+    /// A page of keys by name, behind the name `after`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_page(&self, after: &str, limit: u32) -> Result<KeyPage, ClientError> {
+        let path = format!("/v1/keys?after={}&limit={limit}", segment(after));
+        self.call(Method::GET, &path, None::<&()>).await
+    }
+
     /// Every key, page by page.
     ///
     /// # Errors
@@ -93,8 +138,7 @@ impl ManagerClient {
         let mut all = KeyPage { keys: Vec::new(), unverified: Vec::new(), next: None };
         let mut after = String::new();
         loop {
-            let path = format!("/v1/keys?after={}", segment(&after));
-            let page: KeyPage = self.call(Method::GET, &path, None::<&()>).await?;
+            let page = self.list_page(&after, PAGE).await?;
             all.keys.extend(page.keys);
             all.unverified.extend(page.unverified);
             match page.next {
@@ -102,6 +146,36 @@ impl ManagerClient {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// An app, by AppKey or name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn show_app(&self, app: &str) -> Result<AppView, ClientError> {
+        self.call(Method::GET, &format!("/v1/apps/{}", segment(app)), None::<&()>).await
+    }
+
+    /// Keeps an app from logging in, and ends its sessions; or lets it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn enable_app(&self, app: &str, enable: bool) -> Result<AppView, ClientError> {
+        let change = if enable { "enable" } else { "disable" };
+        self.call(Method::POST, &format!("/v1/apps/{}/{change}", segment(app)), None::<&()>).await
+    }
+
+    /// Gives an app a new secret. The answer has it, this once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rotate_app_secret(
+        &self,
+        app: &str,
+        wish: RotateSecret,
+    ) -> Result<CreatedApp, ClientError> {
+        let path = format!("/v1/apps/{}/rotate-secret", segment(app));
+        self.call(Method::POST, &path, Some(&wish)).await
     }
 
     /// Makes an app. The answer has its secret, this once.

@@ -18,6 +18,12 @@ pub enum ManagerError {
     /// No such key.
     #[error("no key is called `{0}`; `sealwire key list` shows them")]
     NoSuchKey(String),
+    /// No such app.
+    #[error("no app has the name or AppKey `{0}`; `sealwire app list` shows them")]
+    NoSuchApp(String),
+    /// The state of the key or app does not allow the change.
+    #[error("{0}")]
+    IllegalChange(String),
     /// Another key or app has the name or the index.
     #[error("{0}")]
     Conflict(String),
@@ -76,12 +82,18 @@ pub enum ManagerError {
 }
 
 impl ManagerError {
+    /// Whether the same may succeed in a moment.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.code().is_retryable()
+    }
+
     /// The number in the protocol's registry.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid(_) => ErrorCode::MALFORMED_BODY,
-            Self::NoSuchKey(_) => ErrorCode::KEY_NOT_FOUND,
+            Self::NoSuchKey(_) | Self::NoSuchApp(_) => ErrorCode::KEY_NOT_FOUND,
+            Self::IllegalChange(_) => ErrorCode::KEY_STATE,
             Self::Conflict(_) => ErrorCode::KEY_CONFLICT,
             Self::Keystore(KeystoreError::Taken(Taken::Name | Taken::Number)) => {
                 ErrorCode::KEY_CONFLICT

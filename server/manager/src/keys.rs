@@ -1,11 +1,12 @@
 //! Keys: make, rotate, show, list.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sealwire_engine::document::{DocumentKind, KeyDocument, KeyVersion, VersionState};
-use sealwire_engine::{Uid, Verified, WrappedKey};
+use sealwire_engine::document::{DocumentKind, KeyDocument};
+use sealwire_engine::{Uid, Verified};
 use sealwire_keystore::{By, KeystoreError, Taken, WrappedRow};
 use sealwire_protocol::{Suite, credential};
 
+use crate::lifecycle::push_version;
 use crate::manager::Draft;
 use crate::{CreateKey, KeyPage, KeyView, Manager, ManagerError};
 
@@ -71,17 +72,19 @@ impl Manager {
                 Some(index) => Some(index),
                 None => self.keystore.free_index(first, last).await?,
             };
-            let mut key = KeyDocument {
+            let key = KeyDocument {
                 kind: DocumentKind::Key,
                 uid: Uid::generate()?,
                 revision,
                 name: name.to_owned(),
                 index: free.ok_or(ManagerError::IndexesUsedUp(first, last))?,
                 suites: suites.to_vec(),
+                min_enc: 1,
+                min_dec: 1,
+                renewal: self.settings.renewal,
                 versions: Vec::new(),
             };
-            let wrapped = self.add_version(&mut key)?;
-            if let Some(key) = change.commit(draft(key, &wrapped)).await? {
+            if let Some(key) = change.commit(self.next_version(key, revision)?).await? {
                 return Ok(key);
             }
         }
@@ -113,15 +116,13 @@ impl Manager {
     /// Adds a version to a key. ENC uses it from now on; older versions still open.
     ///
     /// # Errors
-    /// [`ManagerError::NoSuchKey`].
+    /// [`ManagerError::NoSuchKey`]; [`ManagerError::IllegalChange`] when it has as many as it may have.
     pub async fn rotate_key(&self, key: &str) -> Result<KeyView, ManagerError> {
         let mut change = self.begin().await?;
         let rotated = loop {
             let revision = change.revision().await?;
-            let mut document = self.find(key).await?.into_inner();
-            document.revision = revision;
-            let wrapped = self.add_version(&mut document)?;
-            if let Some(rotated) = change.commit(draft(document, &wrapped)).await? {
+            let draft = self.next_version(self.find(key).await?.into_inner(), revision)?;
+            if let Some(rotated) = change.commit(draft).await? {
                 break rotated;
             }
         };
@@ -136,9 +137,15 @@ impl Manager {
     pub async fn show_key(&self, key: &str) -> Result<KeyView, ManagerError> {
         let document = self.find(key).await?;
         let mut view = KeyView::new(&document);
-        for row in self.keystore.wrapped(&view.uid).await? {
-            if let Some(version) = view.versions.iter_mut().find(|v| v.version == row.version) {
+        for row in self.keystore.wrapped(&[&view.uid]).await? {
+            if let Some(version) = view.version_mut(row.version) {
                 version.wrapped = Some(STANDARD.encode(&row.blob));
+            }
+        }
+        for row in self.keystore.usage(&view.uid).await? {
+            let suite = Suite::from_id(row.suite).map_or("unknown", Suite::name);
+            if let Some(version) = view.version_mut(row.version) {
+                version.reserved.insert(suite.to_owned(), row.reserved);
             }
         }
         Ok(view)
@@ -160,43 +167,45 @@ impl Manager {
     /// # Errors
     /// As [`Manager::genkey`].
     pub async fn create_key(&self, request: &CreateKey) -> Result<KeyView, ManagerError> {
-        let mut suites = Vec::with_capacity(request.suites.len());
-        for name in &request.suites {
-            let suite: Suite =
-                name.parse().map_err(|error: sealwire_protocol::suite::UnknownSuite| {
-                    ManagerError::Invalid(error.to_string())
-                })?;
-            if suites.contains(&suite) {
-                return Err(ManagerError::Invalid(format!("suite {suite} is listed twice")));
-            }
-            suites.push(suite);
-        }
+        let suites = suites(&request.suites)?;
         let made = self.genkey(&request.name, request.index, &suites).await?;
         Ok(KeyView { created: made.created, ..KeyView::new(&made.key) })
     }
 
-    async fn find(&self, key: &str) -> Result<Verified<KeyDocument>, ManagerError> {
+    pub(crate) async fn find(&self, key: &str) -> Result<Verified<KeyDocument>, ManagerError> {
         let by = key.parse().map_or(By::Name(key), By::Number);
         self.read(by).await?.ok_or_else(|| ManagerError::NoSuchKey(key.to_owned()))
     }
 
-    /// Makes the next version of a key, and enters it into the document.
-    fn add_version(&self, key: &mut KeyDocument) -> Result<WrappedKey, ManagerError> {
-        let version = u32::try_from(key.versions.len() + 1)
-            .map_err(|_| ManagerError::Invalid("a key has at most 2^32-1 versions".into()))?;
-        let created = self.now();
-        key.versions.push(KeyVersion { version, state: VersionState::Active, created });
-        Ok(self.engine.genkey(key.binding(version))?)
+    /// A key with its next version, which the engine makes.
+    pub(crate) fn next_version(
+        &self,
+        mut document: KeyDocument,
+        revision: u64,
+    ) -> Result<Draft<KeyDocument>, ManagerError> {
+        document.revision = revision;
+        let version = push_version(&mut document, self.now())?;
+        let wrapped = self.engine.genkey(document.binding(version))?;
+        let (uid, blob) = (document.uid.to_string(), wrapped.blob().to_vec());
+        let wrapped = Some(WrappedRow { uid, version, blob });
+        Ok(Draft { document, wrapped, erased: Vec::new() })
     }
 }
 
-fn draft(document: KeyDocument, wrapped: &WrappedKey) -> Draft<KeyDocument> {
-    let row = WrappedRow {
-        uid: document.uid.to_string(),
-        version: wrapped.binding().version,
-        blob: wrapped.blob().to_vec(),
-    };
-    Draft { document, wrapped: Some(row) }
+/// Suites by their names, each once.
+pub(crate) fn suites(names: &[String]) -> Result<Vec<Suite>, ManagerError> {
+    let mut suites = Vec::with_capacity(names.len());
+    for name in names {
+        let suite: Suite =
+            name.parse().map_err(|error: sealwire_protocol::suite::UnknownSuite| {
+                ManagerError::Invalid(error.to_string())
+            })?;
+        if suites.contains(&suite) {
+            return Err(ManagerError::Invalid(format!("suite {suite} is listed twice")));
+        }
+        suites.push(suite);
+    }
+    Ok(suites)
 }
 
 fn conflict(name: &str, index: Option<u32>) -> String {

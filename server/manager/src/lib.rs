@@ -5,7 +5,9 @@
 //! |---|---|
 //! | [`Manager`] | the site's keys, and one way to change a document |
 //! | `keys` | make, rotate, show, list keys |
-//! | `apps` | make and list apps |
+//! | `lifecycle` | what a version of a key may become, and who may not |
+//! | `renewal` | new versions and destruction, when they are due |
+//! | `apps` | make, change, list apps |
 //! | `rotation` | move everything that is wrapped under a new root key |
 //! | [`api`] | the JSON API over a unix socket of mode 0600 |
 //! | [`ManagerClient`] | the other end of that socket |
@@ -16,17 +18,20 @@ mod apps;
 mod client;
 mod error;
 mod keys;
+mod lifecycle;
 mod manager;
 mod pin;
+mod renewal;
 mod rotation;
 mod views;
 
 pub use client::{ClientError, ManagerClient};
 pub use error::ManagerError;
 pub use keys::MadeKey;
+pub use lifecycle::StateChange;
 pub use manager::{Manager, Settings};
 pub use pin::RootPin;
 pub use views::{
-    AppList, AppView, CreateApp, CreateKey, CreatedApp, KeyPage, KeyView, RotationStage,
-    RotationView, VersionView,
+    AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
+    RotateSecret, RotationStage, RotationView, VersionView, Versions,
 };

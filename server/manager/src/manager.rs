@@ -2,13 +2,16 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sealwire_engine::document::{AppDocument, AppSecret, AppState, Document, DocumentKind, Grants};
+use sealwire_engine::document::{
+    AppDocument, AppSecret, AppState, Document, DocumentKind, Grants, Renewal,
+};
 use sealwire_engine::{
     EngineError, ManagerRole, RotationRole, SignedDocument, Site, State, Verified,
 };
 use sealwire_keystore::{
-    By, Change, DocumentRow, Keystore, KeystoreError, SiteRow, Taken, WrappedRow,
+    By, Change, DocumentRow, Keystore, KeystoreError, Marks, Newest, SiteRow, Taken, WrappedRow,
 };
 use sealwire_protocol::Suite;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
@@ -18,20 +21,32 @@ use crate::{ManagerError, RootPin, RotationView};
 /// Times that a change is made anew when another manager was faster.
 const TRIES: usize = 8;
 
-/// How a site makes keys.
+/// Time that a change waits for those before it. While the database is away they would pile up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a site makes keys, and ends them.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The indexes that keys get. Never 0.
     pub indexes: RangeInclusive<u32>,
     /// The suites of a key that names none, the first being its default.
     pub suites: Vec<Suite>,
+    /// When new keys get a new version by themselves.
+    pub renewal: Renewal,
+    /// The least time between the word that a version is to be destroyed, and its destruction.
+    pub destroy_wait: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let mut suites = vec![Suite::DEFAULT];
         suites.extend(Suite::ALL.into_iter().filter(|suite| *suite != Suite::DEFAULT));
-        Self { indexes: 1..=i32::MAX.unsigned_abs(), suites }
+        Self {
+            indexes: 1..=i32::MAX.unsigned_abs(),
+            suites,
+            renewal: Renewal::default(),
+            destroy_wait: Duration::from_secs(7 * 24 * 3600),
+        }
     }
 }
 
@@ -39,6 +54,7 @@ impl Default for Settings {
 pub struct Manager {
     pub(crate) engine: ManagerRole,
     pub(crate) keystore: Arc<dyn Keystore>,
+    marks: Arc<Marks>,
     pub(crate) settings: Settings,
     clock: fn() -> u64,
     site: Mutex<Option<Arc<Site>>>,
@@ -58,7 +74,7 @@ impl Manager {
         engine: ManagerRole,
         rotation: RotationRole,
         pin: RootPin,
-        keystore: Arc<dyn Keystore>,
+        (keystore, marks): (Arc<dyn Keystore>, Arc<Marks>),
         settings: Settings,
         clock: fn() -> u64,
     ) -> Self {
@@ -66,6 +82,7 @@ impl Manager {
             pin,
             engine,
             keystore,
+            marks,
             settings,
             clock,
             site: Mutex::default(),
@@ -153,7 +170,11 @@ impl Manager {
         by: By<'_>,
     ) -> Result<Option<Verified<D>>, ManagerError> {
         let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
-        self.verify(&*self.site().await?, &row).map(Some)
+        let document = self.verify(&*self.site().await?, &row)?;
+        match self.marks.check(&[&row.signed]).await?[0] {
+            false => Ok(Some(document)),
+            true => Err(KeystoreError::rolled_back(&row.signed).into()),
+        }
     }
 
     /// Reads a page of documents and has the engine verify each. One that does not verify is left
@@ -168,16 +189,27 @@ impl Manager {
         let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
         let next = rows.last().filter(|_| full).map(|last| last.name.clone());
         let mut page = Page { documents: Vec::new(), unverified: Vec::new(), next };
-        for row in rows {
-            match self.verify(&site, &row) {
-                Ok(document) => page.documents.push(document),
+        let mut verified = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match self.verify(&site, row) {
+                Ok(document) => verified.push((row, document)),
                 Err(ManagerError::Engine(EngineError::Sealed)) => {
                     return Err(EngineError::Sealed.into());
                 }
                 Err(error) => {
                     tracing::error!(%error, "a row of the keystore");
-                    page.unverified.push(row.name);
+                    page.unverified.push(row.name.clone());
                 }
+            }
+        }
+        let signed: Vec<_> = verified.iter().map(|(row, _)| &row.signed).collect();
+        let old = self.marks.check(&signed).await?;
+        for ((row, document), old) in verified.into_iter().zip(old) {
+            if old {
+                tracing::error!(error = %KeystoreError::rolled_back(&row.signed), "a row of the keystore");
+                page.unverified.push(row.name.clone());
+            } else {
+                page.documents.push(document);
             }
         }
         Ok(page)
@@ -193,10 +225,20 @@ impl Manager {
         Ok(document)
     }
 
+    /// Notes a document that was written here.
+    async fn mark(&self, site: &Site, signed: &SignedDocument) {
+        if let Err(error) = self.marks.check(&[signed]).await {
+            tracing::warn!(%error, "marks");
+        }
+        let (site, revision, mac) = (site.uid().to_string(), signed.revision, signed.mac);
+        self.marks.note_newest(&Newest { site, revision, mac }).await;
+    }
+
     /// Begins a change of a document; other changes in this process wait for its end.
     pub(crate) async fn begin(&self) -> Result<Changing<'_>, ManagerError> {
         let site = self.site().await?;
-        let one_at_a_time = self.changing.lock().await;
+        let one_at_a_time = tokio::time::timeout(PATIENCE, self.changing.lock()).await;
+        let one_at_a_time = one_at_a_time.map_err(|_| KeystoreError::Slow)?;
         Ok(Changing { manager: self, site, upon: 0, tries: 0, _one_at_a_time: one_at_a_time })
     }
 }
@@ -215,7 +257,14 @@ impl Changing<'_> {
     /// The revision that the document will have.
     pub(crate) async fn revision(&mut self) -> Result<u64, ManagerError> {
         self.upon = self.manager.keystore.revision().await?;
-        Ok(self.upon + 1)
+        match self.manager.marks.newest().await? {
+            Some(seen) if seen.revision > self.upon => Err(KeystoreError::RolledBack(format!(
+                "the keystore is at revision {}, and was at {} before",
+                self.upon, seen.revision
+            ))
+            .into()),
+            _ => Ok(self.upon + 1),
+        }
     }
 
     /// Signs the document and writes it: on disk when this returns it; `None` when another manager
@@ -224,13 +273,16 @@ impl Changing<'_> {
         &mut self,
         draft: Draft<D>,
     ) -> Result<Option<D>, ManagerError> {
-        let Draft { document, wrapped } = draft;
+        let Draft { document, wrapped, erased } = draft;
         let signed = self.manager.engine.sign(&self.site, &document)?;
         let document_row = DocumentRow::new(&document, signed);
-        let change = Change { upon: self.upon, document: document_row, wrapped };
+        let change = Change { upon: self.upon, document: document_row, wrapped, erased };
         self.tries += 1;
         match self.manager.keystore.commit(&change).await {
-            Ok(()) => Ok(Some(document)),
+            Ok(()) => {
+                self.manager.mark(&self.site, &change.document.signed).await;
+                Ok(Some(document))
+            }
             Err(KeystoreError::Moved(_)) if self.tries < TRIES => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -250,6 +302,14 @@ pub(crate) struct Page<D> {
 pub(crate) struct Draft<D> {
     pub(crate) document: D,
     pub(crate) wrapped: Option<WrappedRow>,
+    pub(crate) erased: Vec<u32>,
+}
+
+impl<D> Draft<D> {
+    /// A change of the document alone.
+    pub(crate) fn of(document: D) -> Self {
+        Self { document, wrapped: None, erased: Vec::new() }
+    }
 }
 
 /// A fresh AppKey.

@@ -272,7 +272,7 @@ impl Manager {
             let Some(app) = self.read::<AppDocument>(By::Id(app_key)).await? else { return Ok(()) };
             let Some(moved) = self.rotation.rewrap_app(&app)? else { return Ok(()) };
             let document = AppDocument { revision, ..moved };
-            if change.commit(Draft { document, wrapped: None }).await?.is_some() {
+            if change.commit(Draft::of(document)).await?.is_some() {
                 return Ok(());
             }
         }

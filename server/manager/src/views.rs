@@ -1,5 +1,7 @@
 //! What the API takes and shows.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use sealwire_engine::RootKeyId;
 use sealwire_engine::document::{AppDocument, AppState, Grant, KeyDocument, VersionState};
@@ -29,9 +31,15 @@ pub struct VersionView {
     pub state: VersionState,
     /// Unix time in seconds of its making.
     pub created: u64,
+    /// Unix time in seconds from which it may be destroyed, while that is scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroy_at: Option<u64>,
     /// The wrapped key, base64. Not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrapped: Option<String>,
+    /// Messages that gateways have reserved, by suite, where they are counted. Not in lists.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserved: BTreeMap<String, u64>,
 }
 
 /// A key, as shown.
@@ -45,6 +53,14 @@ pub struct KeyView {
     pub uid: String,
     /// Names of the suites, the first being the default.
     pub suites: Vec<String>,
+    /// The lowest version that may seal.
+    pub min_enc: u32,
+    /// The lowest version that may open.
+    pub min_dec: u32,
+    /// Age in seconds at which the active version is followed by a new one.
+    pub renew_after_seconds: Option<u64>,
+    /// Messages under one suite after which the active version is followed by a new one.
+    pub renew_after_messages: Option<u64>,
     /// The document's revision.
     pub revision: u64,
     /// Whether this request made it.
@@ -60,18 +76,70 @@ impl KeyView {
             version: version.version,
             state: version.state,
             created: version.created,
+            destroy_at: version.destroy_at,
             wrapped: None,
+            reserved: BTreeMap::new(),
         });
         Self {
             name: key.name.clone(),
             index: key.index,
             uid: key.uid.to_string(),
             suites: key.suites.iter().map(|suite| suite.name().to_owned()).collect(),
+            min_enc: key.min_enc,
+            min_dec: key.min_dec,
+            renew_after_seconds: key.renewal.after_seconds,
+            renew_after_messages: key.renewal.after_messages,
             revision: key.revision,
             created: false,
             versions: versions.collect(),
         }
     }
+
+    pub(crate) fn version_mut(&mut self, version: u32) -> Option<&mut VersionView> {
+        self.versions.iter_mut().find(|view| view.version == version)
+    }
+}
+
+/// Which versions of a key are meant.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// One of them; `None` means all.
+    #[serde(default)]
+    pub version: Option<u32>,
+}
+
+/// Versions of a key to destroy.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestroyKey {
+    /// One of them; `None` means all.
+    #[serde(default)]
+    pub version: Option<u32>,
+    /// Seconds until then; the site's waiting time unless given, and never less.
+    #[serde(default)]
+    pub after_seconds: Option<u64>,
+}
+
+/// What to set a key to. What is not given stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeKey {
+    /// Names of the suites, the first being the default.
+    #[serde(default)]
+    pub suites: Option<Vec<String>>,
+    /// The lowest version that may seal.
+    #[serde(default)]
+    pub min_enc: Option<u32>,
+    /// The lowest version that may open.
+    #[serde(default)]
+    pub min_dec: Option<u32>,
+    /// Age in seconds at which the active version is followed by a new one; 0 for never.
+    #[serde(default)]
+    pub renew_after_seconds: Option<u64>,
+    /// Messages under one suite after which it is; 0 for the suite's own limit alone.
+    #[serde(default)]
+    pub renew_after_messages: Option<u64>,
 }
 
 /// A page of keys.
@@ -140,7 +208,15 @@ pub struct AppList {
     pub unverified: Vec<String>,
 }
 
-/// An app that was made. The secret is shown this once.
+/// How long the secret of before is still taken.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateSecret {
+    /// Seconds.
+    pub overlap_seconds: u64,
+}
+
+/// An app that was made, or got a new secret. The secret is shown this once.
 #[derive(Serialize, Deserialize)]
 pub struct CreatedApp {
     /// The app.

@@ -1,14 +1,14 @@
 //! The command line.
 
+mod manage;
 pub(crate) mod root;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
-use sealwire_engine::document::Grant;
 use sealwire_protocol::Suite;
 
+pub(crate) use manage::{Account, App, Key, Keystore, OneApp, OneKey, SomeVersions};
 pub(crate) use root::{Engines, Root, Shared};
 
 /// Server-side message encryption for IM systems.
@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Apps: the business systems that may log in.
     #[command(subcommand)]
     App(App),
+    /// Where keys and apps are stored: schema, moving house, backups.
+    #[command(subcommand)]
+    Keystore(Keystore),
     /// Encrypt standard input.
     #[command(
         after_help = "Examples:\n  echo -n hello | sealwire enc --key chat > hello.sealed\n  \
@@ -86,104 +89,6 @@ pub(crate) struct Quickstart {
     /// Keep serving at the default addresses, and write DIR/client.env for the client commands.
     #[arg(long)]
     pub(crate) stay: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct ManagerSocket {
-    /// The manager's socket.
-    #[arg(long = "socket", env = "SEALWIRE_SOCKET")]
-    pub(crate) path: PathBuf,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Key {
-    /// Make a key; the same name again gives the same key.
-    #[command(
-        after_help = "Examples:\n  sealwire key create chat\n  sealwire key create archive --index 100 --suite aes-256-gcm-siv"
-    )]
-    Create {
-        /// The name, in any language.
-        name: String,
-        /// The index; the next free one unless given.
-        #[arg(long)]
-        index: Option<u32>,
-        /// A suite that it may seal with, the first being its default; all unless given.
-        #[arg(long = "suite")]
-        suites: Vec<Suite>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: ManagerSocket,
-    },
-    /// List keys.
-    List {
-        /// Print JSON: an array of objects.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: ManagerSocket,
-    },
-    /// Show a key with its wrapped versions.
-    Show {
-        /// A name or an index.
-        key: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: ManagerSocket,
-    },
-    /// Add a version: ENC uses it from now on, older ones still open.
-    Rotate {
-        /// A name or an index.
-        key: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: ManagerSocket,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum App {
-    /// Make an app. Its secret is shown this once.
-    #[command(
-        after_help = "Example:\n  sealwire app create im-gateway --allow 10.1.0.0/16 --grant enc,dec,reenc:chat\n\n\
-                            A grant is operations (enc, dec, reenc, genkey), a colon and a key: a name, PREFIX* or *.\n\
-                            reenc:A>B lets the app re-encrypt from key A to key B, which opens A to B's readers."
-    )]
-    Create {
-        /// The name, in any language.
-        name: String,
-        /// An address or network that it may log in from. None: it may not log in.
-        #[arg(long, num_args = 1.., value_parser = network)]
-        allow: Vec<IpNet>,
-        /// What it may do. None: nothing.
-        #[arg(long, num_args = 1..)]
-        grant: Vec<Grant>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: ManagerSocket,
-    },
-    /// List apps.
-    List {
-        /// Print JSON: an array of objects.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        socket: ManagerSocket,
-    },
-}
-
-/// An address alone is a network of one.
-fn network(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("`{text}` is not an address or a network such as 10.1.0.0/16"))
 }
 
 /// How client commands reach the server. The secret comes from the environment alone.

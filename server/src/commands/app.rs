@@ -1,11 +1,13 @@
 //! `sealwire app …`: over the manager's socket.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use sealwire_engine::document::AppState;
-use sealwire_manager::{AppView, CreateApp, ManagerClient};
+use sealwire_manager::{AppView, CreateApp, CreatedApp, ManagerClient, RotateSecret};
 
 use super::{print, print_json, warn_unverified};
-use crate::cli::App;
+use crate::cli::{App, OneApp};
 
 pub(super) async fn run(command: App) -> Result<()> {
     match command {
@@ -19,14 +21,24 @@ pub(super) async fn run(command: App) -> Result<()> {
             if powerless {
                 eprintln!("sealwire: no --grant: the app may do nothing");
             }
-            if json {
-                return print_json(&made);
-            }
-            print(&format!("SEALWIRE_APP_KEY={}\nSEALWIRE_APP_SECRET=", made.app.app_key))?;
-            print(&made.app_secret)?;
-            print("\n")?;
-            eprintln!("sealwire: the secret is not shown again");
-            Ok(())
+            secret(&made, json)
+        }
+        App::Show(OneApp { app, json, socket }) => {
+            let app = ManagerClient::new(socket.path).show_app(&app).await?;
+            if json { print_json(&app) } else { print(&table(&[app])) }
+        }
+        App::Disable(app) => {
+            enable(app, false, "may not log in; its sessions end within a second").await
+        }
+        App::Enable(app) => enable(app, true, "may log in").await,
+        App::RotateSecret { app: OneApp { app, json, socket }, overlap } => {
+            let wish = RotateSecret { overlap_seconds: overlap.as_secs() };
+            let made = ManagerClient::new(socket.path).rotate_app_secret(&app, wish).await?;
+            eprintln!(
+                "sealwire: the secret of before is taken for {} more",
+                humantime::format_duration(Duration::from_secs(overlap.as_secs()))
+            );
+            secret(&made, json)
         }
         App::List { json, socket } => {
             let list = ManagerClient::new(socket.path).list_apps().await?;
@@ -34,6 +46,23 @@ pub(super) async fn run(command: App) -> Result<()> {
             if json { print_json(&list.apps) } else { print(&table(&list.apps)) }
         }
     }
+}
+
+/// Shows an app with its secret.
+fn secret(made: &CreatedApp, json: bool) -> Result<()> {
+    if json {
+        return print_json(made);
+    }
+    print(&format!("SEALWIRE_APP_KEY={}\nSEALWIRE_APP_SECRET=", made.app.app_key))?;
+    print(&made.app_secret)?;
+    print("\n")?;
+    eprintln!("sealwire: the secret is not shown again");
+    Ok(())
+}
+
+async fn enable(app: OneApp, enable: bool, done: &str) -> Result<()> {
+    let view = ManagerClient::new(app.socket.path).enable_app(&app.app, enable).await?;
+    if app.json { print_json(&view) } else { print(&format!("app {}: {done}\n", view.name)) }
 }
 
 fn table(apps: &[AppView]) -> String {

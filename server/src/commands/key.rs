@@ -1,11 +1,13 @@
 //! `sealwire key …`: over the manager's socket.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use anyhow::Result;
 use sealwire_engine::document::VersionState;
-use sealwire_manager::{CreateKey, KeyView, ManagerClient};
+use sealwire_manager::{ChangeKey, CreateKey, DestroyKey, KeyView, ManagerClient, Versions};
 
 use super::{print, print_json, warn_unverified};
-use crate::cli::Key;
+use crate::cli::{Key, OneKey, SomeVersions};
 
 pub(super) async fn run(command: Key) -> Result<()> {
     match command {
@@ -31,18 +33,77 @@ pub(super) async fn run(command: Key) -> Result<()> {
             let key = ManagerClient::new(socket.path).show_key(&key).await?;
             if json { print_json(&key) } else { print(&details(&key)) }
         }
-        Key::Rotate { key, json, socket } => {
+        Key::Rotate(OneKey { key, json, socket }) => {
             let key = ManagerClient::new(socket.path).rotate_key(&key).await?;
-            if json {
-                return print_json(&key);
-            }
-            print(&format!(
-                "key {}: version {} seals from now on; older ones still open\n",
-                key.name,
-                key.versions.len()
-            ))
+            let newest = key.versions.len();
+            let done = format!("version {newest} seals from now on; older ones still open");
+            told(&key, json, &done)
+        }
+        Key::Close(wish) => {
+            change(wish, "close", "seals no more; what is sealed still opens").await
+        }
+        Key::Disable(wish) => change(wish, "disable", "is disabled within a second").await,
+        Key::Enable(wish) => change(wish, "enable", "is enabled").await,
+        Key::CancelDestroy(wish) => {
+            change(wish, "cancel-destroy", "is not destroyed, but disabled: `key enable` opens it")
+                .await
+        }
+        Key::Destroy { versions, after } => destroy(versions, after).await,
+        Key::Set { key, suites, min_enc, min_dec, renew_after, renew_after_messages } => {
+            let names = suites.iter().map(|suite| suite.name().to_owned()).collect::<Vec<_>>();
+            let wish = ChangeKey {
+                suites: (!names.is_empty()).then_some(names),
+                min_enc,
+                min_dec,
+                renew_after_seconds: renew_after,
+                renew_after_messages,
+            };
+            let view = ManagerClient::new(key.socket.path).set_key(&key.key, &wish).await?;
+            if key.json { print_json(&view) } else { print(&details(&view)) }
         }
     }
+}
+
+async fn change(wish: SomeVersions, change: &str, done: &str) -> Result<()> {
+    let SomeVersions { key, version } = wish;
+    let manager = ManagerClient::new(key.socket.path);
+    let view = manager.change_key(&key.key, change, Versions { version }).await?;
+    told(&view, key.json, &format!("{} {done}", which(version)))
+}
+
+async fn destroy(wish: SomeVersions, after: Option<Duration>) -> Result<()> {
+    let SomeVersions { key, version } = wish;
+    let wish = DestroyKey { version, after_seconds: after.map(|after| after.as_secs()) };
+    let view = ManagerClient::new(key.socket.path).destroy_key(&key.key, wish).await?;
+    let at = view.versions.iter().filter_map(|version| version.destroy_at).max();
+    told(
+        &view,
+        key.json,
+        &format!(
+            "{} opens nothing from now on, and is destroyed at {}.\nUntil then `sealwire key cancel-destroy` calls it \
+             off. {REMAINS}",
+            which(version),
+            at.map(time).unwrap_or_default()
+        ),
+    )
+}
+
+/// What a destroyed key may still be in.
+const REMAINS: &str = "Afterwards its wrapped key may still be in backups of the database, exports, replicas \
+                       and binary logs, in what the file system or the disk keeps of overwritten pages, and, \
+                       opened, in the memory of a gateway until it is evicted there: it is gone for good when \
+                       none of them holds it any more.";
+
+fn which(version: Option<u32>) -> String {
+    version.map_or_else(|| "it".to_owned(), |version| format!("version {version}"))
+}
+
+fn time(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+fn told(key: &KeyView, json: bool, done: &str) -> Result<()> {
+    if json { print_json(key) } else { print(&format!("key {}: {done}\n", key.name)) }
 }
 
 fn table(keys: &[KeyView]) -> String {
@@ -59,21 +120,43 @@ fn table(keys: &[KeyView]) -> String {
 
 fn details(key: &KeyView) -> String {
     let mut text = format!(
-        "name      {}\nindex     {}\nuid       {}\nsuites    {}\nrevision  {}\n",
+        "name      {}\nindex     {}\nuid       {}\nsuites    {}\nlowest    {} for ENC, {} for DEC\nrenewed   \
+         {}\nrevision  {}\n",
         key.name,
         key.index,
         key.uid,
         key.suites.join(", "),
+        key.min_enc,
+        key.min_dec,
+        renewed(key),
         key.revision
     );
     for version in &key.versions {
-        let state = match version.state {
-            VersionState::Active => "active",
-            VersionState::DecryptOnly => "decrypt-only",
-            VersionState::Disabled => "disabled",
+        let mut state = version.state.name().to_owned();
+        if let Some(at) = version.destroy_at {
+            state.push_str(&format!(", destroyed at {}", time(at)));
+        }
+        for (suite, count) in &version.reserved {
+            state.push_str(&format!(", {count} messages reserved under {suite}"));
+        }
+        let wrapped = match version.state {
+            VersionState::Destroyed => "erased",
+            _ => version.wrapped.as_deref().unwrap_or("missing"),
         };
-        let wrapped = version.wrapped.as_deref().unwrap_or("missing");
         text.push_str(&format!("version {}: {state}, wrapped {wrapped}\n", version.version));
     }
     text
+}
+
+fn renewed(key: &KeyView) -> String {
+    let age = key.renew_after_seconds.map(|seconds| {
+        format!("after {}", humantime::format_duration(Duration::from_secs(seconds)))
+    });
+    let messages = key.renew_after_messages.map(|count| format!("after {count} messages"));
+    let wishes: Vec<_> = age.into_iter().chain(messages).collect();
+    if wishes.is_empty() {
+        "by hand, and before a suite's limit".to_owned()
+    } else {
+        wishes.join(", ")
+    }
 }

@@ -4,6 +4,7 @@ mod app;
 mod bench;
 mod crypt;
 mod key;
+mod keystore;
 mod quickstart;
 mod root;
 mod serve;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         }),
         Command::Key(command) => key::run(command).await,
         Command::App(command) => app::run(command).await,
+        Command::Keystore(command) => keystore::run(command).await,
         Command::Enc(args) => crypt::enc(args).await,
         Command::Dec(args) => crypt::dec(args).await,
         Command::Reenc(args) => crypt::reenc(args).await,

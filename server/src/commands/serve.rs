@@ -17,6 +17,7 @@ pub(super) async fn run(path: &Path) -> Result<()> {
         tracing::warn!(key_file = %key_file.display(), "software chip: a stolen machine opens itself");
     }
     let parts = Parts::start(&config).await?;
+    eprintln!("sealwire: health and metrics on {}", parts.health);
     eprintln!("sealwire: gateway on {}", parts.listen);
     eprintln!("sealwire: manager on {}", config.manager_socket().display());
     eprintln!("sealwire: ceremonies on {}", config.ceremony_socket().display());

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use sealwire_engine::custody::{Chip, Custodian, TokenChip, TokenUri};
+use sealwire_engine::document::Renewal;
 use sealwire_engine::{MAX_LIFETIME, Protection};
-use sealwire_gateway::Limits;
+use sealwire_gateway::{DirectoryConfig, Limits};
 use sealwire_manager::Settings;
 use sealwire_protocol::{Suite, limits};
 use serde::{Deserialize, Serialize};
+
+use crate::storage::Storage;
 
 /// The configuration of a server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) manager: ManagerConfig,
     #[serde(default)]
     pub(crate) gateway: GatewayConfig,
+    #[serde(default)]
+    pub(crate) health: HealthConfig,
 }
 
 /// What seals the root key for the disk. It must be named: there is no safe default.
@@ -74,8 +79,17 @@ pub(crate) struct EngineConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct KeystoreConfig {
-    /// `sqlite:PATH`; `sqlite:DATA_DIR/keystore.db` unless set.
+    /// `sqlite:PATH`, or `mysql://USER@HOST[:PORT][,HOST[:PORT]…]/DATABASE`; `sqlite:DATA_DIR/keystore.db`
+    /// unless set.
     pub(crate) url: Option<String>,
+    /// A file with the account's password, mode 0600; the variable SEALWIRE_KEYSTORE_PASSWORD unless set.
+    pub(crate) password_file: Option<PathBuf>,
+    /// The certificate authority of the database, PEM: needed off loopback.
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Most connections for reading from a database server; five more are for other work.
+    pub(crate) connections: u32,
+    /// Seconds for a call of a database server.
+    pub(crate) timeout_seconds: u64,
     /// Seconds for which what is cached is trusted while the keystore is away.
     pub(crate) max_stale_seconds: u64,
     /// Keys that the gateway keeps.
@@ -92,6 +106,25 @@ pub(crate) struct ManagerConfig {
     pub(crate) last_index: u32,
     /// Suites of a key that names none, the first being its default.
     pub(crate) suites: Vec<String>,
+    /// Age in seconds at which the active version of a new key is followed by another; never unless set.
+    pub(crate) renew_after_seconds: Option<u64>,
+    /// Messages under one suite after which it is; only the suite's own limit unless set.
+    pub(crate) renew_after_messages: Option<u64>,
+    /// Least seconds between the word that a version is to be destroyed, and its destruction.
+    pub(crate) destroy_wait_seconds: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HealthConfig {
+    /// Where health and metrics are served, over HTTP.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7704)) }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +137,8 @@ pub(crate) struct GatewayConfig {
     /// Plain TCP is served on loopback; `true` serves it everywhere, where anybody on the way can read
     /// every message.
     pub(crate) plain_tcp_beyond_loopback: bool,
+    /// Share of the messages that a suite with a short nonce allows, from which a key gets a new version.
+    pub(crate) renew_at_share: f64,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_source: usize,
     pub(crate) max_unauthenticated: usize,
@@ -128,7 +163,16 @@ fn default_ciphers() -> usize {
 
 impl Default for KeystoreConfig {
     fn default() -> Self {
-        Self { url: None, max_stale_seconds: 300, cached_keys: 100_000 }
+        let directory = DirectoryConfig::default();
+        Self {
+            url: None,
+            password_file: None,
+            tls_ca: None,
+            connections: 8,
+            timeout_seconds: 5,
+            max_stale_seconds: directory.max_stale.as_secs(),
+            cached_keys: directory.cached_keys,
+        }
     }
 }
 
@@ -140,6 +184,9 @@ impl Default for ManagerConfig {
             first_index: *settings.indexes.start(),
             last_index: *settings.indexes.end(),
             suites: settings.suites.iter().map(|suite| suite.name().to_owned()).collect(),
+            renew_after_seconds: settings.renewal.after_seconds,
+            renew_after_messages: settings.renewal.after_messages,
+            destroy_wait_seconds: settings.destroy_wait.as_secs(),
         }
     }
 }
@@ -152,6 +199,7 @@ impl Default for GatewayConfig {
             tls_certificate: None,
             tls_key: None,
             plain_tcp_beyond_loopback: false,
+            renew_at_share: DirectoryConfig::default().renew_at_share,
             max_connections: limits.max_connections,
             max_connections_per_source: limits.max_connections_per_source,
             max_unauthenticated: limits.max_unauthenticated,
@@ -197,13 +245,26 @@ impl Config {
             keystore: KeystoreConfig::default(),
             manager: ManagerConfig::default(),
             gateway: GatewayConfig { listen, ..GatewayConfig::default() },
+            health: HealthConfig {
+                // Beside a port of one's own choice, one that is free.
+                listen: match listen.port() {
+                    0 => listen,
+                    _ => HealthConfig::default().listen,
+                },
+            },
         }
     }
 
     fn check(&self) -> Result<()> {
         self.chip()?;
         ensure!(self.engine.unseal_lapse_seconds > 0, "engine: unseal_lapse_seconds must not be 0");
-        self.sqlite_path()?;
+        Storage::of(self, None)?;
+        ensure!(self.keystore.connections > 0, "keystore: connections must not be 0");
+        ensure!(self.keystore.timeout_seconds > 0, "keystore: timeout_seconds must not be 0");
+        ensure!(
+            (0.001..=0.9).contains(&self.gateway.renew_at_share),
+            "gateway: renew_at_share must be from 0.001 to 0.9"
+        );
         self.settings()?;
         let gateway = &self.gateway;
         ensure!(
@@ -298,13 +359,16 @@ impl Config {
         Duration::from_secs(self.engine.unseal_lapse_seconds)
     }
 
-    pub(crate) fn sqlite_path(&self) -> Result<PathBuf> {
-        match &self.keystore.url {
-            None => Ok(self.data_dir.join("keystore.db")),
-            Some(url) => match url.strip_prefix("sqlite:") {
-                Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-                _ => bail!("keystore: `{url}` is not a keystore; write sqlite:PATH"),
-            },
+    /// The marks of what was seen of the keystore: kept outside it.
+    pub(crate) fn marks(&self) -> PathBuf {
+        self.data_dir.join("marks.db")
+    }
+
+    pub(crate) fn directory(&self) -> DirectoryConfig {
+        DirectoryConfig {
+            cached_keys: self.keystore.cached_keys,
+            max_stale: Duration::from_secs(self.keystore.max_stale_seconds),
+            renew_at_share: self.gateway.renew_at_share,
         }
     }
 
@@ -321,7 +385,21 @@ impl Config {
             suites.push(suite);
         }
         ensure!(!suites.is_empty(), "manager: suites must name at least one");
-        Ok(Settings { indexes: manager.first_index..=manager.last_index, suites })
+        for (name, value) in [
+            ("renew_after_seconds", manager.renew_after_seconds),
+            ("renew_after_messages", manager.renew_after_messages),
+        ] {
+            ensure!(value != Some(0), "manager: {name} must not be 0");
+        }
+        Ok(Settings {
+            indexes: manager.first_index..=manager.last_index,
+            suites,
+            renewal: Renewal {
+                after_seconds: manager.renew_after_seconds,
+                after_messages: manager.renew_after_messages,
+            },
+            destroy_wait: Duration::from_secs(manager.destroy_wait_seconds),
+        })
     }
 
     pub(crate) fn ceremony_socket(&self) -> PathBuf {
@@ -330,10 +408,6 @@ impl Config {
 
     pub(crate) fn manager_socket(&self) -> PathBuf {
         self.manager.socket.clone().unwrap_or_else(|| self.data_dir.join("manager.sock"))
-    }
-
-    pub(crate) fn max_stale(&self) -> Duration {
-        Duration::from_secs(self.keystore.max_stale_seconds)
     }
 
     pub(crate) fn limits(&self) -> Limits {

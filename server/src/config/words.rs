@@ -5,6 +5,7 @@ use std::fmt;
 use sealwire_engine::Protection;
 
 use super::{ChipName, Config};
+use crate::storage::Storage;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,11 +37,15 @@ impl fmt::Display for Config {
         writeln!(f, "cards shown      forgotten after {} s", self.engine.unseal_lapse_seconds)?;
         writeln!(f, "ceremony socket  {}", self.ceremony_socket().display())?;
         writeln!(f, "manager socket   {}", self.manager_socket().display())?;
-        writeln!(
-            f,
-            "keystore         SQLite, {}",
-            self.sqlite_path().unwrap_or_default().display()
-        )?;
+        let keystore = match Storage::of(self, None) {
+            Ok(Storage::Sqlite(path)) => format!("SQLite, {}", path.display()),
+            Ok(Storage::Mysql(options)) => match &options.tls_ca {
+                Some(_) => format!("{}, TLS with a verified name", options.url),
+                None => format!("{}, on this machine, no TLS", options.url),
+            },
+            Err(error) => error.to_string(),
+        };
+        writeln!(f, "keystore         {keystore}")?;
         writeln!(
             f,
             "keystore away    cached keys go on for {} s, then everything is refused",
@@ -55,13 +60,30 @@ impl fmt::Display for Config {
             gateway.max_unauthenticated,
             gateway.max_unauthenticated_per_source
         )?;
+        writeln!(f, "health           http://{}/health and /metrics", self.health.listen)?;
         writeln!(f, "frames           up to {} bytes", gateway.max_frame)?;
-        write!(
+        let manager = &self.manager;
+        writeln!(
             f,
             "new keys         index {} to {}, {}",
-            self.manager.first_index,
-            self.manager.last_index,
-            self.manager.suites.join(", ")
+            manager.first_index,
+            manager.last_index,
+            manager.suites.join(", ")
+        )?;
+        let age = manager.renew_after_seconds.map(|seconds| format!("after {seconds} s, "));
+        let messages =
+            manager.renew_after_messages.map(|count| format!("after {count} messages, "));
+        writeln!(
+            f,
+            "renewed          {}{}and at {} of what a suite with a short nonce allows",
+            age.unwrap_or_default(),
+            messages.unwrap_or_default(),
+            gateway.renew_at_share
+        )?;
+        write!(
+            f,
+            "destroyed        {} s after it was said, at the earliest",
+            manager.destroy_wait_seconds
         )
     }
 }

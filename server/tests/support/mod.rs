@@ -84,7 +84,7 @@ impl Server {
         let path = folder.path().display().to_string();
         let listen = if gateway.starts_with("listen = ") { "" } else { "listen = '127.0.0.1:0'\n" };
         let config = format!(
-            "data_dir = '{path}/data'\n[engine]\n{}\n[gateway]\n{listen}{gateway}\n",
+            "data_dir = '{path}/data'\n[engine]\n{}\n[health]\nlisten = '127.0.0.1:0'\n[gateway]\n{listen}{gateway}\n",
             engine.replace("FOLDER", &path)
         );
         let (child, address) = spawn(&folder, &config, &env);

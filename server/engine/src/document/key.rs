@@ -37,7 +37,7 @@ impl VersionState {
 }
 
 /// A version of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyVersion {
     /// The number, from 1.
@@ -210,14 +210,18 @@ impl Document for KeyDocument {
             return Err("versions ascend from 1 without a gap".into());
         }
         if self.min_dec == 0 || self.min_enc < self.min_dec {
-            return Err("the lowest versions are from 1, and that for ENC not below that for DEC".into());
+            return Err(
+                "the lowest versions are from 1, and that for ENC not below that for DEC".into()
+            );
         }
         if self.renewal.after_seconds == Some(0) || self.renewal.after_messages == Some(0) {
             return Err("a key is not renewed after nothing".into());
         }
         let scheduled = |version: &KeyVersion| version.state == VersionState::DestroyScheduled;
         if self.versions.iter().any(|version| scheduled(version) != version.destroy_at.is_some()) {
-            return Err("a version has a time of its destruction if it is scheduled, and only then".into());
+            return Err(
+                "a version has a time of its destruction if it is scheduled, and only then".into(),
+            );
         }
         Ok(())
     }

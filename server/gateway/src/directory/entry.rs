@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sealwire_engine::document::KeyDocument;
-use sealwire_engine::{Verified, WrappedKey};
+use sealwire_engine::Verified;
+use sealwire_engine::document::{KeyDocument, UsableKey};
 
 /// A verified key with its wrapped versions.
 pub(crate) struct KeyEntry {
     pub(crate) document: Verified<KeyDocument>,
     /// By version, from 1; `None` where the keystore has no blob.
-    versions: Vec<Option<WrappedKey>>,
-    newest: Option<u32>,
+    versions: Vec<Option<UsableKey>>,
+    sealing: Option<u32>,
     /// The directory's epoch before it was read.
     as_of: u64,
     /// Whether nothing had changed while it was read: only then may others find it.
@@ -21,11 +21,11 @@ impl KeyEntry {
     /// An entry that was read after the directory's epoch was `as_of`.
     pub(crate) fn new(
         document: Verified<KeyDocument>,
-        versions: Vec<Option<WrappedKey>>,
+        versions: Vec<Option<UsableKey>>,
         as_of: u64,
     ) -> Self {
-        let newest = document.newest_active();
-        Self { document, versions, newest, as_of, settled: AtomicBool::new(false) }
+        let sealing = document.newest_active();
+        Self { document, versions, sealing, as_of, settled: AtomicBool::new(false) }
     }
 
     /// Whether others may find it.
@@ -33,10 +33,16 @@ impl KeyEntry {
         self.settled.load(Ordering::Acquire)
     }
 
+    /// The number of the version that seals.
+    #[inline]
+    pub(crate) fn sealing_version(&self) -> Option<u32> {
+        self.sealing
+    }
+
     /// The version that seals.
     #[inline]
-    pub(crate) fn newest(&self) -> Option<&WrappedKey> {
-        self.version(self.newest?)
+    pub(crate) fn sealing(&self) -> Option<&UsableKey> {
+        self.version(self.sealing?)
     }
 
     /// Whether the entry is as new as the keystore, now that it can be found: no change was taken
@@ -47,9 +53,9 @@ impl KeyEntry {
         settled
     }
 
-    /// A version's wrapped key, whatever its state.
+    /// A version's key, whatever its state.
     #[inline]
-    pub(crate) fn version(&self, version: u32) -> Option<&WrappedKey> {
+    pub(crate) fn version(&self, version: u32) -> Option<&UsableKey> {
         let position = usize::try_from(version.checked_sub(1)?).ok()?;
         self.versions.get(position)?.as_ref()
     }

@@ -8,8 +8,8 @@ use sealwire_keystore::Keystore;
 use sealwire_protocol::ErrorCode;
 use tokio::sync::Mutex;
 
+use super::{POLL, unavailable};
 use crate::Refusal;
-use crate::directory::{POLL, unavailable};
 
 /// The site's row.
 pub(crate) struct SiteEntry {

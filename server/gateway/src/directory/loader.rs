@@ -1,0 +1,171 @@
+//! Reads keys that are not in the cache. Keys that are wanted while others are being read are read
+//! together next: a flood of unknown indexes costs a few queries, not one for each.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sealwire_engine::document::{KeyDocument, UsableKey};
+use sealwire_engine::{EngineError, GatewayRole, Verified};
+use sealwire_keystore::{DocumentRow, Keystore, KeystoreError, Marks, WrappedRow};
+use sealwire_protocol::ErrorCode;
+use tokio::sync::oneshot;
+
+use super::entry::KeyEntry;
+use super::site::SiteKeys;
+use super::{Condition, readable, unavailable};
+use crate::Refusal;
+
+/// Keys that are read at once.
+const BATCH: usize = 256;
+
+/// Batches that are read at the same time.
+const READERS: usize = 2;
+
+/// Requests that may wait to be read for. Beyond, they are refused at once.
+const WAITING: usize = 65_536;
+
+/// Time for a batch, after which the keystore counts as away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Loaded = Result<Arc<KeyEntry>, Refusal>;
+
+pub(super) struct Loader {
+    keystore: Arc<dyn Keystore>,
+    engine: GatewayRole,
+    site: Arc<SiteKeys>,
+    marks: Arc<Marks>,
+    epoch: Arc<AtomicU64>,
+    condition: Arc<AtomicU8>,
+    wanted: Mutex<Wanted>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    waiting: Vec<(u32, oneshot::Sender<Loaded>)>,
+    readers: usize,
+}
+
+impl Loader {
+    pub(super) fn new(
+        keystore: Arc<dyn Keystore>,
+        engine: GatewayRole,
+        site: Arc<SiteKeys>,
+        marks: Arc<Marks>,
+        epoch: Arc<AtomicU64>,
+        condition: Arc<AtomicU8>,
+    ) -> Self {
+        Self { keystore, engine, site, marks, epoch, condition, wanted: Mutex::default() }
+    }
+
+    /// Reads a key.
+    pub(super) async fn load(self: &Arc<Self>, index: u32) -> Loaded {
+        self.readable()?;
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            if wanted.waiting.len() >= WAITING {
+                return Err(Refusal::new(ErrorCode::UNAVAILABLE, "too many keys are being loaded"));
+            }
+            wanted.waiting.push((index, sender));
+            if wanted.readers < READERS {
+                wanted.readers += 1;
+                tokio::spawn(self.clone().read_all());
+            }
+        }
+        receiver.await.unwrap_or_else(|_| Err(ErrorCode::INTERNAL.into()))
+    }
+
+    fn readable(&self) -> Result<(), Refusal> {
+        let number = usize::from(self.condition.load(Ordering::Relaxed));
+        readable(Condition::ALL.get(number).copied().unwrap_or(Condition::Away))
+    }
+
+    /// Reads batch after batch, until nobody waits.
+    async fn read_all(self: Arc<Self>) {
+        loop {
+            let batch: Vec<_> = {
+                let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+                if wanted.waiting.is_empty() {
+                    wanted.readers -= 1;
+                    return;
+                }
+                let length = wanted.waiting.len().min(BATCH);
+                wanted.waiting.drain(..length).collect()
+            };
+            let mut indexes: Vec<u32> = batch.iter().map(|(index, _)| *index).collect();
+            indexes.sort_unstable();
+            indexes.dedup();
+            metrics::counter!("sealwire_key_load_batches_total").increment(1);
+            metrics::counter!("sealwire_key_loads_total").increment(indexes.len() as u64);
+            let read = tokio::time::timeout(PATIENCE, self.read(&indexes)).await;
+            let mut loaded = match read.unwrap_or(Err(KeystoreError::Slow)) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    let refusal = unavailable(&error);
+                    indexes.iter().map(|index| (*index, Err(refusal.clone()))).collect()
+                }
+            };
+            for (index, sender) in batch {
+                let key = loaded.entry(index).or_insert(Err(ErrorCode::KEY_NOT_FOUND.into()));
+                // Who does not wait any more has had its time.
+                let _ = sender.send(key.clone());
+            }
+        }
+    }
+
+    /// Reads keys, and has the engine verify each. Those that are not there are left out.
+    async fn read(&self, indexes: &[u32]) -> Result<HashMap<u32, Loaded>, KeystoreError> {
+        let as_of = self.epoch.load(Ordering::Acquire);
+        let rows = self.keystore.keys(indexes).await?;
+        let (mut loaded, mut found) = (HashMap::new(), Vec::with_capacity(rows.len()));
+        for row in rows {
+            let Some(index) = row.number else { continue };
+            match self.verify(&row).await {
+                Ok(document) => found.push((row, document)),
+                Err(refusal) => drop(loaded.insert(index, Err(refusal))),
+            }
+        }
+        let signed: Vec<_> = found.iter().map(|(row, _)| &row.signed).collect();
+        let old = self.marks.check(&signed).await?;
+        let uids: Vec<&str> = found.iter().map(|(row, _)| row.signed.id.as_str()).collect();
+        let mut blobs: HashMap<String, Vec<WrappedRow>> = HashMap::new();
+        for row in self.keystore.wrapped(&uids).await? {
+            blobs.entry(row.uid.clone()).or_default().push(row);
+        }
+        for ((row, document), old) in found.into_iter().zip(old) {
+            let index = document.index;
+            let key = if old {
+                Err(unavailable(&KeystoreError::rolled_back(&row.signed)))
+            } else {
+                let blobs = blobs.remove(&row.signed.id).unwrap_or_default();
+                entry(document, &blobs, as_of)
+            };
+            loaded.insert(index, key);
+        }
+        Ok(loaded)
+    }
+
+    async fn verify(&self, row: &DocumentRow) -> Result<Verified<KeyDocument>, Refusal> {
+        let site = self.site.get().await?;
+        let document: Verified<KeyDocument> = self.engine.verify(&site.site, &row.signed)?;
+        row.check::<KeyDocument>(&document).map_err(|error| unavailable(&error))?;
+        Ok(document)
+    }
+}
+
+fn entry(document: Verified<KeyDocument>, blobs: &[WrappedRow], as_of: u64) -> Loaded {
+    let mut versions: Vec<Option<UsableKey>> = document.versions.iter().map(|_| None).collect();
+    for row in blobs {
+        let position = row.version.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        if let Some(slot) = position.and_then(|at| versions.get_mut(at)) {
+            let usable = document.usable(row.version, &row.blob);
+            *slot = Some(usable.map_err(|error: EngineError| {
+                tracing::error!(%error, "key {} version {}", row.uid, row.version);
+                Refusal::from(ErrorCode::INTERNAL)
+            })?);
+        }
+    }
+    Ok(Arc::new(KeyEntry::new(document, versions, as_of)))
+}

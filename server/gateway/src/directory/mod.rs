@@ -1,0 +1,396 @@
+//! The directory: verified documents and wrapped keys, as fresh as the keystore.
+//!
+//! A background task asks the keystore for changes five times a second ([`POLL`]); what was
+//! committed in this process is asked for at once. Sessions compare one number, the
+//! [generation](Directory::generation), and look again when it has moved.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `follow` | takes in changes; notices when the keystore is away, or older than it was |
+//! | `loader` | reads keys that are not here, many at once |
+//! | `entry` | a key as it is kept |
+//! | `budget` | messages that may still be sealed, for suites that are counted |
+//! | `site` | the site's own keys |
+
+mod budget;
+mod entry;
+mod follow;
+mod loader;
+mod site;
+
+pub(crate) use budget::Budget;
+pub(crate) use entry::KeyEntry;
+pub(crate) use follow::POLL;
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+use sealwire_engine::document::{AppDocument, Document, DocumentKind};
+use sealwire_engine::{EngineError, GatewayRole, SignedDocument, Verified};
+use sealwire_keystore::{By, Keystore, KeystoreError, Marks, Newest};
+use sealwire_protocol::{ErrorCode, Suite};
+use tokio::sync::{Semaphore, watch};
+
+use crate::Refusal;
+use budget::Budgets;
+use loader::Loader;
+use site::{SiteEntry, SiteKeys};
+
+/// Tries to load a key that changes while it is loaded.
+const TRIES: usize = 3;
+
+/// App documents, and keys by name, that are read at once.
+const READS: usize = 16;
+
+/// How a directory is sized.
+#[derive(Debug, Clone)]
+pub struct DirectoryConfig {
+    /// Keys that are kept.
+    pub cached_keys: usize,
+    /// Time for which what is kept is trusted without a word from the keystore.
+    pub max_stale: Duration,
+    /// Share of the messages that a suite allows, from which the manager shall renew the key.
+    pub renew_at_share: f64,
+}
+
+impl Default for DirectoryConfig {
+    fn default() -> Self {
+        Self { cached_keys: 100_000, max_stale: Duration::from_secs(300), renew_at_share: 0.5 }
+    }
+}
+
+/// What the keystore is like, as far as is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It answers.
+    Up,
+    /// It does not answer: what is kept here goes on.
+    Away,
+    /// It is older than it was before: nothing is read from it.
+    RolledBack,
+}
+
+impl Condition {
+    const ALL: [Self; 3] = [Self::Up, Self::Away, Self::RolledBack];
+}
+
+/// What the directory knows of the keystore, for health checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// What the keystore is like.
+    pub condition: Condition,
+    /// Whether it was away for so long that nothing is trusted any more.
+    pub stale: bool,
+    /// The revision up to which changes were taken in.
+    pub revision: u64,
+}
+
+/// See the module.
+pub struct Directory {
+    keystore: Arc<dyn Keystore>,
+    engine: GatewayRole,
+    site: Arc<SiteKeys>,
+    marks: Arc<Marks>,
+    keys: Cache<u32, Arc<KeyEntry>>,
+    loader: Arc<Loader>,
+    budgets: Budgets,
+    /// App documents of recent logins, for the time that the keystore is away.
+    apps: Cache<String, SignedDocument>,
+    reads: Semaphore,
+    /// Sessions of each app wait here for a change of the [substance](AppDocument::substance) of its
+    /// document.
+    watched: Mutex<HashMap<String, watch::Sender<[u8; 32]>>>,
+    /// Counts the times that changes were taken in; raised before the first of them is.
+    epoch: Arc<AtomicU64>,
+    /// The revision up to which changes have been taken in.
+    applied: AtomicU64,
+    /// The newest revision committed in this process.
+    committed: Arc<AtomicU64>,
+    /// Counts root rotations that have ended.
+    moved: AtomicU64,
+    refreshing: tokio::sync::Mutex<follow::Followed>,
+    condition: Arc<AtomicU8>,
+    /// Whether nothing may be trusted: before the keystore was first heard, and when it was away for
+    /// too long.
+    stale: AtomicBool,
+    max_stale: Duration,
+}
+
+/// A generation that nothing was read in: whoever sees it looks again.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+impl Directory {
+    /// An empty directory.
+    #[must_use]
+    pub fn new(
+        keystore: Arc<dyn Keystore>,
+        engine: GatewayRole,
+        marks: Arc<Marks>,
+        config: &DirectoryConfig,
+    ) -> Arc<Self> {
+        let committed = keystore.committed();
+        let site = Arc::new(SiteKeys::new(keystore.clone(), engine.clone()));
+        let (epoch, condition) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU8::new(0)));
+        let loader = Arc::new(Loader::new(
+            keystore.clone(),
+            engine.clone(),
+            site.clone(),
+            marks.clone(),
+            epoch.clone(),
+            condition.clone(),
+        ));
+        let budgets = Budgets::new(keystore.clone(), config.cached_keys, config.renew_at_share);
+        Arc::new(Self {
+            keystore,
+            engine,
+            site,
+            marks,
+            keys: Cache::new(config.cached_keys),
+            loader,
+            budgets,
+            apps: Cache::new(1024),
+            reads: Semaphore::new(READS),
+            watched: Mutex::default(),
+            epoch,
+            applied: AtomicU64::new(committed.load(Ordering::Acquire)),
+            committed,
+            moved: AtomicU64::new(0),
+            refreshing: tokio::sync::Mutex::new(follow::Followed::new(Instant::now())),
+            condition,
+            stale: AtomicBool::new(true),
+            max_stale: config.max_stale,
+        })
+    }
+
+    /// What sessions compare: it moves with every change, and is [`NEVER`] while nothing that was
+    /// read may be trusted.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        let applied = self.applied.load(Ordering::Acquire);
+        let behind = self.committed.load(Ordering::Acquire) > applied;
+        // Revisions stay far below 2^48.
+        let generation = applied ^ (self.moved.load(Ordering::Acquire) << 48);
+        if behind || self.stale.load(Ordering::Relaxed) { NEVER } else { generation }
+    }
+
+    /// What is known of the keystore.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            condition: self.condition(),
+            stale: self.stale.load(Ordering::Relaxed),
+            revision: self.applied.load(Ordering::Acquire),
+        }
+    }
+
+    /// Keys that are kept.
+    #[must_use]
+    pub fn cached_keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn condition(&self) -> Condition {
+        let number = usize::from(self.condition.load(Ordering::Relaxed));
+        Condition::ALL.get(number).copied().unwrap_or(Condition::Away)
+    }
+
+    /// A key that is here and up to date.
+    pub(crate) fn cached(&self, index: u32) -> Option<Arc<KeyEntry>> {
+        if self.generation() == NEVER {
+            return None;
+        }
+        self.keys.get(&index).filter(|entry| entry.is_settled())
+    }
+
+    /// A key, from the keystore when it is not here. However many wait for it, it is loaded once.
+    ///
+    /// # Errors
+    /// `KEY_NOT_FOUND`, `UNAVAILABLE`, `SEALED`; `INTERNAL` when a row was tampered with: the log
+    /// names it.
+    pub(crate) async fn load(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
+        self.catch_up().await?;
+        for _ in 0..TRIES {
+            let load = self.loader.load(index);
+            let entry = self.keys.get_or_insert_async(&index, load).await?;
+            if entry.settle(self.epoch.load(Ordering::Acquire)) {
+                return Ok(entry);
+            }
+            self.keys.remove(&index);
+        }
+        self.loader.load(index).await
+    }
+
+    /// A key by its name, from the keystore.
+    ///
+    /// # Errors
+    /// As [`Directory::load`].
+    pub(crate) async fn load_by_name(&self, name: &str) -> Result<Arc<KeyEntry>, Refusal> {
+        self.catch_up().await?;
+        let _turn = self.reads.acquire().await;
+        self.readable()?;
+        let row = self.keystore.document(DocumentKind::Key, By::Name(name)).await;
+        let row = row.map_err(|error| unavailable(&error))?.ok_or(ErrorCode::KEY_NOT_FOUND)?;
+        self.load(row.number.ok_or(ErrorCode::INTERNAL)?).await
+    }
+
+    /// Asks the keystore for changes now, unless that has just been done: for an envelope of a key
+    /// version that is not known here.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub(crate) async fn look_again(&self) -> Result<(), Refusal> {
+        self.refresh().await.map_err(|error| unavailable(&error))
+    }
+
+    /// Loads a key anew: it was found wrapped under a root key that the engine does not hold any more.
+    ///
+    /// # Errors
+    /// As [`Directory::load`].
+    pub(crate) async fn reload(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
+        self.keys.remove(&index);
+        self.load(index).await
+    }
+
+    /// The messages that the version of a key that seals may still seal under a suite; `None` when they
+    /// are not counted.
+    pub(crate) fn budget(&self, key: &KeyEntry, suite: Suite) -> Option<Arc<Budget>> {
+        self.budgets.of(&key.document, key.sealing_version()?, suite)
+    }
+
+    /// The site's row.
+    ///
+    /// # Errors
+    /// As [`SiteKeys::get`].
+    pub(crate) async fn site(&self) -> Result<Arc<SiteEntry>, Refusal> {
+        self.site.get().await
+    }
+
+    /// Has the site's row looked at again: something was found wrapped under a root key that is no more.
+    pub(crate) async fn doubt_site(&self) {
+        self.site.doubt().await;
+    }
+
+    /// The document that an AppKey is checked against: the app's, or a decoy that nobody has the
+    /// secret of. Both take one look into the keystore, and one at the marks.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`, `SEALED`.
+    pub(crate) async fn app(&self, app_key: &str) -> Result<SignedDocument, Refusal> {
+        match self.read_app(app_key).await {
+            Err(refusal) if refusal.code == ErrorCode::UNAVAILABLE => {
+                let trusted = !self.stale.load(Ordering::Relaxed);
+                self.apps.get(app_key).filter(|_| trusted).ok_or(refusal)
+            }
+            read => read,
+        }
+    }
+
+    async fn read_app(&self, app_key: &str) -> Result<SignedDocument, Refusal> {
+        self.catch_up().await?;
+        let site = self.site().await?;
+        let _turn = self.reads.acquire().await;
+        self.readable()?;
+        let row = self.keystore.document(DocumentKind::App, By::Id(app_key)).await;
+        let row = row.map_err(|error| unavailable(&error))?;
+        let document = row.map_or_else(|| site.decoy.clone(), |row| row.signed);
+        // One that does not verify is refused, and named, when the proof is checked.
+        let verified = self.verified::<AppDocument>(&document).await.is_some();
+        let old = self.marks.check(&[&document][..usize::from(verified)]).await;
+        if old.map_err(|error| unavailable(&error))?.contains(&true) {
+            let error = KeystoreError::rolled_back(&document);
+            tracing::error!(%error, "a row of the keystore");
+            return Ok(site.decoy.clone());
+        }
+        Ok(document)
+    }
+
+    /// Has a session of an app be told when what the app may do changes.
+    pub(crate) fn watch(&self, app: &AppDocument) -> watch::Receiver<[u8; 32]> {
+        let substance = app.substance();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = watched.entry(app.id.clone()).or_insert_with(|| watch::Sender::new(substance));
+        sender.subscribe()
+    }
+
+    /// An app's document, read again, if it still says what `app` says.
+    ///
+    /// # Errors
+    /// As [`Directory::app`].
+    pub(crate) async fn still(&self, app: &AppDocument) -> Result<Option<SignedDocument>, Refusal> {
+        let again = self.app(&app.id).await?;
+        let same = self.substance(&again).await == Some(app.substance());
+        Ok(same.then_some(again))
+    }
+
+    /// Keeps the document that a session was opened with, for the time that the keystore is away.
+    pub(crate) fn remember(&self, document: SignedDocument) {
+        self.apps.insert(document.id.clone(), document);
+    }
+
+    /// Forgets what [`Directory::remember`] keeps of an app.
+    pub(crate) fn forget(&self, app_key: &str) {
+        self.apps.remove(app_key);
+    }
+
+    /// The substance of an app's document; `None` when it does not verify.
+    async fn substance(&self, document: &SignedDocument) -> Option<[u8; 32]> {
+        Some(self.verified::<AppDocument>(document).await?.substance())
+    }
+
+    async fn verified<D: Document>(&self, document: &SignedDocument) -> Option<Verified<D>> {
+        let site = self.site().await.ok()?;
+        match self.engine.verify(&site.site, document) {
+            Ok(verified) => Some(verified),
+            Err(EngineError::Sealed) => None,
+            Err(error) => {
+                tracing::debug!(%error, "a changed row");
+                None
+            }
+        }
+    }
+
+    async fn catch_up(&self) -> Result<(), Refusal> {
+        if self.generation() == NEVER {
+            self.refresh().await.map_err(|error| unavailable(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is any use in asking the keystore: while it is known to be away, requests are
+    /// refused at once instead of piling up in front of it.
+    fn readable(&self) -> Result<(), Refusal> {
+        readable(self.condition())
+    }
+
+    /// The newest document that was seen, as a mark.
+    async fn mark_newest(&self, newest: &SignedDocument) {
+        let Ok(site) = self.site().await else { return };
+        let (site, revision, mac) = (site.site.uid().to_string(), newest.revision, newest.mac);
+        self.marks.note_newest(&Newest { site, revision, mac }).await;
+    }
+}
+
+fn readable(condition: Condition) -> Result<(), Refusal> {
+    match condition {
+        Condition::Up => Ok(()),
+        Condition::Away => Err(away()),
+        Condition::RolledBack => Err(ErrorCode::INTERNAL.into()),
+    }
+}
+
+fn away() -> Refusal {
+    Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again")
+}
+
+pub(crate) fn unavailable(error: &KeystoreError) -> Refusal {
+    if error.is_away() {
+        tracing::debug!(error = error as &dyn Error, "keystore");
+        return away();
+    }
+    tracing::error!(error = error as &dyn Error, "keystore");
+    ErrorCode::INTERNAL.into()
+}
