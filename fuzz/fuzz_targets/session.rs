@@ -3,7 +3,6 @@
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,15 +10,18 @@ use arbitrary::Arbitrary;
 use async_trait::async_trait;
 use libfuzzer_sys::fuzz_target;
 use sealwire_engine::document::{
-    AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, VersionState,
+    AppDocument, AppSecret, AppState, Document, DocumentKind, Grants, KeyDocument, KeyVersion,
+    Renewal, VersionState,
 };
 use sealwire_engine::{
-    Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, RootKeyId, SignedDocument, Site, Uid,
+    Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, SignedDocument, Uid,
 };
 use sealwire_gateway::connection::{Peer, serve};
-use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey};
+use sealwire_gateway::{
+    Directory, DirectoryConfig, Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey,
+};
 use sealwire_keystore::{
-    By, Change, DocumentRow, Keystore, KeystoreError, Rewrapped, RotationRow, SiteRow, WrappedRow,
+    Change, DocumentRow, Keystore, Marks, SiteRow, SqliteKeystore, WrappedRow,
 };
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
@@ -27,6 +29,7 @@ use sealwire_protocol::{
     ErrorCode, Flags, Frame, Header, Opcode, Suite, credential, frame, limits,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Arbitrary)]
@@ -40,91 +43,6 @@ struct Input {
     cuts: Vec<u16>,
 }
 
-/// A keystore of one key and one app, in memory.
-struct Memory {
-    site: SiteRow,
-    app: DocumentRow,
-    key: DocumentRow,
-    wrapped: WrappedRow,
-}
-
-#[async_trait]
-impl Keystore for Memory {
-    async fn site(&self) -> Result<Option<SiteRow>, KeystoreError> {
-        Ok(Some(self.site.clone()))
-    }
-    async fn init_site(&self, _: &SiteRow) -> Result<(), KeystoreError> {
-        unreachable!()
-    }
-    async fn revision(&self) -> Result<u64, KeystoreError> {
-        Ok(2)
-    }
-    async fn document(
-        &self,
-        kind: DocumentKind,
-        by: By<'_>,
-    ) -> Result<Option<DocumentRow>, KeystoreError> {
-        let row = if kind == DocumentKind::App { &self.app } else { &self.key };
-        let found = match by {
-            By::Id(id) => row.signed.id == id,
-            By::Name(name) => row.name == name,
-            By::Number(number) => row.number == Some(number),
-        };
-        Ok(found.then(|| row.clone()))
-    }
-    async fn list(
-        &self,
-        _: DocumentKind,
-        _: &str,
-        _: u32,
-    ) -> Result<Vec<DocumentRow>, KeystoreError> {
-        Ok(Vec::new())
-    }
-    async fn changes(&self, _: u64, _: u32) -> Result<Vec<DocumentRow>, KeystoreError> {
-        Ok(Vec::new())
-    }
-    async fn wrapped(&self, _: &str) -> Result<Vec<WrappedRow>, KeystoreError> {
-        Ok(vec![self.wrapped.clone()])
-    }
-    async fn free_index(&self, _: u32, _: u32) -> Result<Option<u32>, KeystoreError> {
-        Ok(None)
-    }
-    async fn commit(&self, _: &Change) -> Result<(), KeystoreError> {
-        unreachable!()
-    }
-    async fn rotation(&self) -> Result<Option<RotationRow>, KeystoreError> {
-        Ok(None)
-    }
-    // What only a manager asks for.
-    async fn replace_site(&self, _: &[u8], _: &SiteRow) -> Result<bool, KeystoreError> {
-        unreachable!()
-    }
-    async fn begin_rotation(&self, _: &RotationRow) -> Result<(), KeystoreError> {
-        unreachable!()
-    }
-    async fn end_rotation(&self, _: RootKeyId) -> Result<(), KeystoreError> {
-        unreachable!()
-    }
-    async fn wrapped_elsewhere(
-        &self,
-        _: RootKeyId,
-        _: Option<(&str, u32)>,
-        _: u32,
-    ) -> Result<Vec<WrappedRow>, KeystoreError> {
-        unreachable!()
-    }
-    async fn count_elsewhere(&self, _: RootKeyId) -> Result<u64, KeystoreError> {
-        unreachable!()
-    }
-    async fn rewrap(&self, _: &[Rewrapped]) -> Result<u64, KeystoreError> {
-        unreachable!()
-    }
-    fn committed(&self) -> Arc<AtomicU64> {
-        Arc::new(AtomicU64::new(2))
-    }
-    async fn close(&self) {}
-}
-
 struct NoKeys;
 
 #[async_trait]
@@ -134,13 +52,20 @@ impl KeyMaker for NoKeys {
     }
 }
 
+/// One for all runs: what a run has begun in the background, another one ends.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+});
+
 struct World {
     gateway: Arc<Gateway>,
     app_key: String,
     secret: [u8; 32],
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(|| {
+static WORLD: LazyLock<World> = LazyLock::new(|| RUNTIME.block_on(world()));
+
+async fn world() -> World {
     let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
     engine.open(RootKey::generate(engine.vault()).expect("random"));
     let manager = ManagerRole::new(engine.clone());
@@ -164,23 +89,31 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         name: "chat".into(),
         index: 7,
         suites: Suite::ALL.to_vec(),
-        versions: vec![KeyVersion { version: 1, state: VersionState::Active, created: 0 }],
+        min_enc: 1,
+        min_dec: 1,
+        renewal: Renewal::default(),
+        versions: vec![KeyVersion {
+            version: 1,
+            state: VersionState::Active,
+            created: 0,
+            destroy_at: None,
+        }],
     };
     let blob = manager.genkey(key.binding(1)).expect("a key").blob().to_vec();
-    let row = |signed: SignedDocument, name: &str, number| DocumentRow {
-        signed,
-        name: name.into(),
-        number,
-    };
-    let sign = |site: &Site| manager.sign(site, &app).expect("signed");
-    let keystore = Memory {
-        site: SiteRow { keys: site.to_bytes(), decoy: sign(&site) },
-        app: row(sign(&site), "fuzz", None),
-        wrapped: WrappedRow { uid: key.uid.to_string(), version: 1, blob },
-        key: row(manager.sign(&site, &key).expect("signed"), "chat", Some(7)),
-    };
+    let folder = tempfile::tempdir().expect("a folder").keep();
+    let keystore = SqliteKeystore::open(&folder.join("keystore.db")).await.expect("opens");
+    let decoy = manager.sign(&site, &app).expect("signed");
+    let decoy = SiteRow { keys: site.to_bytes(), decoy: SignedDocument { revision: 0, ..decoy } };
+    keystore.init_site(&decoy).await.expect("a site");
+    let signed = manager.sign(&site, &app).expect("signed");
+    commit(&keystore, &app, signed, None).await;
+    let signed = manager.sign(&site, &key).expect("signed");
+    let wrapped = WrappedRow { uid: key.uid.to_string(), version: 1, blob };
+    commit(&keystore, &key, signed, Some(wrapped)).await;
+    let marks = Marks::open(&folder.join("marks.db")).await.expect("opens");
     let role = GatewayRole::new(engine);
-    let directory = Directory::new(Arc::new(keystore), role.clone(), 16, Duration::from_secs(300));
+    let config = DirectoryConfig { cached_keys: 16, ..DirectoryConfig::default() };
+    let directory = Directory::new(Arc::new(keystore), role.clone(), Arc::new(marks), &config);
     let limits = Limits {
         max_frame: limits::MIN_MAX_FRAME,
         max_in_flight: 4,
@@ -193,16 +126,28 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         app_key: "ak_fuzz".into(),
         secret: *credential::decode_app_secret(&secret).expect("its own form"),
     }
-});
+}
+
+async fn commit<D: Document>(
+    keystore: &SqliteKeystore,
+    document: &D,
+    signed: SignedDocument,
+    wrapped: Option<WrappedRow>,
+) {
+    let upon = signed.revision - 1;
+    let document = DocumentRow::new(document, signed);
+    keystore
+        .commit(&Change { upon, document, wrapped, erased: Vec::new() })
+        .await
+        .expect("commits");
+}
 
 fuzz_target!(|input: Input| {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(run(input));
+    let world = &*WORLD;
+    RUNTIME.block_on(run(world, input));
 });
 
-async fn run(input: Input) {
-    let world = &*WORLD;
+async fn run(world: &World, input: Input) {
     let (client, server) = tokio::io::duplex(1 << 20);
     let stop = CancellationToken::new();
     let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), channel: Channel::Tcp };

@@ -208,7 +208,7 @@ fn a_configuration_is_checked_in_words() {
         ("data_dir = '/x'\n[engine]\nchip = 'none'\n[gatway]\nlisten = '127.0.0.1:1'", "gatway"),
         (
             "data_dir = '/x'\n[engine]\nchip = 'none'\n[keystore]\nurl = 'oracle:x'",
-            "not a keystore",
+            "url must be sqlite",
         ),
         ("data_dir = '/x'\n[engine]\nchip = 'none'\n[manager]\nfirst_index = 0", "first_index"),
     ] {

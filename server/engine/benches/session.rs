@@ -4,16 +4,18 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sealwire_engine::aead::Suite;
-use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, Grants};
+use sealwire_engine::document::{
+    AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, Renewal,
+    UsableKey, VersionState,
+};
 use sealwire_engine::{
-    AuthAttempt, Engine, EngineConfig, GatewayRole, KeyBinding, ManagerRole, Purpose, RootKey,
-    Session, Uid, WrappedKey,
+    AuthAttempt, Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, Session, Uid,
 };
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Binding, Envelope, credential};
 
-fn warm() -> (Session, WrappedKey) {
+fn warm() -> (Session, UsableKey) {
     let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
     engine.open(RootKey::generate(engine.vault()).expect("random"));
     let manager = ManagerRole::new(engine.clone());
@@ -45,9 +47,23 @@ fn warm() -> (Session, WrappedKey) {
     let attempt = AuthAttempt { transcript, proof, lifetime: 60 };
     let done = gateway.auth_verify(&site, &signed, &attempt).expect("authenticated");
     let session = gateway.session(&site, &done.capability).expect("a session");
-    let (purpose, uid) = (Purpose::BusinessKey, Uid::generate().expect("random"));
-    let binding = KeyBinding { purpose, uid, index: 1, version: 1, name: "chat".into() };
-    (session, manager.genkey(binding).expect("a key"))
+    let (state, created, destroy_at) = (VersionState::Active, 0, None);
+    let document = KeyDocument {
+        kind: DocumentKind::Key,
+        uid: Uid::generate().expect("random"),
+        revision: 2,
+        name: "chat".into(),
+        index: 1,
+        suites: Suite::ALL.to_vec(),
+        min_enc: 1,
+        min_dec: 1,
+        renewal: Renewal::default(),
+        versions: vec![KeyVersion { version: 1, state, created, destroy_at }],
+    };
+    let made = manager.genkey(document.binding(1)).expect("a key");
+    let signed = manager.sign(&site, &document).expect("signed");
+    let verified = gateway.verify::<KeyDocument>(&site, &signed).expect("verifies");
+    (session, verified.usable(1, made.blob()).expect("sound"))
 }
 
 fn benches(criterion: &mut Criterion) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use sealwire_engine::aead::{AeadError, Suite};
 use sealwire_engine::document::{
-    AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, VersionState,
+    AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, Renewal,
+    UsableKey, VersionState,
 };
 use sealwire_engine::{
-    AuthAttempt, Engine, EngineConfig, EngineError, GatewayRole, KeyBinding, ManagerRole, Purpose,
-    RootKey, Session, SignedDocument, Site, State, Uid, WrappedKey,
+    AuthAttempt, Engine, EngineConfig, EngineError, GatewayRole, KeyBinding, ManagerRole, RootKey,
+    Session, SignedDocument, Site, State, Uid,
 };
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::SessionLimits;
@@ -43,13 +44,27 @@ impl World {
         Self { engine, gateway, manager, site }
     }
 
-    fn key(&self, name: &str, index: u32) -> WrappedKey {
+    fn key(&self, name: &str, index: u32) -> UsableKey {
         self.version(name, index, Uid::generate().expect("random"), 1)
     }
 
-    fn version(&self, name: &str, index: u32, uid: Uid, version: u32) -> WrappedKey {
-        let (purpose, name) = (Purpose::BusinessKey, name.to_owned());
-        self.manager.genkey(KeyBinding { purpose, uid, index, version, name }).expect("a key")
+    fn version(&self, name: &str, index: u32, uid: Uid, version: u32) -> UsableKey {
+        let document =
+            key_document(name, index, uid, &vec![VersionState::Active; version as usize]);
+        let made = self.manager.genkey(document.binding(version)).expect("a key");
+        self.usable(&document, version, made.blob()).expect("sound")
+    }
+
+    /// What a document lets a version be used for.
+    fn usable(
+        &self,
+        document: &KeyDocument,
+        version: u32,
+        blob: &[u8],
+    ) -> Result<UsableKey, EngineError> {
+        let signed = self.manager.sign(&self.site, document).expect("signed");
+        let verified = self.gateway.verify::<KeyDocument>(&self.site, &signed).expect("verifies");
+        verified.usable(version, blob)
     }
 
     /// An app with these grants, and its secret.
@@ -87,6 +102,27 @@ impl World {
     }
 }
 
+fn key_document(name: &str, index: u32, uid: Uid, states: &[VersionState]) -> KeyDocument {
+    let versions = (1..).zip(states).map(|(version, state)| KeyVersion {
+        version,
+        state: *state,
+        created: NOW,
+        destroy_at: (*state == VersionState::DestroyScheduled).then_some(NOW),
+    });
+    KeyDocument {
+        kind: DocumentKind::Key,
+        uid,
+        revision: 1,
+        name: name.into(),
+        index,
+        suites: Suite::ALL.to_vec(),
+        min_enc: 1,
+        min_dec: 1,
+        renewal: Renewal::default(),
+        versions: versions.collect(),
+    }
+}
+
 fn attempt<'a>(secret: &[u8], app_key: &'a str, server_nonce: [u8; 32]) -> AuthAttempt<'a> {
     let limits = SessionLimits { max_frame: 65_536, max_in_flight: 1, session_seconds: 1 };
     let transcript = Transcript {
@@ -101,7 +137,7 @@ fn attempt<'a>(secret: &[u8], app_key: &'a str, server_nonce: [u8; 32]) -> AuthA
 
 fn enc(
     session: &mut Session,
-    key: &WrappedKey,
+    key: &UsableKey,
     suite: Suite,
     aad: &[u8],
     message: &[u8],
@@ -113,7 +149,7 @@ fn enc(
 
 fn dec(
     session: &mut Session,
-    key: &WrappedKey,
+    key: &UsableKey,
     aad: &[u8],
     envelope: &[u8],
 ) -> Result<Vec<u8>, EngineError> {
@@ -184,7 +220,7 @@ fn reenc_needs_the_grants_that_the_design_names() {
     let b = world.key("b", 2);
     let sealed = enc(&mut world.session(&["enc:a"]), &a1, Suite::Xaes256Gcm, b"x", b"message");
     let envelope = Envelope::parse(&sealed).expect("sound");
-    let run = |grants: &[&str], target: &WrappedKey, new_aad: &[u8]| {
+    let run = |grants: &[&str], target: &UsableKey, new_aad: &[u8]| {
         let mut out = Vec::new();
         let (from, to) = (Binding::aad(b"x"), Binding::aad(new_aad));
         world
@@ -222,9 +258,13 @@ fn reenc_of_what_does_not_open_leaves_the_buffer_as_it_was() {
 fn a_wrapped_key_that_was_moved_or_changed_does_not_open() {
     let world = World::new();
     let (mut session, key) = (world.session(&["enc,dec:*"]), world.key("chat", 1));
+    let key = key.wrapped();
     let mut use_key = |binding: KeyBinding, blob: &[u8]| {
-        let wrapped = WrappedKey::new(binding, blob)?;
-        session.enc(&wrapped, Suite::Aes256Gcm, &Binding::default(), b"m", &mut Vec::new())
+        // Signed as what it is not.
+        let states = vec![VersionState::Active; binding.version as usize];
+        let document = key_document(&binding.name, binding.index, binding.uid, &states);
+        let usable = world.usable(&document, binding.version, blob)?;
+        session.enc(&usable, Suite::Aes256Gcm, &Binding::default(), b"m", &mut Vec::new())
     };
     let good = key.binding();
     assert_eq!(use_key(good.clone(), key.blob()), Ok(()));
@@ -234,7 +274,6 @@ fn a_wrapped_key_that_was_moved_or_changed_does_not_open() {
         KeyBinding { index: 2, ..good.clone() },
         KeyBinding { version: 2, ..good.clone() },
         KeyBinding { uid: other, ..good.clone() },
-        KeyBinding { purpose: Purpose::AppSecret, ..good.clone() },
     ] {
         assert!(matches!(use_key(moved, key.blob()), Err(EngineError::Unwrap(_))));
     }
@@ -246,9 +285,59 @@ fn a_wrapped_key_that_was_moved_or_changed_does_not_open() {
 }
 
 #[test]
+fn a_version_does_what_its_document_lets_it_and_nothing_else() {
+    use VersionState::{Active, DecryptOnly, DestroyScheduled, Destroyed, Disabled};
+    let world = World::new();
+    let mut session = world.session(&["enc,dec,reenc:*"]);
+    let uid = Uid::generate().expect("random");
+    let states = [Active, DecryptOnly, Disabled, DestroyScheduled, Destroyed, Active];
+    let document = key_document("chat", 1, uid, &states);
+    let mut run = |document: &KeyDocument, version: u32| {
+        let all = key_document("chat", 1, uid, &vec![Active; version as usize]);
+        let made = world.manager.genkey(document.binding(version)).expect("a key");
+        let free = world.usable(&all, version, made.blob()).expect("sound");
+        let usable = world.usable(document, version, made.blob()).expect("sound");
+        let sealed = enc(&mut session, &free, Suite::Sm4Gcm, b"", b"m");
+        let parsed = Envelope::parse(&sealed).expect("an envelope");
+        let none = Binding::default();
+        let seals = session.enc(&usable, Suite::Sm4Gcm, &none, b"m", &mut Vec::new());
+        let opens = session.dec(&usable, &none, &parsed, &mut Vec::new());
+        let (from, to) = ((&usable, &parsed, &none), (&free, Suite::Sm4Gcm, &none));
+        let leaves = session.reenc(from, to, &mut Vec::new());
+        let (from, to) = ((&free, &parsed, &none), (&usable, Suite::Sm4Gcm, &none));
+        let enters = session.reenc(from, to, &mut Vec::new());
+        assert_eq!((seals.is_ok(), opens.is_ok()), (enters.is_ok(), leaves.is_ok()));
+        for done in [&seals, &opens] {
+            assert!(matches!(done, Ok(()) | Err(EngineError::NotUsable)), "{done:?}");
+        }
+        (seals.is_ok(), opens.is_ok())
+    };
+    let nothing = (false, false);
+    for (version, expected) in [
+        (1, (true, true)),
+        (2, (false, true)),
+        (3, nothing),
+        (4, nothing),
+        (5, nothing),
+        (6, (true, true)),
+    ] {
+        assert_eq!(run(&document, version), expected, "version {version}");
+    }
+    let lowest = KeyDocument { min_enc: 6, min_dec: 2, ..document.clone() };
+    assert_eq!(run(&lowest, 1), nothing);
+    assert_eq!(run(&lowest, 2), (false, true));
+    assert_eq!(run(&lowest, 6), (true, true));
+    let narrow = KeyDocument { suites: vec![Suite::Xaes256Gcm], ..document };
+    assert_eq!(run(&narrow, 1), (false, true), "another suite seals, every suite opens");
+}
+
+#[test]
 fn a_key_of_another_root_key_is_named_as_such() {
     let (here, there) = (World::new(), World::new());
     let key = there.key("chat", 1);
+    let binding = key.wrapped().binding();
+    let document = key_document("chat", 1, binding.uid, &[VersionState::Active]);
+    let key = here.usable(&document, 1, key.wrapped().blob()).expect("sound");
     let mut session = here.session(&["enc:*"]);
     let done = session.enc(&key, Suite::Aes256Gcm, &Binding::default(), b"", &mut Vec::new());
     assert!(matches!(done, Err(EngineError::OtherRoot { .. })));
@@ -351,17 +440,11 @@ fn a_capability_is_good_for_its_time_and_its_site() {
 #[test]
 fn documents_that_say_what_none_may_say_are_not_signed() {
     let world = World::new();
-    let key = KeyDocument {
-        kind: DocumentKind::Key,
-        uid: Uid::generate().expect("random"),
-        revision: 1,
-        name: "chat".into(),
-        index: 1,
-        suites: vec![Suite::Xaes256Gcm],
-        versions: vec![KeyVersion { version: 1, state: VersionState::Active, created: NOW }],
-    };
+    let key = key_document("chat", 1, Uid::generate().expect("random"), &[VersionState::Active]);
     assert!(world.manager.sign(&world.site, &key).is_ok());
-    let gap = vec![KeyVersion { version: 2, state: VersionState::Active, created: NOW }];
+    let (first, unset) = (key.versions[0], Renewal::default());
+    let scheduled = VersionState::DestroyScheduled;
+    let gap = vec![KeyVersion { version: 2, ..first }];
     for wrong in [
         KeyDocument { index: 0, ..key.clone() },
         KeyDocument { name: "4711".into(), ..key.clone() },
@@ -369,6 +452,12 @@ fn documents_that_say_what_none_may_say_are_not_signed() {
         KeyDocument { versions: vec![], ..key.clone() },
         KeyDocument { versions: gap, ..key.clone() },
         KeyDocument { kind: DocumentKind::App, ..key.clone() },
+        KeyDocument { min_dec: 0, ..key.clone() },
+        KeyDocument { min_enc: 1, min_dec: 2, ..key.clone() },
+        KeyDocument { renewal: Renewal { after_seconds: Some(0), ..unset }, ..key.clone() },
+        KeyDocument { renewal: Renewal { after_messages: Some(0), ..unset }, ..key.clone() },
+        KeyDocument { versions: vec![KeyVersion { destroy_at: Some(1), ..first }], ..key.clone() },
+        KeyDocument { versions: vec![KeyVersion { state: scheduled, ..first }], ..key.clone() },
     ] {
         assert!(world.manager.sign(&world.site, &wrong).is_err(), "{wrong:?}");
     }

@@ -3,12 +3,15 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod officer;
+#[path = "../../keystore/tests/support/mariadb.rs"]
+pub(crate) mod mariadb;
 /// The example that recovers a root key without Sealwire: what tests compare with.
 #[path = "../../engine/examples/recover_root_key.rs"]
 pub(crate) mod recover;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -87,8 +90,43 @@ impl Server {
             "data_dir = '{path}/data'\n[engine]\n{}\n[health]\nlisten = '127.0.0.1:0'\n[gateway]\n{listen}{gateway}\n",
             engine.replace("FOLDER", &path)
         );
+        Self::launch(folder, config, env)
+    }
+
+    fn launch(folder: TempDir, config: String, env: Vec<(&'static str, PathBuf)>) -> Self {
+        if config.contains("mysql://") {
+            let file = folder.path().join("sealwire.toml");
+            std::fs::write(&file, &config).expect("written");
+            let migrated = Command::new(SEALWIRE)
+                .args(["keystore", "migrate", "--config"])
+                .arg(&file)
+                .output()
+                .expect("runs");
+            assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        }
         let (child, address) = spawn(&folder, &config, &env);
         Self { folder, address, child, cards: Vec::new(), config, env }
+    }
+
+    /// A server over a database, opened.
+    pub(crate) async fn on(url: &str, gateway: &str) -> Self {
+        Self::start_with(&format!("{gateway}\n[keystore]\nurl = '{url}'")).await
+    }
+
+    /// Another server of the same site, on another machine: its root key, its keystore, a folder of its
+    /// own.
+    pub(crate) async fn twin(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        std::fs::DirBuilder::new().mode(0o700).create(&data).expect("made");
+        for file in ["data/root.sealed", "data/root.pin", "chip.key"] {
+            std::fs::copy(self.folder.path().join(file), folder.path().join(file)).expect(file);
+        }
+        let (here, there) = (self.folder.path().display(), folder.path().display());
+        let config = self.config.replace(&here.to_string(), &there.to_string());
+        let twin = Self::launch(folder, config, self.env.clone());
+        twin.wait_for_site().await;
+        twin
     }
 
     /// Has the next process read another configuration.
@@ -122,7 +160,9 @@ impl Server {
 
     /// Has the next process listen on a port of the test's choice.
     pub(crate) fn listen_on(&mut self, port: u16) {
-        self.config = self.config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        let (before, gateway) = self.config.split_once("[gateway]").expect("a gateway");
+        let gateway = gateway.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        self.config = format!("{before}[gateway]{gateway}");
     }
 
     /// Stops the process in its tracks.
@@ -191,6 +231,20 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("sealwire+tcp://{}", self.address)
+    }
+
+    /// What the server answers over HTTP at a path of health and metrics.
+    pub(crate) fn monitor(&self, path: &str) -> String {
+        let log = self.log();
+        let address = log.lines().rev().find_map(|line| {
+            line.strip_prefix("sealwire: health and metrics on ").map(str::to_owned)
+        });
+        let mut stream = TcpStream::connect(address.expect("in the log")).expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
     }
 
     pub(crate) async fn client(&self, app: &App) -> Client {
