@@ -177,7 +177,8 @@ async fn a_key_is_renewed_by_age_and_by_number_of_messages() {
     let versions = world.states("by-age").await.len();
 
     let busy = world.server.key("by-messages").await.index;
-    let set = ["key", "set", "by-messages", "--renew-after", "never", "--renew-after-messages", "200"];
+    let set =
+        ["key", "set", "by-messages", "--renew-after", "never", "--renew-after-messages", "200"];
     world.ok(&set);
     for _ in 0..300 {
         world.enc(busy).await.expect("never refused for a wish");

@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-pub(crate) mod officer;
 #[path = "../../keystore/tests/support/mariadb.rs"]
 pub(crate) mod mariadb;
+pub(crate) mod officer;
 /// The example that recovers a root key without Sealwire: what tests compare with.
 #[path = "../../engine/examples/recover_root_key.rs"]
 pub(crate) mod recover;

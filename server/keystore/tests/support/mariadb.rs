@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Runs a program, and kills it when its own standard input ends, that is, with the test.
-const GUARD: &str =
-    r#""$@" >/dev/null 2>&1 </dev/null & child=$!; echo $child; cat >/dev/null; kill -9 $child"#;
+const GUARD: &str = r#""$@" >/dev/null 2>&1 </dev/null & child=$!; echo $child; cat >/dev/null; kill -9 $child 2>/dev/null"#;
 
 /// A MariaDB server.
 pub(crate) struct Mariadb {
