@@ -509,14 +509,23 @@ macro_rules! keystore {
             Ok(())
         }
 
+        /// The site's revision. A row that somebody has put in by hand may have a later one, and keeps
+        /// nobody from going on behind it.
         async fn revision(connection: &mut Connection, lock: &'static str) -> Fallible<u64> {
             let statement = match lock {
-                "" => "SELECT revision FROM site",
-                _ => concat!("SELECT revision FROM site WHERE id = 1", $for_update),
+                "" => {
+                    "SELECT revision, (SELECT MAX(revision) FROM document) AS newest FROM site"
+                }
+                _ => concat!(
+                    "SELECT revision, (SELECT MAX(revision) FROM document) AS newest FROM site \
+                     WHERE id = 1",
+                    $for_update
+                ),
             };
-            let revision: Option<i64> =
-                sqlx::query_scalar(statement).fetch_optional(connection).await?;
-            unsigned(revision.unwrap_or(0))
+            let row = sqlx::query(statement).fetch_optional(connection).await?;
+            let Some(row) = row else { return Ok(0) };
+            let newest: Option<i64> = row.try_get("newest")?;
+            unsigned(row.try_get::<i64, _>("revision")?.max(newest.unwrap_or(0)))
         }
 
         async fn document(

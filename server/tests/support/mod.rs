@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod database;
+pub(crate) mod load;
 #[path = "../../keystore/tests/support/mariadb.rs"]
 pub(crate) mod mariadb;
 pub(crate) mod officer;

@@ -41,14 +41,19 @@ impl Followed {
 impl Directory {
     /// Follows the keystore until `stop`.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = self.follow_changes() => {}
+            () = self.watch_age() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn follow_changes(&self) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut root = None;
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+            ticks.tick().await;
             let followed = match self.refresh().await {
                 Ok(()) => {
                     let followed = self.follow_rotation(&mut root);
@@ -59,6 +64,21 @@ impl Directory {
                 Err(error) => Err(error),
             };
             self.judge(&followed);
+        }
+    }
+
+    /// Stops trusting what is kept here when the keystore has said nothing for too long, however long a
+    /// question to it takes.
+    async fn watch_age(&self) {
+        let mut ticks = tokio::time::interval(POLL);
+        loop {
+            ticks.tick().await;
+            let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+            if self.born.elapsed().saturating_sub(heard) > self.max_stale
+                && !self.stale.swap(true, Ordering::Relaxed)
+            {
+                tracing::error!("the keystore is away for too long: everything is refused");
+            }
         }
     }
 
@@ -96,15 +116,12 @@ impl Directory {
         match taken.unwrap_or(Err(KeystoreError::Slow)) {
             Ok(()) => {
                 followed.last = begun;
+                let heard = begun.duration_since(self.born).as_millis();
+                self.heard.store(u64::try_from(heard).unwrap_or(u64::MAX), Ordering::Relaxed);
                 self.stale.store(false, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) => {
-                if followed.last.elapsed() > self.max_stale {
-                    self.stale.store(true, Ordering::Relaxed);
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -198,7 +215,16 @@ impl Directory {
         if self.engine.state() == State::Sealed {
             return Ok(());
         }
-        Err(older(mark.revision))
+        // Rows that do not verify prove nothing: whoever puts a database back can put in one of those, too.
+        Err(match rows.first() {
+            Some(row) => KeystoreError::RolledBack(format!(
+                "{} `{}`, the newest document, does not verify or is another one than before, so that nothing \
+                 shows how old the keystore is; any change that a manager makes shows it again",
+                row.signed.kind.name(),
+                row.signed.id
+            )),
+            None => older(mark.revision),
+        })
     }
 
     /// Tells the sessions of an app that what it may do has changed, or can no longer be known.

@@ -118,6 +118,9 @@ pub struct Directory {
     /// too long.
     stale: AtomicBool,
     max_stale: Duration,
+    born: Instant,
+    /// When the keystore last answered, in milliseconds after `born`.
+    heard: AtomicU64,
 }
 
 /// A generation that nothing was read in: whoever sees it looks again.
@@ -163,6 +166,8 @@ impl Directory {
             condition,
             stale: AtomicBool::new(true),
             max_stale: config.max_stale,
+            born: Instant::now(),
+            heard: AtomicU64::new(0),
         })
     }
 

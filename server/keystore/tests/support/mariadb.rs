@@ -137,10 +137,16 @@ impl Mariadb {
     }
 
     fn client(&self) -> Command {
-        let mut client = Command::new("mariadb");
-        client.args(["--no-defaults", "-uroot", "--batch", "--skip-column-names", "-S"]);
-        client.arg(self.socket());
+        let mut client = self.tool("mariadb");
+        client.args(["--batch", "--skip-column-names"]);
         client
+    }
+
+    /// A tool of MariaDB's, connected as root.
+    pub(crate) fn tool(&self, name: &str) -> Command {
+        let mut tool = Command::new(name);
+        tool.args(["--no-defaults", "-uroot", "-S"]).arg(self.socket());
+        tool
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
