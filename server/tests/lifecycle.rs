@@ -1,11 +1,10 @@
-//! Starts, stops and deaths: SIGTERM, kill -9, restarts, tampering with the database.
+//! Starts and stops: SIGTERM, lifetimes, restarts.
 
 mod support;
 
 use std::time::Duration;
 
 use sealwire_client::ErrorCode;
-use sealwire_manager::CreateKey;
 use sealwire_protocol::message::{Goaway, GoawayReason};
 use sealwire_protocol::{Opcode, Suite};
 use sqlx::{Connection, SqliteConnection};
@@ -15,11 +14,6 @@ use support::{Raw, SEALWIRE, Server, request_frame};
 fn pause() -> bool {
     std::thread::sleep(Duration::from_millis(20));
     true
-}
-
-/// Kills in the short form; `scripts/kill-loop` sets more.
-fn kills() -> usize {
-    std::env::var("SEALWIRE_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,57 +64,6 @@ async fn a_session_that_reaches_its_lifetime_is_asked_to_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_acknowledged_key_is_lost_when_the_server_is_killed() {
-    let mut server = Server::start().await;
-    let app = server.local_app(&["enc,dec:*"]).await;
-    let (mut acknowledged, mut next) = (Vec::new(), 0);
-    for round in 0..kills() {
-        let manager = server.manager();
-        let making = tokio::spawn(async move {
-            let mut made = Vec::new();
-            loop {
-                let name = format!("key-{next}");
-                next += 1;
-                let request = CreateKey { name: name.clone(), ..CreateKey::default() };
-                match manager.create_key(&request).await {
-                    Ok(key) => made.push((name, key.index)),
-                    Err(_) => return (made, next),
-                }
-            }
-        });
-        tokio::time::sleep(Duration::from_millis(20 + 13 * (round as u64 % 20))).await;
-        server.kill();
-        let (made, upto) = making.await.expect("ended");
-        acknowledged.extend(made);
-        next = upto;
-        server.restart();
-    }
-    let listed = server.manager().list_keys().await.expect("a list").keys;
-    assert!(acknowledged.len() >= kills(), "only {} keys were made", acknowledged.len());
-    for (name, index) in &acknowledged {
-        let key = listed.iter().find(|key| key.name == *name).expect(name);
-        assert_eq!(key.index, *index);
-    }
-    let client = server.client(&app).await;
-    for key in &listed {
-        let shown = server.manager().show_key(&key.name).await.expect("shown");
-        assert!(
-            shown.versions.iter().all(|version| version.wrapped.is_some()),
-            "half made: {}",
-            key.name
-        );
-        let envelope = client.enc(key.index, b"", b"m").await.expect("usable");
-        assert_eq!(client.dec(b"", &envelope).await.expect("usable"), b"m"[..]);
-    }
-    eprintln!(
-        "{} kills, {} keys acknowledged, {} listed",
-        kills(),
-        acknowledged.len(),
-        listed.len()
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_does_not_take_the_sockets_of_a_running_one() {
     let server = Server::start().await;
     let config = server.folder.path().join("sealwire.toml");
@@ -140,40 +83,6 @@ async fn sql(server: &Server, statement: &'static str) {
     let mut database = SqliteConnection::connect(&url).await.expect("opens");
     sqlx::raw_sql(statement).execute(&mut database).await.expect("runs");
     database.close().await.expect("closes");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_that_were_changed_by_sql_are_refused_and_the_log_names_them() {
-    let mut server = Server::start().await;
-    let app = server.local_app(&["enc:chat"]).await;
-    let key = server.key("chat").await;
-    let other = server.key("other").await;
-    sql(
-        &server,
-        "UPDATE document SET body = CAST(replace(CAST(body AS TEXT), 'enc:chat', 'enc,dec:*') AS BLOB) \
-         WHERE kind = 'app'",
-    )
-    .await;
-    sql(
-        &server,
-        "CREATE TEMP TABLE swapped AS SELECT a.uid, b.blob FROM wrapped_key a, wrapped_key b \
-         WHERE a.uid <> b.uid; \
-         UPDATE wrapped_key SET blob = \
-         (SELECT blob FROM swapped WHERE swapped.uid = wrapped_key.uid)",
-    )
-    .await;
-    server.restart();
-    let refused = sealwire_client::Client::connect(&server.url(), app.credentials()).await;
-    assert!(refused.expect_err("a widened grant").is_auth());
-    let honest = server.app(&["127.0.0.1/32"], &["enc:*"]).await;
-    let client = server.client(&honest).await;
-    for index in [key.index, other.index] {
-        let refused = client.enc(index, b"", b"m").await.expect_err("a swapped key");
-        assert_eq!(refused.code(), Some(ErrorCode::INTERNAL));
-    }
-    let log = || std::fs::read_to_string(server.folder.path().join("server.log")).expect("a log");
-    let named = || log().contains(&app.key) && log().contains("does not verify");
-    assert!((0..100).any(|_| named() || !pause()), "{}", log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@
 //! | [`Marks`] | kept outside the keystore: the newest revision of every document that was seen |
 #![forbid(unsafe_code)]
 
+mod committed;
 mod error;
 mod marks;
 mod mysql;
@@ -20,6 +21,7 @@ mod sqlite;
 mod statements;
 pub mod transfer;
 
+pub use committed::Committed;
 pub use error::{KeystoreError, Taken};
 pub use marks::{Marks, Newest};
 pub use mysql::{MysqlKeystore, MysqlOptions};
@@ -30,7 +32,6 @@ pub use rows::{
 pub use sqlite::SqliteKeystore;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use sealwire_engine::RootKeyId;
@@ -158,9 +159,9 @@ pub trait Keystore: Send + Sync {
         rotation: Option<&RotationRow>,
     ) -> Result<(), KeystoreError>;
 
-    /// The newest revision that was committed through this handle: read by gateways of the same
-    /// process, so that what was acknowledged is in force at once.
-    fn committed(&self) -> Arc<AtomicU64>;
+    /// What was committed through this handle: taken in by a gateway of the same process, so that what was
+    /// acknowledged is in force at once.
+    fn committed(&self) -> Arc<Committed>;
 
     /// Closes every connection.
     async fn close(&self);

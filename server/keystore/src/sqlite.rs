@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::AssertSqlSafe;
@@ -31,7 +30,7 @@ pub struct SqliteKeystore {
     /// Asks for changes and for root rotations, on a connection of its own: however many keys are being
     /// loaded, a revocation is seen in time.
     follower: SqlitePool,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
 }
 
 impl SqliteKeystore {
@@ -69,7 +68,7 @@ impl SqliteKeystore {
             .connect_with(options.read_only(true))
             .await?;
         let keystore = Self { writer, readers, follower, committed: Arc::default() };
-        keystore.committed.store(keystore.revision().await?, Ordering::Release);
+        keystore.committed.found(keystore.revision().await?);
         Ok(keystore)
     }
 

@@ -71,7 +71,7 @@ macro_rules! keystore {
 
         use crate::statements::{number, padded, pauses, signed, taken, unsigned};
         use crate::{
-            By, Change, DocumentRow, Keystore, KeystoreError, Reservation, Rewrapped, RotationRow,
+            By, Change, Committed, DocumentRow, Keystore, KeystoreError, Reservation, Rewrapped, RotationRow,
             Rows, SiteRow, Snapshot, UsageRow, WrappedRow,
         };
 
@@ -212,7 +212,7 @@ macro_rules! keystore {
                 if !change.erased.is_empty() {
                     self.erased().await;
                 }
-                self.committed.fetch_max(change.document.signed.revision, Ordering::AcqRel);
+                self.committed.push(&change.document);
                 Ok(())
             }
 
@@ -414,7 +414,7 @@ macro_rules! keystore {
                 })
             }
 
-            fn committed(&self) -> Arc<AtomicU64> {
+            fn committed(&self) -> Arc<Committed> {
                 self.committed.clone()
             }
 

@@ -131,6 +131,7 @@ impl Directory {
     /// The newest document that was seen is asked for, too: no document is ever removed, so it is there,
     /// or a newer one, unless the keystore was put back.
     async fn take_in(&self, followed: &mut Followed) -> Result<(), KeystoreError> {
+        self.take_committed().await;
         let mut since = self.applied.load(Ordering::Acquire);
         self.compare(followed).await?;
         let mut first = true;
@@ -168,7 +169,7 @@ impl Directory {
             let sound = match row.signed.kind {
                 DocumentKind::Key => {
                     if let Some(index) = row.number {
-                        self.keys.remove(&index);
+                        self.drop_older(index, row.signed.revision);
                     }
                     self.verified::<KeyDocument>(&row.signed).await.is_some()
                 }
@@ -184,6 +185,36 @@ impl Directory {
         }
         self.marks.check(&verified).await?;
         Ok(verified.last().copied())
+    }
+
+    /// Takes in what was committed in this process: also when the keystore is gone a moment later.
+    pub(super) async fn take_committed(&self) {
+        if !self.committed.is_waiting() {
+            return;
+        }
+        let apps = self.committed.take(|rows| {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            let (keys, apps): (Vec<_>, Vec<_>) =
+                rows.into_iter().partition(|row| row.signed.kind == DocumentKind::Key);
+            for row in keys {
+                if let Some(index) = row.number {
+                    self.drop_older(index, row.signed.revision);
+                }
+            }
+            self.moved.fetch_add(1, Ordering::AcqRel);
+            apps
+        });
+        for row in apps {
+            let substance = self.substance(&row.signed).await;
+            self.tell(&row.signed, substance);
+        }
+    }
+
+    /// Drops a key that is kept, unless it is as new as this.
+    fn drop_older(&self, index: u32, revision: u64) {
+        if self.keys.get(&index).is_none_or(|entry| entry.document.revision < revision) {
+            self.keys.remove(&index);
+        }
     }
 
     /// Compares the keystore with what an earlier run of this server has seen: once, as soon as the engine

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 use sealwire_engine::document::{AppDocument, Document, DocumentKind};
 use sealwire_engine::{EngineError, GatewayRole, SignedDocument, Verified};
-use sealwire_keystore::{By, Keystore, KeystoreError, Marks, Newest};
+use sealwire_keystore::{By, Committed, Keystore, KeystoreError, Marks, Newest};
 use sealwire_protocol::{ErrorCode, Suite};
 use tokio::sync::{Semaphore, watch};
 
@@ -108,9 +108,10 @@ pub struct Directory {
     epoch: Arc<AtomicU64>,
     /// The revision up to which changes have been taken in.
     applied: AtomicU64,
-    /// The newest revision committed in this process.
-    committed: Arc<AtomicU64>,
-    /// Counts root rotations that have ended.
+    /// What was committed in this process.
+    committed: Arc<Committed>,
+    /// Counts what has changed without a new revision being taken in: changes of this process, and root
+    /// rotations that have ended.
     moved: AtomicU64,
     refreshing: tokio::sync::Mutex<follow::Followed>,
     condition: Arc<AtomicU8>,
@@ -136,6 +137,7 @@ impl Directory {
         config: &DirectoryConfig,
     ) -> Arc<Self> {
         let committed = keystore.committed();
+        committed.follow();
         let site = Arc::new(SiteKeys::new(keystore.clone(), engine.clone()));
         let (epoch, condition) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU8::new(0)));
         let loader = Arc::new(Loader::new(
@@ -159,7 +161,7 @@ impl Directory {
             reads: Semaphore::new(READS),
             watched: Mutex::default(),
             epoch,
-            applied: AtomicU64::new(committed.load(Ordering::Acquire)),
+            applied: AtomicU64::new(committed.newest()),
             committed,
             moved: AtomicU64::new(0),
             refreshing: tokio::sync::Mutex::new(follow::Followed::new(Instant::now())),
@@ -176,7 +178,7 @@ impl Directory {
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         let applied = self.applied.load(Ordering::Acquire);
-        let behind = self.committed.load(Ordering::Acquire) > applied;
+        let behind = self.committed.is_waiting();
         // Revisions stay far below 2^48.
         let generation = applied ^ (self.moved.load(Ordering::Acquire) << 48);
         if behind || self.stale.load(Ordering::Relaxed) { NEVER } else { generation }
@@ -358,7 +360,9 @@ impl Directory {
         }
     }
 
+    /// Takes in what was committed in this process, and asks the keystore when nothing is known of it.
     async fn catch_up(&self) -> Result<(), Refusal> {
+        self.take_committed().await;
         if self.generation() == NEVER {
             self.refresh().await.map_err(|error| unavailable(&error))?;
         }

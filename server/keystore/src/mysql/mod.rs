@@ -7,7 +7,6 @@
 mod options;
 mod schema;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ pub struct MysqlKeystore {
     nodes: Vec<MySqlConnectOptions>,
     options: MysqlOptions,
     current: RwLock<Arc<Pools>>,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
 }
 
 /// The connections to a node.
@@ -107,7 +106,7 @@ impl MysqlKeystore {
         let first = RwLock::new(Arc::new(Pools::new(0, &options, &nodes[0])));
         let keystore = Self { nodes, options, current: first, committed: Arc::default() };
         keystore.try_each_node().await?;
-        keystore.committed.store(keystore.revision().await?, Ordering::Release);
+        keystore.committed.found(keystore.revision().await?);
         Ok(keystore)
     }
 

@@ -110,6 +110,10 @@ impl Mariadb {
         std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
+    pub(crate) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.running.as_ref().expect("it runs").pid
     }
