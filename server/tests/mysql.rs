@@ -157,9 +157,9 @@ async fn the_database_dies_under_load_and_what_is_cached_goes_on() {
     assert!(server.monitor("/health").contains(r#""status":"ok""#));
     round_trip(&client, cold).await.expect("loaded");
     let tally = load.end().await;
-    let (made, unmade) =
-        (tally.made.lock().expect("no panic"), tally.unmade.lock().expect("no panic"));
-    for made in made.iter() {
+    let made = tally.made.lock().expect("no panic").clone();
+    let unmade = tally.unmade.lock().expect("no panic").clone();
+    for made in &made {
         let found = client.genkey(&made.name, 0, &[]).await.expect("found");
         assert_eq!((found.index, found.created), (made.index, false), "acknowledged, and lost");
         round_trip(&client, made.index).await.expect("usable");

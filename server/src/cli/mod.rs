@@ -165,6 +165,10 @@ pub(crate) struct Bench {
     /// The key: a name or an index.
     #[arg(long, default_value = "chat")]
     pub(crate) key: String,
+    /// Keys to seal with, from --key on, in an order that looks random: a site with a key for each
+    /// conversation. More than the server caches are loaded from its database again and again.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) keys: u32,
     /// Connections.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) connections: u32,

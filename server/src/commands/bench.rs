@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use sealwire_client::{Address, Binding, Credentials, DecRequest, EncRequest, ReencRequest, raw};
 use sealwire_protocol::message::Failure;
@@ -44,6 +44,7 @@ struct Measured {
 }
 
 pub(super) async fn run(args: Bench) -> Result<()> {
+    ensure!(args.keys == 1 || args.op == BenchOp::Enc, "--keys goes with --op enc");
     let connection = &args.connection;
     let address: Address = connection.addr.parse()?;
     let ca = ca_pem(connection)?;
@@ -58,9 +59,11 @@ pub(super) async fn run(args: Bench) -> Result<()> {
     let depth = usize::try_from(args.depth)?;
     let size = usize::try_from(args.size)?;
     let mut tasks = tokio::task::JoinSet::new();
-    for connection in streams {
-        let plan = Plan { op: args.op, key, suite: args.suite, depth, size, seconds: args.seconds };
-        tasks.spawn(async move { load(connection, &plan).await });
+    for (number, connection) in (0..).zip(streams) {
+        let walk = Walk::new(key, args.keys, number, args.connections);
+        let (op, suite, seconds) = (args.op, args.suite, args.seconds);
+        let plan = Plan { op, key, walk, suite, depth, size, seconds };
+        tasks.spawn(async move { load(connection, plan).await });
     }
     let mut all = Measured { operations: 0, latency: histogram()? };
     while let Some(measured) = tasks.join_next().await {
@@ -75,18 +78,66 @@ pub(super) async fn run(args: Bench) -> Result<()> {
 struct Plan {
     op: BenchOp,
     key: u32,
+    walk: Option<Walk>,
     suite: Option<Suite>,
     depth: usize,
     size: usize,
     seconds: u64,
 }
 
+/// A walk over many keys that looks random, and comes to each once before it comes to any again: the
+/// connections share it.
+struct Walk {
+    first: u32,
+    keys: u64,
+    step: u64,
+    position: u64,
+    connections: u64,
+}
+
+impl Walk {
+    /// `None` for a single key.
+    fn new(first: u32, keys: u32, connection: u32, connections: u32) -> Option<Self> {
+        if keys < 2 {
+            return None;
+        }
+        let keys = u64::from(keys);
+        let common = |mut a: u64, mut b: u64| {
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        // Near the golden ratio, so that neighbours are far apart.
+        let wish = keys * 618 / 1000;
+        let step = (wish.max(1)..).find(|step| common(*step, keys) == 1).unwrap_or(1);
+        let (position, connections) = (u64::from(connection), u64::from(connections));
+        Some(Self { first, keys, step, position, connections })
+    }
+
+    fn next(&mut self) -> u32 {
+        let key = self.position % self.keys * self.step % self.keys;
+        self.position += self.connections;
+        self.first + u32::try_from(key).unwrap_or(0)
+    }
+}
+
+/// Appends a request; with a walk, for its next key, whose index stands first in the body of ENC.
+fn send(output: &mut Vec<u8>, request: &[u8], walk: &mut Option<Walk>) {
+    let body = output.len() + limits::HEADER_LEN;
+    output.extend_from_slice(request);
+    if let Some(walk) = walk {
+        output[body..body + 4].copy_from_slice(&walk.next().to_be_bytes());
+    }
+}
+
 /// Keeps `depth` requests in flight until the time is over. A request's id names its slot.
-async fn load(mut connection: raw::RawConnection, plan: &Plan) -> Result<Measured> {
+async fn load(mut connection: raw::RawConnection, mut plan: Plan) -> Result<Measured> {
     let mut input = Input::new(&connection.surplus);
-    let requests = requests(&mut connection, &mut input, plan).await?;
+    let requests = requests(&mut connection, &mut input, &plan).await?;
     let mut sent = vec![Instant::now(); requests.len()];
-    let mut output: Vec<u8> = requests.concat();
+    let mut output = Vec::new();
+    requests.iter().for_each(|request| send(&mut output, request, &mut plan.walk));
     let mut measured = Measured { operations: 0, latency: histogram()? };
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs(plan.seconds);
@@ -106,7 +157,7 @@ async fn load(mut connection: raw::RawConnection, plan: &Plan) -> Result<Measure
                 measured.latency.saturating_record(u64::try_from(nanoseconds)?);
             }
             if now < end {
-                output.extend_from_slice(&requests[slot]);
+                send(&mut output, &requests[slot], &mut plan.walk);
                 sent[slot] = now;
             } else {
                 in_flight -= 1;

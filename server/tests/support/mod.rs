@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// A server that has no root key yet, with lines of TOML for `[engine]`, in which FOLDER stands for
-    /// its folder, and for `[gateway]`, and an environment.
+    /// its folder, and for `[gateway]` and what follows it, and an environment.
     pub(crate) fn with(engine: &str, gateway: &str, env: Vec<(&'static str, PathBuf)>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().display().to_string();
@@ -91,7 +91,8 @@ impl Server {
         let config = format!(
             "data_dir = '{path}/data'\n[engine]\n{}\n[health]\nlisten = '127.0.0.1:0'\n[gateway]\n{listen}{gateway}\n",
             engine.replace("FOLDER", &path)
-        );
+        )
+        .replace("FOLDER", &path);
         Self::launch(folder, config, env)
     }
 
