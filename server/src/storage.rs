@@ -59,6 +59,17 @@ impl Storage {
         Ok(Self::Mysql(options))
     }
 
+    /// Whether it is there: opening an SQLite keystore would make it.
+    pub(crate) fn must_exist(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(path) => {
+                ensure!(path.is_file(), "keystore {} is not there", path.display());
+                Ok(())
+            }
+            Self::Mysql(_) => Ok(()),
+        }
+    }
+
     /// Opens it.
     pub(crate) async fn open(self) -> Result<Arc<dyn Keystore>> {
         match self {

@@ -61,13 +61,25 @@ async fn killed_again_and_again(database: Database, mut server: Server) {
     let known = Acknowledged::default();
     for round in 0..kills() {
         let living = tokio::spawn(live(server.manager(), round * 10_000, known.clone()));
-        tokio::time::sleep(Duration::from_millis(30 + u64::from(round * 37 % 400))).await;
+        // Now and then for so long that destructions are under way, too.
+        let long = if round % 3 == 2 { 1500 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(100 + long + u64::from(round * 37 % 400))).await;
         server.kill();
         living.await.expect("no panic");
         server.restart();
     }
     // What was to be destroyed is, soon.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let pending = async || {
+        let listed = server.manager().list_keys().await.expect("a list").keys;
+        let states = listed.iter().flat_map(|key| key.versions.iter().map(|held| held.state));
+        states.filter(|state| *state == VersionState::DestroyScheduled).count()
+    };
+    for _ in 0..300 {
+        if pending().await == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let known = known.lock().expect("no panic").clone();
     let listed = server.manager().list_keys().await.expect("a list");
     assert_eq!(listed.unverified, Vec::<String>::new());

@@ -5,16 +5,22 @@
 
 mod support;
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealwire_engine::custody::{Chip, Custodian};
 use sealwire_engine::document::{DocumentKind, KeyDocument, KeyVersion, Renewal, VersionState};
 use sealwire_engine::{Engine, EngineConfig, ManagerRole, Site, Uid};
-use sealwire_keystore::{DocumentRow, Keystore, MysqlKeystore, MysqlOptions, Rows, WrappedRow};
 use sealwire_protocol::Suite;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use support::load::round_trip;
 use support::mariadb::Mariadb;
-use support::{App, Server};
+use support::{App, SEALWIRE, Server};
 
 /// Keys, and how many of them the gateway keeps.
 fn keys() -> (u32, u32) {
@@ -23,20 +29,33 @@ fn keys() -> (u32, u32) {
     (keys, keys / 10)
 }
 
-/// Fills the keystore with keys that the site's own engine has made and signed, in large transactions.
-async fn fill(server: &Server, url: &str, count: u32) {
+/// Puts keys that the site's own engine has made and signed into an export of its keystore, and imports that
+/// into another database.
+fn fill(server: &mut Server, from: &str, to: &str, count: u32) {
     let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
     let chip = Chip::Software { key_file: server.folder.path().join("chip.key") };
     let custodian = Custodian::new(engine.clone(), server.data(), chip, Duration::from_secs(60));
     assert!(custodian.start().expect("opens"), "the chip opens it");
     let manager = ManagerRole::new(engine);
-    let (url, patience) = (url.to_owned(), Duration::from_secs(60));
-    let options = MysqlOptions { url, password: None, tls_ca: None, connections: 2, patience };
-    let keystore = MysqlKeystore::open(options).await.expect("opens");
-    let row = keystore.site().await.expect("reads").expect("a site");
-    let site = Site::from_bytes(&row.keys).expect("sound");
-    let before = keystore.revision().await.expect("reads");
-    let (mut documents, mut wrapped) = (Vec::new(), Vec::new());
+    let keystore = |command: &str, file: &Path| {
+        let mut sealwire = Command::new(SEALWIRE);
+        sealwire
+            .args(["keystore", command, "--config"])
+            .arg(server.folder.path().join("sealwire.toml"));
+        let done = sealwire.arg(file).output().expect("runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let (little, large) = (server.folder.path().join("little"), server.folder.path().join("large"));
+    keystore("export", &little);
+    let little = std::fs::read_to_string(little).expect("readable");
+    let mut out = Lines::new(&large);
+    let mut lines: Vec<serde_json::Value> =
+        little.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let mut end = lines.pop().expect("an end");
+    let site = lines.iter().find_map(|line| line["site"]["keys"].as_str()).expect("a site");
+    let site = Site::from_bytes(&STANDARD.decode(site).expect("base64")).expect("sound");
+    let before = lines[0]["export"]["revision"].as_u64().expect("a revision");
+    lines.iter().for_each(|line| out.write(line));
     for number in 1..=count {
         let document = KeyDocument {
             kind: DocumentKind::Key,
@@ -57,15 +76,52 @@ async fn fill(server: &Server, url: &str, count: u32) {
         };
         let blob = manager.genkey(document.binding(1)).expect("a key").blob().to_vec();
         let signed = manager.sign(&site, &document).expect("signed");
-        wrapped.push(WrappedRow { uid: document.uid.to_string(), version: 1, blob });
-        documents.push(DocumentRow::new(&document, signed));
-        if documents.len() == 1000 || number == count {
-            let rows = std::mem::take(&mut documents);
-            keystore.import(&Rows::Documents(rows)).await.expect("written");
-            keystore.import(&Rows::Wrapped(std::mem::take(&mut wrapped))).await.expect("written");
-        }
+        out.write(&json!({"document": {
+            "kind": "key", "id": signed.id, "revision": signed.revision, "name": document.name,
+            "number": number, "due": null, "body": STANDARD.encode(&signed.body),
+            "mac": STANDARD.encode(signed.mac),
+        }}));
+        out.write(
+            &json!({"wrapped": {"uid": signed.id, "version": 1, "blob": STANDARD.encode(blob)}}),
+        );
     }
-    keystore.close().await;
+    for counted in ["documents", "wrapped"] {
+        let held = end["end"]["moved"][counted].as_u64().expect("a number");
+        end["end"]["moved"][counted] = (held + u64::from(count)).into();
+    }
+    end["end"]["sha256"] = hex::encode(out.hash.clone().finalize()).into();
+    out.write(&end);
+    out.file.flush().expect("written");
+    server.kill();
+    server.reconfigure(from, to);
+    let begun = Instant::now();
+    server.migrate();
+    let mut sealwire = Command::new(SEALWIRE);
+    sealwire
+        .args(["keystore", "import", "--config"])
+        .arg(server.folder.path().join("sealwire.toml"));
+    let done = sealwire.arg(&large).output().expect("runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    println!("{count} keys imported in {:?}", begun.elapsed());
+    std::fs::remove_file(large).expect("removed");
+}
+
+/// Lines of JSON, and the hash over them.
+struct Lines {
+    file: BufWriter<File>,
+    hash: Sha256,
+}
+
+impl Lines {
+    fn new(path: &Path) -> Self {
+        Self { file: BufWriter::new(File::create(path).expect("made")), hash: Sha256::new() }
+    }
+
+    fn write(&mut self, line: &serde_json::Value) {
+        let line = format!("{line}\n");
+        self.hash.update(line.as_bytes());
+        self.file.write_all(line.as_bytes()).expect("written");
+    }
 }
 
 fn bench(server: &Server, app: &App, first: u32, keys: u32) -> serde_json::Value {
@@ -87,13 +143,11 @@ async fn enc_over_many_keys_hit_and_miss_apart() {
     let (count, cached) = keys();
     let database =
         Mariadb::with(support::mariadb::free_port(), &["--innodb-buffer-pool-size=2G".to_owned()]);
-    let url = database.database("ks");
-    let configured = format!("{url}'\ncached_keys = {cached} #");
-    let mut server = Server::on(&configured, "").await;
-    let begun = Instant::now();
-    fill(&server, &url, count).await;
-    println!("{count} keys made in {:?}", begun.elapsed());
+    let (first, url) = (database.database("first"), database.database("ks"));
+    let mut server = Server::on(&format!("{first}'\ncached_keys = {cached} #"), "").await;
+    fill(&mut server, &first, &url, count);
     server.restart();
+    server.wait_for_site().await;
     let app = server.local_app(&["enc,dec,genkey:*"]).await;
     let empty = memory_mib(&server);
     let client = server.client(&app).await;

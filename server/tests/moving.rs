@@ -65,9 +65,7 @@ async fn from_sqlite_to_mariadb_and_back() {
         let said = refused(&keystore(&["import"], &config, &[file]));
         assert!(said.contains("holds a site already"), "{said}");
         server.reconfigure(from, to);
-        std::fs::write(&config, std::fs::read_to_string(&config).expect("read").replace(from, to))
-            .expect("written");
-        ok(&keystore(&["migrate"], &config, &[]));
+        server.migrate();
         ok(&keystore(&["import"], &config, &[file]));
         server.restart();
         server.wait_for_site().await;
@@ -145,7 +143,10 @@ async fn backup_and_restore_as_the_documentation_says() {
     run("restore");
     let config = server.folder.path().join("sealwire.toml");
     let said = ok(&keystore(&["restored"], &config, &[]));
-    assert!(said.contains("at revision 2") && said.contains("every other machine"), "{said}");
+    assert!(
+        said.contains("at revision 2") && said.contains("--marks-only on every other machine"),
+        "{said}"
+    );
     server.restart();
     server.wait_for_site().await;
     let client = server.client(&app).await;

@@ -33,6 +33,7 @@ macro_rules! over_both {
 
 over_both!(
     wrapped_keys_that_were_swapped_do_not_open,
+    a_row_of_another_form_hinders_no_other,
     a_document_that_was_edited_is_refused,
     while_the_newest_document_does_not_verify_nothing_is_read,
     an_app_of_one_s_own_may_not_log_in,
@@ -77,7 +78,9 @@ async fn wrapped_keys_that_were_swapped_do_not_open(database: Database, mut serv
     for key in [one.index, other.index] {
         assert_eq!(code(&client, key).await, Some(ErrorCode::INTERNAL));
     }
-    log_names(&server, &["wrapped business key does not open"]);
+    for key in [&one, &other] {
+        log_names(&server, &[&key.uid, "a wrapped key does not open"]);
+    }
     let blob = "x'0102'";
     database
         .sql(&format!("UPDATE wrapped_key SET `blob` = {blob} WHERE uid = '{}'", one.uid))
@@ -86,6 +89,22 @@ async fn wrapped_keys_that_were_swapped_do_not_open(database: Database, mut serv
     let client = server.client(&app).await;
     assert_eq!(code(&client, one.index).await, Some(ErrorCode::INTERNAL));
     log_names(&server, &[&one.uid]);
+}
+
+async fn a_row_of_another_form_hinders_no_other(database: Database, mut server: Server) {
+    let app = server.local_app(&["enc,dec:*"]).await;
+    let (one, other) = (server.key("one").await, server.key("other").await);
+    server.key("newest").await;
+    for broken in ["mac = x'00'", "revision = -5", "number = 5000000000"] {
+        database.sql(&format!("UPDATE document SET {broken} WHERE id = '{}'", one.uid)).await;
+        server.restart();
+        let client = server.client(&app).await;
+        assert!(code(&client, one.index).await.is_some());
+        log_names(&server, &[&one.uid, "a row of the keystore"]);
+        round_trip(&client, other.index).await.expect("as it was");
+        server.manager().rotate_key("other").await.expect("as it was");
+        assert!(server.monitor("/health").contains(r#""status":"ok""#));
+    }
 }
 
 async fn a_document_that_was_edited_is_refused(database: Database, mut server: Server) {

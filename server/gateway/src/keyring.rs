@@ -8,10 +8,9 @@ use sealwire_protocol::{ErrorCode, Suite};
 use crate::directory::{Budget, Directory, KeyEntry, NEVER};
 use crate::ops::{Defect, Need, Stop};
 
+/// Keys that a connection keeps, and a single request.
 const SLOTS: usize = 64;
-
-/// Messages that a connection takes from a budget at once, for suites whose messages are counted.
-const CHUNK: u32 = 256;
+const SLOTS_OF_REQUEST: usize = 4;
 
 /// A key that a connection uses.
 struct Slot {
@@ -54,7 +53,7 @@ impl Slot {
 pub(crate) struct Held<'a> {
     slot: &'a mut Slot,
     directory: &'a Directory,
-    chunk: u32,
+    of_request: bool,
 }
 
 impl<'a> Held<'a> {
@@ -70,16 +69,17 @@ impl<'a> Held<'a> {
         &self.slot.entry
     }
 
-    /// Counts a message that is about to be sealed under a suite; whether it may be.
+    /// Counts a message that is about to be sealed under a suite; whether it may be. Where messages have to be
+    /// taken from the key's budget, `granted` is asked first.
     #[inline]
-    pub(crate) fn charge(&mut self, suite: Suite) -> bool {
+    pub(crate) fn charge(&mut self, suite: Suite, granted: impl FnOnce(&KeyEntry) -> bool) -> bool {
         match &mut self.slot.left[usize::from(suite.id())] {
             Chunk::Endless => true,
             Chunk::Counted(_, left) if *left > 0 => {
                 *left -= 1;
                 true
             }
-            _ => self.take(suite),
+            _ => granted(&self.slot.entry) && self.take(suite),
         }
     }
 
@@ -94,7 +94,8 @@ impl<'a> Held<'a> {
         }
         match held {
             Chunk::Counted(budget, left) => {
-                *left = u32::try_from(budget.take(u64::from(self.chunk))).unwrap_or(0);
+                let wanted = if self.of_request { 1 } else { budget.chunk() };
+                *left = u32::try_from(budget.take(wanted)).unwrap_or(0);
                 let may = *left > 0;
                 *left = left.saturating_sub(1);
                 may
@@ -117,8 +118,8 @@ impl<'a> Held<'a> {
 pub(crate) struct Keyring {
     directory: Arc<Directory>,
     slots: Box<[Option<Slot>]>,
-    /// Messages that are taken from a budget at once.
-    chunk: u32,
+    /// Whether it is for a single request, which takes no messages ahead.
+    of_request: bool,
     /// Set for a request that has loaded its keys itself: it uses those, whatever happens meanwhile.
     loaded: bool,
     looked_again: bool,
@@ -128,21 +129,30 @@ pub(crate) struct Keyring {
 impl Keyring {
     /// The keys of a connection.
     pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        let (loaded, looked_again, reloaded) = (false, false, false);
-        Self { directory, slots, chunk: CHUNK, loaded, looked_again, reloaded }
+        Self::with(directory, SLOTS, false)
     }
 
     /// The keys of a single request.
     pub(crate) fn of_request(directory: Arc<Directory>) -> Self {
-        Self { chunk: 1, ..Self::new(directory) }
+        Self::with(directory, SLOTS_OF_REQUEST, true)
+    }
+
+    fn with(directory: Arc<Directory>, slots: usize, of_request: bool) -> Self {
+        let slots = std::iter::repeat_with(|| None).take(slots).collect();
+        let (loaded, looked_again, reloaded) = (false, false, false);
+        Self { directory, slots, of_request, loaded, looked_again, reloaded }
+    }
+
+    fn position(&self, index: u32) -> usize {
+        usize::try_from(index).unwrap_or(0) % self.slots.len()
     }
 
     /// A key by its index, or the need to load it.
     #[inline]
     pub(crate) fn get(&mut self, index: u32) -> Result<Held<'_>, Stop> {
         let generation = self.directory.generation();
-        let slot = &mut self.slots[position(index)];
+        let position = self.position(index);
+        let slot = &mut self.slots[position];
         let warm = slot.as_ref().is_some_and(|slot| {
             slot.index == index
                 && (self.loaded || (slot.generation == generation && generation != NEVER))
@@ -152,13 +162,14 @@ impl Keyring {
             *slot = Some(Slot::new(index, generation, entry));
         }
         let slot = slot.as_mut().expect("the slot was filled above");
-        Ok(Held { slot, directory: &self.directory, chunk: self.chunk })
+        Ok(Held { slot, directory: &self.directory, of_request: self.of_request })
     }
 
     /// Puts a key that was loaded for this request.
     pub(crate) fn put(&mut self, index: u32, entry: Arc<KeyEntry>) {
         self.loaded = true;
-        self.slots[position(index)] = Some(Slot::new(index, NEVER, entry));
+        let position = self.position(index);
+        self.slots[position] = Some(Slot::new(index, NEVER, entry));
     }
 
     /// Notes that the keystore was asked for changes on behalf of this request.
@@ -178,11 +189,28 @@ impl Keyring {
         match error {
             EngineError::OtherRoot { .. } if !self.reloaded => {
                 for index in indexes {
-                    self.slots[position(index)] = None;
+                    let position = self.position(index);
+                    self.slots[position] = None;
                 }
                 Stop::Need(Need::Rewrapped(indexes))
             }
-            error => Stop::Refuse(error.into()),
+            error => {
+                if let EngineError::Unwrap(_) = error {
+                    self.name_keys(indexes);
+                }
+                Stop::Refuse(error.into())
+            }
+        }
+    }
+
+    /// Says in the log which keys a wrapped key that does not open belongs to.
+    #[cold]
+    fn name_keys(&self, indexes: [u32; 2]) {
+        for index in indexes {
+            if let Some(slot) = &self.slots[self.position(index)] {
+                let (uid, name) = (slot.entry.document.uid, &slot.entry.document.name);
+                tracing::error!(%uid, name, "a wrapped key does not open: its row was changed or moved");
+            }
         }
     }
 
@@ -198,8 +226,4 @@ impl Keyring {
             Stop::Refuse(seen.into())
         }
     }
-}
-
-fn position(index: u32) -> usize {
-    usize::try_from(index).unwrap_or(0) % SLOTS
 }

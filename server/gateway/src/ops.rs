@@ -77,8 +77,9 @@ impl Tools<'_> {
         let mut held = self.keyring.get(request.key_index)?;
         let suite = chosen(held.key(), request.suite)
             .map_err(|code| seen_by(self.engine, held.key(), &[Op::Enc], code))?;
-        if !held.charge(suite) {
-            return Err(unpaid(self.engine, held.key(), &[Op::Enc], suite));
+        let (engine, ops) = (&*self.engine, [Op::Enc]);
+        if !held.charge(suite, |key| is_granted(engine, key, &ops)) {
+            return Err(unpaid(self.engine, held.key(), &ops, suite));
         }
         let done = match held.key().sealing() {
             Some(key) => self.engine.enc(key, suite, &request.binding, request.message, out),
@@ -129,7 +130,8 @@ impl Tools<'_> {
                 return Err(self.keyring.cannot_open(index, defect, seen));
             }
         };
-        if !held.charge(suite) {
+        let engine = &*self.engine;
+        if !held.charge(suite, |key| is_granted(engine, key, &ops)) {
             return Err(unpaid(self.engine, &target, &ops, suite));
         }
         let new = target.sealing().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?;
@@ -207,10 +209,14 @@ fn opening<'k>(key: &'k KeyEntry, envelope: &Envelope<'_>) -> Result<&'k UsableK
 /// What an app may know of a key's defect: a key without a grant looks like no key.
 #[cold]
 fn seen_by(engine: &EngineSession, key: &KeyEntry, ops: &[Op], code: ErrorCode) -> ErrorCode {
+    if is_granted(engine, key, ops) { code } else { ErrorCode::KEY_NOT_FOUND }
+}
+
+#[cold]
+fn is_granted(engine: &EngineSession, key: &KeyEntry, ops: &[Op]) -> bool {
     let name = &key.document.name;
-    let granted = ops.iter().any(|op| engine.grants().allows(*op, name))
-        || (ops.contains(&Op::Reenc) && engine.grants().mentions(name));
-    if granted { code } else { ErrorCode::KEY_NOT_FOUND }
+    ops.iter().any(|op| engine.grants().allows(*op, name))
+        || (ops.contains(&Op::Reenc) && engine.grants().mentions(name))
 }
 
 /// The longest message that fits a limit of frames, in bytes.

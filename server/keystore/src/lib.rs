@@ -119,8 +119,8 @@ pub trait Keystore: Send + Sync {
     /// [`KeystoreError::Taken`] when one is under way.
     async fn begin_rotation(&self, rotation: &RotationRow) -> Result<(), KeystoreError>;
 
-    /// Notes that the rotation to `new` is over, and forgets the wrapped root key: nothing of what was
-    /// replaced is left in the database's files.
+    /// Notes that the rotation to `new` is over, and forgets the wrapped root key. In SQLite's files nothing is
+    /// left then of what was replaced; MySQL's undo and redo logs are the database's own business.
     async fn end_rotation(&self, new: RootKeyId) -> Result<(), KeystoreError>;
 
     /// At most `limit` wrapped keys that name another root key than `root`, by uid and version, behind

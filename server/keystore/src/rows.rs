@@ -129,8 +129,9 @@ pub struct Reservation {
     pub suite: u8,
     /// Messages.
     pub count: u64,
-    /// Messages that all gateways together may seal.
-    pub limit: u64,
+    /// Messages that all gateways together may seal; `None` where they are counted for the sake of a renewal
+    /// alone.
+    pub limit: Option<u64>,
     /// Messages from which the manager shall rotate the key.
     pub worn_at: u64,
 }

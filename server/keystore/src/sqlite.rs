@@ -1,8 +1,8 @@
 //! The keystore in one SQLite file: one writer, several readers, every commit on disk before it is
 //! acknowledged.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Time for which the log is tried to be emptied, and between two tries.
 const CHECKPOINT: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Time for which that is tried in the background: a long reader, such as an export, may be in the way.
+const CHECKPOINT_LATER: Duration = Duration::from_secs(600);
 
 /// A keystore in one SQLite file.
 pub struct SqliteKeystore {
@@ -45,6 +48,7 @@ impl SqliteKeystore {
             .append(true)
             .mode(0o600)
             .open(path)
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
             .map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -54,8 +58,11 @@ impl SqliteKeystore {
             .busy_timeout(BUSY)
             .foreign_keys(true)
             .pragma("secure_delete", "ON");
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(BUSY)
+            .connect_with(options.clone())
+            .await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(KeystoreError::Schema)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -69,6 +76,8 @@ impl SqliteKeystore {
             .await?;
         let keystore = Self { writer, readers, follower, committed: Arc::default() };
         keystore.committed.found(keystore.revision().await?);
+        // What an earlier run has erased, and was killed before it was out of the log.
+        keystore.erase_later();
         Ok(keystore)
     }
 
@@ -109,6 +118,13 @@ impl SqliteKeystore {
         work.await
     }
 
+    async fn promptly<T>(
+        &self,
+        work: impl Future<Output = Result<T, KeystoreError>>,
+    ) -> Result<T, KeystoreError> {
+        work.await
+    }
+
     /// There is one writer, which waits its turn.
     fn is_conflict(_: &sqlx::Error) -> bool {
         false
@@ -116,29 +132,13 @@ impl SqliteKeystore {
 
     /// Sees to it that what was erased is in no file any more.
     async fn erased(&self) {
-        let begun = Instant::now();
-        while begun.elapsed() < CHECKPOINT {
-            match self.checkpoint().await {
-                Ok(true) => return,
-                Ok(false) => tokio::time::sleep(CHECKPOINT_PAUSE).await,
-                Err(error) => {
-                    tracing::warn!(%error, "emptying the database's log");
-                    break;
-                }
-            }
-        }
-        tracing::warn!("the database's log is not emptied: it holds old wrapped keys for a while");
+        empty_log(&self.writer, CHECKPOINT).await;
     }
 
-    /// Empties the write-ahead log into the main file, which then, with secure_delete, holds no old
-    /// blob. `false` when a reader is in the way: it is not waited for, since writers would wait too.
-    async fn checkpoint(&self) -> Result<bool, KeystoreError> {
-        let mut connection = self.writer.acquire().await?;
-        sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
-        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
-        let patience = AssertSqlSafe(format!("PRAGMA busy_timeout = {}", BUSY.as_millis()));
-        sqlx::query(patience).execute(&mut *connection).await?;
-        Ok(row?.try_get::<i64, _>(0)? == 0)
+    /// The same, without anybody waiting for it.
+    fn erase_later(&self) {
+        let writer = self.writer.clone();
+        tokio::spawn(async move { empty_log(&writer, CHECKPOINT_LATER).await });
     }
 
     async fn close_pools(&self) {
@@ -146,6 +146,32 @@ impl SqliteKeystore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Empties the write-ahead log into the main file, which then, with secure_delete, holds no old blob.
+async fn empty_log(writer: &SqlitePool, patience: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        match checkpoint(writer).await {
+            Ok(true) | Err(KeystoreError::Database(sqlx::Error::PoolClosed)) => return,
+            Ok(false) => tokio::time::sleep(CHECKPOINT_PAUSE).await,
+            Err(error) => {
+                tracing::warn!(%error, "emptying the database's log");
+                break;
+            }
+        }
+    }
+    tracing::warn!("the database's log is not emptied: it holds old wrapped keys until it is");
+}
+
+/// `false` when a reader is in the way: it is not waited for, since writers would wait too.
+async fn checkpoint(writer: &SqlitePool) -> Result<bool, KeystoreError> {
+    let mut connection = writer.acquire().await?;
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+    let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+    let patience = AssertSqlSafe(format!("PRAGMA busy_timeout = {}", BUSY.as_millis()));
+    sqlx::query(patience).execute(&mut *connection).await?;
+    Ok(row?.try_get::<i64, _>(0)? == 0)
 }
 
 keystore!(SqliteKeystore, Sqlite, "");

@@ -2,8 +2,8 @@
 //! common trait, so this is a macro; its text is that of ordinary functions.
 //!
 //! The store that it is made for gives connections (`reader`, `follower`, `begin`, `begin_snapshot`),
-//! limits the time of a call (`limited`), and says when a transaction is to be tried again
-//! (`another_try`).
+//! limits the time of a call (`limited`, `promptly`), and says when a transaction is to be tried again
+//! (`is_conflict`).
 
 use std::time::Duration;
 
@@ -101,6 +101,45 @@ macro_rules! keystore {
             }};
         }
 
+        /// Does something to all rows of a table that a condition picks out, in transactions that are short:
+        /// each goes on behind the last id of the one before.
+        macro_rules! in_steps {
+            ($this:ident, $table:literal, $id:literal, $condition:literal, $action:literal) => {{
+                let mut after = String::new();
+                loop {
+                    let upto = transact!($this, transaction => {
+                        let upto = sqlx::query(concat!(
+                            "SELECT ", $id, " FROM ", $table, " WHERE ", $condition, " AND ", $id,
+                            " > ? ORDER BY ", $id, " LIMIT 1 OFFSET 1000"
+                        ))
+                        .bind(&after)
+                        .fetch_optional(&mut *transaction)
+                        .await?;
+                        let upto = upto.as_ref().map(|row| text(row, $id)).transpose()?;
+                        match &upto {
+                            Some(upto) => sqlx::query(concat!(
+                                $action, " WHERE ", $condition, " AND ", $id, " > ? AND ", $id, " <= ?"
+                            ))
+                            .bind(&after)
+                            .bind(upto),
+                            None => sqlx::query(concat!(
+                                $action, " WHERE ", $condition, " AND ", $id, " > ?"
+                            ))
+                            .bind(&after),
+                        }
+                        .execute(&mut *transaction)
+                        .await?;
+                        upto
+                    });
+                    match upto {
+                        Ok(Some(upto)) => after = upto,
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                }
+            }};
+        }
+
         #[async_trait]
         impl Keystore for $store {
             async fn site(&self) -> Fallible<Option<SiteRow>> {
@@ -138,13 +177,16 @@ macro_rules! keystore {
                         .bind(i64::from(limit))
                         .fetch_all(&mut *self.reader().await?)
                         .await?;
-                    rows.iter().map(document_row).collect()
+                    Ok(sound_rows(&rows))
                 })
                 .await
             }
 
             async fn changes(&self, since: u64, limit: u32) -> Fallible<Vec<DocumentRow>> {
-                self.limited(async { changes(&mut *self.follower().await?, since, limit).await }).await
+                self.promptly(async {
+                    Ok(sound_rows(&changes(&mut *self.follower().await?, since, limit).await?))
+                })
+                .await
             }
 
             async fn keys(&self, indexes: &[u32]) -> Fallible<Vec<DocumentRow>> {
@@ -160,7 +202,7 @@ macro_rules! keystore {
                     }
                     query.push(")");
                     let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
-                    rows.iter().map(document_row).collect()
+                    Ok(sound_rows(&rows))
                 })
                 .await
             }
@@ -190,9 +232,9 @@ macro_rules! keystore {
                         sqlx::query("SELECT * FROM document WHERE due <= ? ORDER BY due LIMIT ?")
                             .bind(signed(now)?)
                             .bind(i64::from(limit))
-                            .fetch_all(&mut *self.follower().await?)
+                            .fetch_all(&mut *self.reader().await?)
                             .await?;
-                    rows.iter().map(document_row).collect()
+                    Ok(sound_rows(&rows))
                 })
                 .await
             }
@@ -209,10 +251,10 @@ macro_rules! keystore {
                     }
                     write(&mut transaction, change).await?
                 })?;
-                if !change.erased.is_empty() {
-                    self.erased().await;
-                }
                 self.committed.push(&change.document);
+                if !change.erased.is_empty() {
+                    self.erase_later();
+                }
                 Ok(())
             }
 
@@ -235,7 +277,7 @@ macro_rules! keystore {
                 self.limited(async {
                     let rows = sqlx::query("SELECT * FROM key_usage WHERE worn = 1 LIMIT ?")
                         .bind(i64::from(limit))
-                        .fetch_all(&mut *self.follower().await?)
+                        .fetch_all(&mut *self.reader().await?)
                         .await?;
                     rows.iter().map(usage_row).collect()
                 })
@@ -253,11 +295,7 @@ macro_rules! keystore {
             }
 
             async fn close_counted(&self) -> Fallible<()> {
-                transact!(self, transaction => {
-                    sqlx::query("UPDATE wrapped_key SET closed = 1 WHERE closed = 0")
-                        .execute(&mut *transaction)
-                        .await?;
-                })
+                in_steps!(self, "wrapped_key", "uid", "closed = 0", "UPDATE wrapped_key SET closed = 1")
             }
 
             async fn replace_site(&self, old: &[u8], new: &SiteRow) -> Fallible<bool> {
@@ -278,7 +316,7 @@ macro_rules! keystore {
             }
 
             async fn rotation(&self) -> Fallible<Option<RotationRow>> {
-                self.limited(async { rotation(&mut *self.follower().await?).await }).await
+                self.promptly(async { rotation(&mut *self.follower().await?).await }).await
             }
 
             async fn begin_rotation(&self, note: &RotationRow) -> Fallible<()> {
@@ -312,7 +350,7 @@ macro_rules! keystore {
                 self.limited(async {
                     let rows = sqlx::query(
                         "SELECT uid, version, `blob` FROM wrapped_key \
-                         WHERE (uid > ? OR (uid = ? AND version > ?)) AND substr(`blob`, 2, 16) <> ? \
+                         WHERE uid >= ? AND (uid > ? OR version > ?) AND substr(`blob`, 2, 16) <> ? \
                          ORDER BY uid, version LIMIT ?",
                     )
                     .bind(uid)
@@ -366,35 +404,33 @@ macro_rules! keystore {
 
             async fn begin_import(&self) -> Fallible<()> {
                 transact!(self, transaction => {
-                    if site(&mut transaction).await?.is_some() {
-                        return Err(KeystoreError::Taken(crate::Taken::Id));
-                    }
-                    for statement in [
-                        "DELETE FROM document",
-                        "DELETE FROM wrapped_key",
-                        "DELETE FROM key_usage",
-                        "DELETE FROM root_rotation",
-                    ] {
-                        sqlx::query(statement).execute(&mut *transaction).await?;
-                    }
-                })
+                    no_site(&mut transaction).await?;
+                    sqlx::query("DELETE FROM root_rotation").execute(&mut *transaction).await?;
+                })?;
+                in_steps!(self, "document", "id", "kind = 'key'", "DELETE FROM document")?;
+                in_steps!(self, "document", "id", "kind = 'app'", "DELETE FROM document")?;
+                in_steps!(self, "wrapped_key", "uid", "version > 0", "DELETE FROM wrapped_key")?;
+                in_steps!(self, "key_usage", "uid", "version > 0", "DELETE FROM key_usage")
             }
 
             async fn import(&self, rows: &Rows) -> Fallible<()> {
-                transact!(self, transaction => match rows {
-                    Rows::Documents(rows) => {
-                        for row in rows {
-                            insert_document(&mut transaction, row).await?;
+                transact!(self, transaction => {
+                    no_site(&mut transaction).await?;
+                    match rows {
+                        Rows::Documents(rows) => {
+                            for row in rows {
+                                insert_document(&mut transaction, row).await?;
+                            }
                         }
-                    }
-                    Rows::Wrapped(rows) => {
-                        for row in rows {
-                            insert_wrapped(&mut transaction, row, true).await?;
+                        Rows::Wrapped(rows) => {
+                            for row in rows {
+                                insert_wrapped(&mut transaction, row, true).await?;
+                            }
                         }
-                    }
-                    Rows::Usage(rows) => {
-                        for row in rows {
-                            insert_usage(&mut transaction, row).await?;
+                        Rows::Usage(rows) => {
+                            for row in rows {
+                                insert_usage(&mut transaction, row).await?;
+                            }
                         }
                     }
                 })
@@ -437,14 +473,14 @@ macro_rules! keystore {
             }
 
             async fn documents(&mut self, since: u64, limit: u32) -> Fallible<Vec<DocumentRow>> {
-                changes(&mut self.0, since, limit).await
+                changes(&mut self.0, since, limit).await?.iter().map(document_row).collect()
             }
 
             async fn wrapped(&mut self, after: Option<(&str, u32)>, limit: u32) -> Fallible<Vec<WrappedRow>> {
                 let (uid, version) = after.unwrap_or(("", 0));
                 let rows = sqlx::query(
                     "SELECT uid, version, `blob` FROM wrapped_key \
-                     WHERE uid > ? OR (uid = ? AND version > ?) ORDER BY uid, version LIMIT ?",
+                     WHERE uid >= ? AND (uid > ? OR version > ?) ORDER BY uid, version LIMIT ?",
                 )
                 .bind(uid)
                 .bind(uid)
@@ -462,8 +498,8 @@ macro_rules! keystore {
             ) -> Fallible<Vec<UsageRow>> {
                 let (uid, version, suite) = after.unwrap_or(("", 0, 0));
                 let rows = sqlx::query(
-                    "SELECT * FROM key_usage WHERE uid > ? OR (uid = ? AND (version > ? OR \
-                     (version = ? AND suite > ?))) ORDER BY uid, version, suite LIMIT ?",
+                    "SELECT * FROM key_usage WHERE uid >= ? AND (uid > ? OR version > ? OR \
+                     (version = ? AND suite > ?)) ORDER BY uid, version, suite LIMIT ?",
                 )
                 .bind(uid)
                 .bind(uid)
@@ -491,6 +527,13 @@ macro_rules! keystore {
             };
             let revision = unsigned(row.try_get("revision")?)?;
             Ok(Some((revision, SiteRow { keys: row.try_get("site_keys")?, decoy })))
+        }
+
+        async fn no_site(connection: &mut Connection) -> Fallible<()> {
+            match site(connection).await? {
+                Some(_) => Err(KeystoreError::Taken(crate::Taken::Id)),
+                None => Ok(()),
+            }
         }
 
         async fn insert_site(connection: &mut Connection, revision: u64, site: &SiteRow) -> Fallible<()> {
@@ -549,14 +592,12 @@ macro_rules! keystore {
             query.fetch_optional(connection).await?.as_ref().map(document_row).transpose()
         }
 
-        async fn changes(connection: &mut Connection, since: u64, limit: u32) -> Fallible<Vec<DocumentRow>> {
-            let rows =
-                sqlx::query("SELECT * FROM document WHERE revision >= ? ORDER BY revision LIMIT ?")
-                    .bind(signed(since)?)
-                    .bind(i64::from(limit))
-                    .fetch_all(connection)
-                    .await?;
-            rows.iter().map(document_row).collect()
+        async fn changes(connection: &mut Connection, since: u64, limit: u32) -> Fallible<Vec<Row>> {
+            Ok(sqlx::query("SELECT * FROM document WHERE revision >= ? ORDER BY revision LIMIT ?")
+                .bind(i64::try_from(since).unwrap_or(i64::MAX))
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await?)
         }
 
         async fn free_index(connection: &mut Connection, first: u32, last: u32) -> Fallible<Option<u32>> {
@@ -734,9 +775,11 @@ macro_rules! keystore {
             .fetch_optional(&mut *connection)
             .await?;
             let before = known.map(unsigned).transpose()?.unwrap_or(0);
-            let granted = match closed {
-                Some(0) => block.count.min(block.limit.saturating_sub(before)),
-                _ => 0,
+            let granted = match (closed, block.limit) {
+                (None, _) => 0,
+                (Some(_), None) => block.count,
+                (Some(0), Some(limit)) => block.count.min(limit.saturating_sub(before)),
+                (Some(_), Some(_)) => 0,
             };
             let reserved = before + granted;
             let row = UsageRow {
@@ -763,7 +806,26 @@ macro_rules! keystore {
             Ok(granted)
         }
 
+        /// The rows that have the form of one. Those that do not are named in the log: they keep nobody from
+        /// reading the others.
+        fn sound_rows(rows: &[Row]) -> Vec<DocumentRow> {
+            let sound = |row: &Row| {
+                document_row(row).inspect_err(|error| tracing::error!(%error, "a row of the keystore")).ok()
+            };
+            rows.iter().filter_map(sound).collect()
+        }
+
         fn document_row(row: &Row) -> Fallible<DocumentRow> {
+            read_document(row).map_err(|error| {
+                let shown = |column: &str| {
+                    let bytes: Vec<u8> = row.try_get(column).unwrap_or_default();
+                    String::from_utf8_lossy(&bytes).into_owned()
+                };
+                KeystoreError::Broken(format!("{} `{}`: {error}", shown("kind"), shown("id")))
+            })
+        }
+
+        fn read_document(row: &Row) -> Fallible<DocumentRow> {
             let name = text(row, "kind")?;
             let kind = DocumentKind::from_name(&name)
                 .ok_or_else(|| KeystoreError::Broken(format!("kind `{name}`")))?;

@@ -258,6 +258,9 @@ pub async fn import(
             }
             Line::End { moved, sha256 } => {
                 batch.write(keystore, 0).await?;
+                if !reader.is_at_end()? {
+                    return Err(reader.wrong("something follows the end"));
+                }
                 if moved != batch.moved || sha256 != hex::encode(before.finalize()) {
                     return Err(reader.wrong("the checksum is wrong: the export was changed"));
                 }
@@ -318,6 +321,10 @@ impl Reader<'_> {
         }
         self.hash.update(&self.line);
         serde_json::from_slice(&self.line).map_err(|error| self.wrong(&error.to_string()))
+    }
+
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(self.input.fill_buf()?.is_empty())
     }
 
     fn wrong(&self, problem: &str) -> TransferError {

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use sealwire_engine::chain;
 use sealwire_engine::document::AppState;
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::error::Fault;
@@ -164,7 +165,7 @@ async fn rotate_app_secret(
     Segment(app): Segment<String>,
     Body(wish): Body<RotateSecret>,
 ) -> Result<Json<CreatedApp>, ManagerError> {
-    manager.rotate_app_secret(&app, wish.overlap_seconds).await.map(Json)
+    manager.rotate_app_secret(&app, wish).await.map(Json)
 }
 
 async fn create_app(
@@ -226,7 +227,9 @@ impl IntoResponse for ManagerError {
             _ => StatusCode::BAD_REQUEST,
         };
         if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = %self, "management failed");
+            tracing::error!(error = chain(&self), "management failed");
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(error = chain(&self), "management");
         }
         refuse(status, code, self.to_string())
     }

@@ -6,7 +6,7 @@ use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, 
 use sealwire_keystore::{By, KeystoreError, Taken};
 
 use crate::manager::{Draft, app_key};
-use crate::{AppList, AppView, CreateApp, CreatedApp, Manager, ManagerError};
+use crate::{AppList, AppView, CreateApp, CreatedApp, Manager, ManagerError, RotateSecret};
 
 /// Longest name of an app, in bytes.
 const MAX_NAME: usize = 128;
@@ -104,30 +104,41 @@ impl Manager {
         }
     }
 
-    /// Gives an app a new secret. The one of before is taken for `overlap` more seconds; an older one, if
-    /// there is one, no more. Its sessions end, and it logs in again.
+    /// Gives an app a new secret. The one of before is taken for a while. Its sessions end, and it logs in
+    /// again.
     ///
     /// # Errors
-    /// [`ManagerError::NoSuchApp`].
+    /// [`ManagerError::NoSuchApp`]; [`ManagerError::IllegalChange`] while an older secret is still taken: the
+    /// app may not know the newer one yet.
     pub async fn rotate_app_secret(
         &self,
         app: &str,
-        overlap: u64,
+        wish: RotateSecret,
     ) -> Result<CreatedApp, ManagerError> {
         let mut change = self.begin().await?;
         loop {
             let revision = change.revision().await?;
             let mut document = self.find_app(app).await?.into_inner();
             document.revision = revision;
+            let now = self.now();
+            let running = document.secrets.iter().filter_map(|secret| secret.until).max();
+            if let Some(until) = running.filter(|until| *until > now && !wish.drop_older) {
+                return Err(ManagerError::IllegalChange(format!(
+                    "app `{}` has a new secret already, and the one of before is taken for {} s more: give it the \
+                     new one first, or drop the older at once (--drop-older)",
+                    document.name,
+                    until - now
+                )));
+            }
             let newest = document.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
             document.secrets.retain(|secret| secret.version == newest);
             for secret in &mut document.secrets {
-                secret.until = Some(self.now().saturating_add(overlap));
+                secret.until = Some(now.saturating_add(wish.overlap_seconds));
             }
             let (wrapped, app_secret) = self.engine.make_app_secret(&document.id, newest + 1)?;
             document.secrets.push(AppSecret::new(&wrapped, None));
             if let Some(app) = change.commit(Draft::of(document)).await? {
-                tracing::info!(app = %app.id, overlap, "app has a new secret");
+                tracing::info!(app = %app.id, overlap = wish.overlap_seconds, "app has a new secret");
                 return Ok(CreatedApp { app: AppView::new(&app), app_secret });
             }
         }

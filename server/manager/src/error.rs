@@ -70,6 +70,15 @@ pub enum ManagerError {
         /// The rotation's.
         new: RootKeyId,
     },
+    /// The clock was set since this manager was started.
+    #[error(
+        "the clock was set by minutes or more since the server was started: nothing is destroyed until it is \
+             started anew"
+    )]
+    Clock,
+    /// The database went away in the midst of a change.
+    #[error("{0}, in the midst of the change: it may have been made, so look before you repeat it")]
+    Unclear(#[source] KeystoreError),
     /// The custodian refused.
     #[error(transparent)]
     Custody(#[from] CustodyError),
@@ -82,11 +91,6 @@ pub enum ManagerError {
 }
 
 impl ManagerError {
-    /// Whether the same may succeed in a moment.
-    pub(crate) fn is_passing(&self) -> bool {
-        self.code().is_retryable()
-    }
-
     /// The number in the protocol's registry.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
@@ -100,10 +104,12 @@ impl ManagerError {
             }
             Self::IndexRange { .. } | Self::IndexesUsedUp(..) => ErrorCode::INDEX_NOT_ALLOWED,
             Self::Engine(EngineError::Sealed) => ErrorCode::SEALED,
-            Self::Keystore(
+            Self::Unclear(_)
+            | Self::Keystore(
                 KeystoreError::Database(_) | KeystoreError::Slow | KeystoreError::Moved(_),
             ) => ErrorCode::UNAVAILABLE,
-            Self::OtherRoot { .. }
+            Self::Clock
+            | Self::OtherRoot { .. }
             | Self::Pin { .. }
             | Self::NotInRotation { .. }
             | Self::Custody(_)

@@ -1,5 +1,7 @@
 //! Keys: make, rotate, show, list.
 
+use std::sync::atomic::Ordering;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealwire_engine::document::{DocumentKind, KeyDocument};
 use sealwire_engine::{Uid, Verified};
@@ -70,7 +72,7 @@ impl Manager {
             let revision = change.revision().await?;
             let free = match index {
                 Some(index) => Some(index),
-                None => self.keystore.free_index(first, last).await?,
+                None => self.free_index().await?,
             };
             let key = KeyDocument {
                 kind: DocumentKind::Key,
@@ -88,6 +90,22 @@ impl Manager {
                 return Ok(key);
             }
         }
+    }
+
+    /// A free index: the one behind that which was found last, if it is, so that it need not be looked for.
+    async fn free_index(&self) -> Result<Option<u32>, ManagerError> {
+        let hint = self.next_index.load(Ordering::Relaxed);
+        let known = self.settings.indexes.contains(&hint)
+            && self.keystore.document(DocumentKind::Key, By::Number(hint)).await?.is_none();
+        let free = match known {
+            true => Some(hint),
+            false => {
+                let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
+                self.keystore.free_index(first, last).await?
+            }
+        };
+        self.next_index.store(free.map_or(0, |free| free.saturating_add(1)), Ordering::Relaxed);
+        Ok(free)
     }
 
     async fn made_before(
@@ -173,7 +191,10 @@ impl Manager {
     }
 
     pub(crate) async fn find(&self, key: &str) -> Result<Verified<KeyDocument>, ManagerError> {
-        let by = key.parse().map_or(By::Name(key), By::Number);
+        // Digits alone are an index: `+5` is a name.
+        let is_index = key.bytes().all(|byte| byte.is_ascii_digit());
+        let index = key.parse().ok().filter(|_| is_index);
+        let by = index.map_or(By::Name(key), By::Number);
         self.read(by).await?.ok_or_else(|| ManagerError::NoSuchKey(key.to_owned()))
     }
 

@@ -83,7 +83,11 @@ impl StateChange {
         let mut applied = false;
         for (position, held) in (1..).zip(&key.versions) {
             let mut held = *held;
-            if version.is_none_or(|wanted| wanted == held.version) {
+            // A destruction of everything leaves the times that were set before.
+            let set =
+                matches!(self, Self::Destroy(_)) && held.destroy_at.is_some() && version.is_none();
+            applied |= set;
+            if !set && version.is_none_or(|wanted| wanted == held.version) {
                 match self.apply(held.state, position == newest) {
                     Ok(state) => {
                         applied = true;
@@ -159,8 +163,9 @@ impl Manager {
                  not after {after} s"
             )));
         }
-        let at = self.now().saturating_add(after).min(i64::MAX.unsigned_abs());
-        self.change_state(key, version, StateChange::Destroy(at)).await
+        let at = self.now().saturating_add(at_most_a_century(after, "a destruction")?);
+        let view = self.change_state(key, version, StateChange::Destroy(at)).await?;
+        Ok(KeyView { remains: Some(REMAINS.to_owned()), ..view })
     }
 
     /// Changes what a key is set to.
@@ -184,7 +189,7 @@ impl Manager {
                 set_lowest(key, wish)?;
                 let never = |value: u64| (value > 0).then_some(value);
                 if let Some(after) = wish.renew_after_seconds {
-                    key.renewal.after_seconds = never(after);
+                    key.renewal.after_seconds = never(at_most_a_century(after, "a renewal")?);
                 }
                 if let Some(messages) = wish.renew_after_messages {
                     key.renewal.after_messages = never(messages);
@@ -222,6 +227,9 @@ impl Manager {
         loop {
             let revision = changing.revision().await?;
             let Some(found) = self.read::<KeyDocument>(By::Id(uid)).await? else { return Ok(()) };
+            if !self.clock_is_steady() {
+                return Err(ManagerError::Clock);
+            }
             let (mut document, now) = (found.into_inner(), self.now());
             let mut erased = Vec::new();
             for version in &mut document.versions {
@@ -242,6 +250,20 @@ impl Manager {
             }
         }
     }
+}
+
+/// What a destroyed key may still be in.
+const REMAINS: &str = "backups of the database, exports, replicas and binary logs; what the database, the file \
+                       system or the disk keeps of overwritten pages; opened, the memory of a gateway until it is \
+                       evicted there: it is gone for good when none of them holds it any more";
+
+/// A time that is still one for people, and for every part that reckons with it.
+fn at_most_a_century(seconds: u64, what: &str) -> Result<u64, ManagerError> {
+    const CENTURY: u64 = 100 * 365 * 24 * 3600;
+    if seconds > CENTURY {
+        return Err(ManagerError::Invalid(format!("{what} is at most a century ahead")));
+    }
+    Ok(seconds)
 }
 
 /// Sets the lowest versions that seal and open.

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
 use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, Document, DocumentKind, Grants, Renewal,
@@ -18,8 +19,13 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 use crate::{ManagerError, RootPin, RotationView};
 
-/// Times that a change is made anew when another manager was faster.
-const TRIES: usize = 8;
+/// Times that a change is made anew when another manager was faster, and the time that each waits longer
+/// than the one before.
+const TRIES: usize = 16;
+const TRY_PAUSE: Duration = Duration::from_millis(3);
+
+/// Looks at a document that seems older than its mark.
+const LOOKS: usize = 3;
 
 /// Time that a change waits for those before it. While the database is away they would pile up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +39,9 @@ pub struct Settings {
     pub suites: Vec<Suite>,
     /// When new keys get a new version by themselves.
     pub renewal: Renewal,
+    /// The least age at which a version is followed by another by itself: whatever is wished, a key does not
+    /// use up its versions.
+    pub renew_pause: Duration,
     /// The least time between the word that a version is to be destroyed, and its destruction.
     pub destroy_wait: Duration,
 }
@@ -45,6 +54,7 @@ impl Default for Settings {
             indexes: 1..=i32::MAX.unsigned_abs(),
             suites,
             renewal: Renewal::default(),
+            renew_pause: Duration::from_secs(60),
             destroy_wait: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -57,12 +67,16 @@ pub struct Manager {
     marks: Arc<Marks>,
     pub(crate) settings: Settings,
     clock: fn() -> u64,
+    /// The clock, and one that nobody sets, when this manager was made.
+    begun: (u64, Instant),
+    /// Where the next index was found last.
+    pub(crate) next_index: AtomicU32,
     site: Mutex<Option<Arc<Site>>>,
     pub(crate) rotation: RotationRole,
     pin: RootPin,
     pub(crate) rotated: watch::Sender<RotationView>,
     /// Wakes who leads rotations.
-    pub(crate) begun: Notify,
+    pub(crate) rotation_begun: Notify,
     /// One change at a time, so that managers of one process do not race each other.
     changing: Mutex<()>,
 }
@@ -85,16 +99,26 @@ impl Manager {
             marks,
             settings,
             clock,
+            begun: (clock(), Instant::now()),
+            next_index: AtomicU32::new(0),
             site: Mutex::default(),
             rotation,
             rotated: watch::Sender::default(),
-            begun: Notify::new(),
+            rotation_begun: Notify::new(),
             changing: Mutex::new(()),
         }
     }
 
     pub(crate) fn now(&self) -> u64 {
         (self.clock)()
+    }
+
+    /// Whether the clock has gone on, since this manager was made, as one that nobody sets: within minutes.
+    pub(crate) fn clock_is_steady(&self) -> bool {
+        const TOLERANCE: u64 = 300;
+        let (wall, steady) = self.begun;
+        let expected = wall.saturating_add(steady.elapsed().as_secs());
+        self.now().abs_diff(expected) <= TOLERANCE
     }
 
     /// The site's own keys. An empty keystore gets them, as soon as the engine is open. They are read
@@ -169,11 +193,18 @@ impl Manager {
         &self,
         by: By<'_>,
     ) -> Result<Option<Verified<D>>, ManagerError> {
-        let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
-        let document = self.verify(&*self.site().await?, &row)?;
-        match self.marks.check(&[&row.signed]).await?[0] {
-            false => Ok(Some(document)),
-            true => Err(KeystoreError::rolled_back(&row.signed).into()),
+        let mut tries = LOOKS;
+        loop {
+            let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
+            let document = self.verify(&*self.site().await?, &row)?;
+            if !self.marks.check(&[&row.signed]).await?[0] {
+                return Ok(Some(document));
+            }
+            // It may have changed between the look at it and that at its mark.
+            tries -= 1;
+            if tries == 0 {
+                return Err(KeystoreError::rolled_back(&row.signed).into());
+            }
         }
     }
 
@@ -205,11 +236,20 @@ impl Manager {
         let signed: Vec<_> = verified.iter().map(|(row, _)| &row.signed).collect();
         let old = self.marks.check(&signed).await?;
         for ((row, document), old) in verified.into_iter().zip(old) {
-            if old {
-                tracing::error!(error = %KeystoreError::rolled_back(&row.signed), "a row of the keystore");
-                page.unverified.push(row.name.clone());
-            } else {
-                page.documents.push(document);
+            // One that seems old may have changed since the page was read.
+            let document = match old {
+                false => Some(document),
+                true => match self.read::<D>(By::Id(&row.signed.id)).await {
+                    Err(error @ ManagerError::Keystore(KeystoreError::RolledBack(_))) => {
+                        tracing::error!(%error, "a row of the keystore");
+                        None
+                    }
+                    read => read?,
+                },
+            };
+            match document {
+                Some(document) => page.documents.push(document),
+                None => page.unverified.push(row.name.clone()),
             }
         }
         Ok(page)
@@ -256,8 +296,10 @@ pub(crate) struct Changing<'a> {
 impl Changing<'_> {
     /// The revision that the document will have.
     pub(crate) async fn revision(&mut self) -> Result<u64, ManagerError> {
+        // The mark first: what others write in between makes the keystore newer, never older.
+        let seen = self.manager.marks.newest().await?;
         self.upon = self.manager.keystore.revision().await?;
-        match self.manager.marks.newest().await? {
+        match seen {
             Some(seen) if seen.revision > self.upon => Err(KeystoreError::RolledBack(format!(
                 "the keystore is at revision {}, and was at {} before",
                 self.upon, seen.revision
@@ -283,7 +325,12 @@ impl Changing<'_> {
                 self.manager.mark(&self.site, &change.document.signed).await;
                 Ok(Some(document))
             }
-            Err(KeystoreError::Moved(_)) if self.tries < TRIES => Ok(None),
+            Err(KeystoreError::Moved(_)) if self.tries < TRIES => {
+                let tries = u32::try_from(self.tries).unwrap_or(u32::MAX);
+                tokio::time::sleep(TRY_PAUSE.saturating_mul(tries)).await;
+                Ok(None)
+            }
+            Err(error) if error.is_away() => Err(ManagerError::Unclear(error)),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,6 +1,7 @@
 //! What happens to keys by itself: a new version when the active one is old, or has sealed many
 //! messages; and destruction when its waiting time is over.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +20,35 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Documents and versions that are seen to at once.
 const PAGE: u32 = 256;
 
+/// Keys that are remembered to have failed.
+const MOST_TROUBLES: usize = 10_000;
+
+/// What has gone wrong with keys before, so that it is told of once.
+#[derive(Default)]
+struct Troubles(HashMap<String, String>);
+
+impl Troubles {
+    /// Notes how it went with a key; whether it went well.
+    fn note(&mut self, uid: &str, done: Result<(), ManagerError>) -> bool {
+        let Err(error) = done else {
+            self.0.remove(uid);
+            return true;
+        };
+        let error = chain(&error);
+        if self.0.get(uid) != Some(&error) {
+            tracing::error!(error, "key {uid} is due: trying again");
+            if self.0.len() < MOST_TROUBLES {
+                self.0.insert(uid.to_owned(), error);
+            }
+        }
+        false
+    }
+}
+
 impl Manager {
     /// Renews and destroys what is due, until `stop`.
     pub async fn tend_keys(self: Arc<Self>, stop: CancellationToken) {
-        let mut failing = false;
+        let (mut failing, mut troubles) = (false, Troubles::default());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -33,7 +59,7 @@ impl Manager {
             }
             let tended = tokio::select! {
                 () = stop.cancelled() => return,
-                tended = self.tend() => tended,
+                tended = self.tend(&mut troubles) => tended,
             };
             if let (Err(error), false) = (&tended, failing) {
                 tracing::warn!(error = chain(error), "keys that are due: trying again");
@@ -42,27 +68,26 @@ impl Manager {
         }
     }
 
-    async fn tend(&self) -> Result<(), ManagerError> {
-        for row in self.keystore.due(self.now(), PAGE).await? {
-            if row.signed.kind != DocumentKind::Key {
-                continue;
-            }
-            // The row said when; its document says what, and only once it has verified.
-            match self.tend_key(&row.signed.id).await {
-                Err(error) if !error.is_passing() => {
-                    tracing::error!(error = chain(&error), "key {}", row.signed.id);
-                }
-                done => done?,
+    /// One that fails keeps none of the others waiting: those that have failed before are looked for behind.
+    async fn tend(&self, troubles: &mut Troubles) -> Result<(), ManagerError> {
+        let worn = self.keystore.worn(PAGE).await;
+        let more = PAGE.saturating_add(u32::try_from(troubles.0.len()).unwrap_or(0));
+        for row in self.keystore.due(self.now(), more).await? {
+            if row.signed.kind == DocumentKind::Key {
+                // The row said when; its document says what, and only once it has verified.
+                let done = self.tend_key(&row.signed.id).await;
+                troubles.note(&row.signed.id, done);
             }
         }
-        for row in self.keystore.worn(PAGE).await? {
-            match self.renew(&row.uid, row.version).await {
-                Err(error) if !error.is_passing() => {
-                    tracing::error!(error = chain(&error), "key {}", row.uid);
+        for row in worn? {
+            match self.renew(&row.uid, row.version, Why::Messages).await {
+                Ok(Renewed::Later) => {}
+                done => {
+                    if troubles.note(&row.uid, done.map(drop)) {
+                        self.keystore.rested(&row.uid, row.version).await?;
+                    }
                 }
-                done => done?,
             }
-            self.keystore.rested(&row.uid, row.version).await?;
         }
         Ok(())
     }
@@ -70,32 +95,59 @@ impl Manager {
     async fn tend_key(&self, uid: &str) -> Result<(), ManagerError> {
         self.destroy_due(uid).await?;
         let Some(key) = self.read::<KeyDocument>(By::Id(uid)).await? else { return Ok(()) };
-        let active = key.newest_active();
-        let made = active.and_then(|active| {
-            key.versions.iter().find(|version| version.version == active).map(|found| found.created)
-        });
-        match (active, made, key.renewal.after_seconds) {
-            (Some(active), Some(made), Some(after)) if made.saturating_add(after) <= self.now() => {
-                self.renew(uid, active).await
-            }
-            _ => Ok(()),
+        match key.newest_active() {
+            Some(active) => self.renew(uid, active, Why::Age).await.map(drop),
+            None => Ok(()),
         }
     }
 
-    /// Gives a key a new version, if `version` is still the one that seals.
-    async fn renew(&self, uid: &str, version: u32) -> Result<(), ManagerError> {
+    /// Gives a key a new version, if `version` is still the one that seals and the reason still holds.
+    async fn renew(&self, uid: &str, version: u32, why: Why) -> Result<Renewed, ManagerError> {
         let mut change = self.begin().await?;
         loop {
             let revision = change.revision().await?;
-            let Some(key) = self.read::<KeyDocument>(By::Id(uid)).await? else { return Ok(()) };
-            if key.newest_active() != Some(version) {
-                return Ok(());
+            let Some(key) = self.read::<KeyDocument>(By::Id(uid)).await? else {
+                return Ok(Renewed::Not);
+            };
+            let active = key.versions.iter().find(|held| held.version == version);
+            let Some(active) = active.filter(|_| key.newest_active() == Some(version)) else {
+                return Ok(Renewed::Not);
+            };
+            let age = self.now().saturating_sub(active.created);
+            let wish = match why {
+                Why::Age => key.renewal.after_seconds,
+                // Without a wish it is the suite's limit that counts, at once.
+                Why::Messages => key.renewal.after_messages.map(|_| 0),
+            };
+            match (why, wish) {
+                (Why::Age, None) => return Ok(Renewed::Not),
+                (Why::Messages, None) => {}
+                (_, Some(wish)) if age < wish.max(self.settings.renew_pause.as_secs()) => {
+                    return Ok(Renewed::Later);
+                }
+                _ => {}
             }
             let draft = self.next_version(key.into_inner(), revision)?;
             if let Some(key) = change.commit(draft).await? {
                 tracing::info!(key = %key.name, version = key.versions.len(), "key renewed");
-                return Ok(());
+                return Ok(Renewed::Yes);
             }
         }
     }
+}
+
+/// Why a key is to be renewed.
+#[derive(Clone, Copy)]
+enum Why {
+    Age,
+    Messages,
+}
+
+/// What has become of it.
+enum Renewed {
+    Yes,
+    /// It need not be.
+    Not,
+    /// It is too soon.
+    Later,
 }

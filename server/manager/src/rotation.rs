@@ -54,7 +54,7 @@ impl Manager {
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
-                () = self.begun.notified() => {}
+                () = self.rotation_begun.notified() => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -117,7 +117,7 @@ impl Manager {
                 Ok(()) | Err(KeystoreError::Taken(Taken::Id)) => {}
                 Err(error) => return Err(error.into()),
             }
-            self.begun.notify_one();
+            self.rotation_begun.notify_one();
         }
         let view = self.rotation().await?;
         if view.new.is_none() {
@@ -136,7 +136,7 @@ impl Manager {
             return Err(ManagerError::Invalid("no root rotation waits for rows to be left".into()));
         }
         self.rotated.send_modify(|view| view.left_behind.clone_from(&view.stuck));
-        self.begun.notify_one();
+        self.rotation_begun.notify_one();
         self.rotation().await
     }
 
@@ -333,7 +333,9 @@ impl Manager {
             Ok(Some(document)) => Ok(Owner::Key(Box::new(document.into_inner()))),
             Ok(None) => Ok(Owner::Unknown("no document speaks of it".into())),
             Err(
-                error @ (ManagerError::Keystore(KeystoreError::Broken(_))
+                error @ (ManagerError::Keystore(
+                    KeystoreError::Broken(_) | KeystoreError::RolledBack(_),
+                )
                 | ManagerError::Engine(
                     EngineError::DocumentMac { .. } | EngineError::Document(_),
                 )),

@@ -66,6 +66,9 @@ pub struct KeyView {
     /// Whether this request made it.
     #[serde(default)]
     pub created: bool,
+    /// What may still hold a version that is to be destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<String>,
     /// The versions.
     pub versions: Vec<VersionView>,
 }
@@ -91,6 +94,7 @@ impl KeyView {
             renew_after_messages: key.renewal.after_messages,
             revision: key.revision,
             created: false,
+            remains: None,
             versions: versions.collect(),
         }
     }
@@ -214,6 +218,9 @@ pub struct AppList {
 pub struct RotateSecret {
     /// Seconds.
     pub overlap_seconds: u64,
+    /// Whether a still older one, whose time is not over, is dropped at once.
+    #[serde(default)]
+    pub drop_older: bool,
 }
 
 /// An app that was made, or got a new secret. The secret is shown this once.

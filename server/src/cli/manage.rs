@@ -37,6 +37,7 @@ pub(crate) enum Key {
         socket: ManagerSocket,
     },
     /// List keys.
+    #[command(after_help = "Examples:\n  sealwire key list\n  sealwire key list --json")]
     List {
         /// Print JSON: an array of objects.
         #[arg(long)]
@@ -45,6 +46,7 @@ pub(crate) enum Key {
         socket: ManagerSocket,
     },
     /// Show a key with its wrapped versions.
+    #[command(after_help = "Example:\n  sealwire key show chat")]
     Show {
         /// A name or an index.
         key: String,
@@ -55,6 +57,7 @@ pub(crate) enum Key {
         socket: ManagerSocket,
     },
     /// Add a version: ENC uses it from now on, older ones still open.
+    #[command(after_help = "Example:\n  sealwire key rotate chat")]
     Rotate(OneKey),
     /// Seal no more: what is sealed still opens.
     #[command(after_help = "Example:\n  sealwire key close chat")]
@@ -175,11 +178,13 @@ pub(crate) enum App {
         socket: ManagerSocket,
     },
     /// Show an app.
+    #[command(after_help = "Example:\n  sealwire app show im-gateway")]
     Show(OneApp),
     /// Keep an app from logging in, and end its sessions, on every gateway within a second.
     #[command(after_help = "Example:\n  sealwire app disable im-gateway")]
     Disable(OneApp),
     /// Let it log in again.
+    #[command(after_help = "Example:\n  sealwire app enable im-gateway")]
     Enable(OneApp),
     /// Give an app a new secret, shown this once. The one of before is taken for a while.
     #[command(after_help = "Examples:\n  sealwire app rotate-secret im-gateway --overlap 1h\n  \
@@ -190,8 +195,12 @@ pub(crate) enum App {
         /// Time for which the secret of before is still taken.
         #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
         overlap: Duration,
+        /// Take a still older secret no more, although its time is not over.
+        #[arg(long)]
+        drop_older: bool,
     },
     /// List apps.
+    #[command(after_help = "Example:\n  sealwire app list --json")]
     List {
         /// Print JSON: an array of objects.
         #[arg(long)]
@@ -243,10 +252,16 @@ pub(crate) enum Keystore {
     /// Trust a database that was put back from a backup. The server must be stopped.
     #[command(
         after_help = "Without this, a gateway and a manager that have seen newer documents refuse older ones. Run it on\n\
-                      each of their machines.\n\n\
+                      one of their machines, and with --marks-only on each of the others.\n\n\
                       Example:\n  sealwire keystore restored --config /etc/sealwire/sealwire.toml"
     )]
-    Restored(Account),
+    Restored {
+        #[command(flatten)]
+        account: Account,
+        /// Only let this machine trust it: the database was seen to on another machine.
+        #[arg(long)]
+        marks_only: bool,
+    },
 }
 
 /// Which keystore, and as whom.

@@ -31,8 +31,8 @@ pub(super) async fn run(command: App) -> Result<()> {
             enable(app, false, "may not log in; its sessions end within a second").await
         }
         App::Enable(app) => enable(app, true, "may log in").await,
-        App::RotateSecret { app: OneApp { app, json, socket }, overlap } => {
-            let wish = RotateSecret { overlap_seconds: overlap.as_secs() };
+        App::RotateSecret { app: OneApp { app, json, socket }, overlap, drop_older } => {
+            let wish = RotateSecret { overlap_seconds: overlap.as_secs(), drop_older };
             let made = ManagerClient::new(socket.path).rotate_app_secret(&app, wish).await?;
             eprintln!(
                 "sealwire: the secret of before is taken for {} more",

@@ -9,6 +9,9 @@ use sealwire_manager::{ChangeKey, CreateKey, DestroyKey, KeyView, ManagerClient,
 use super::{print, print_json, warn_unverified};
 use crate::cli::{Key, OneKey, SomeVersions};
 
+/// Keys that are asked for at once.
+const PAGE: u32 = 500;
+
 pub(super) async fn run(command: Key) -> Result<()> {
     match command {
         Key::Create { name, index, suites, json, socket } => {
@@ -25,9 +28,13 @@ pub(super) async fn run(command: Key) -> Result<()> {
             ))
         }
         Key::List { json, socket } => {
-            let list = ManagerClient::new(socket.path).list_keys().await?;
-            warn_unverified("key", &list.unverified);
-            if json { print_json(&list.keys) } else { print(&table(&list.keys)) }
+            let manager = ManagerClient::new(socket.path);
+            if json {
+                let list = manager.list_keys().await?;
+                warn_unverified("key", &list.unverified);
+                return print_json(&list.keys);
+            }
+            list(&manager).await
         }
         Key::Show { key, json, socket } => {
             let key = ManagerClient::new(socket.path).show_key(&key).await?;
@@ -75,24 +82,20 @@ async fn destroy(wish: SomeVersions, after: Option<Duration>) -> Result<()> {
     let SomeVersions { key, version } = wish;
     let wish = DestroyKey { version, after_seconds: after.map(|after| after.as_secs()) };
     let view = ManagerClient::new(key.socket.path).destroy_key(&key.key, wish).await?;
-    let at = view.versions.iter().filter_map(|version| version.destroy_at).max();
+    let meant = view.versions.iter().filter(|held| version.is_none_or(|one| one == held.version));
+    let at = meant.filter_map(|version| version.destroy_at).max();
     told(
         &view,
         key.json,
         &format!(
             "{} opens nothing from now on, and is destroyed at {}.\nUntil then `sealwire key cancel-destroy` calls it \
-             off. {REMAINS}",
+             off. Afterwards it may still be in {}.",
             which(version),
-            at.map(time).unwrap_or_default()
+            at.map(time).unwrap_or_default(),
+            view.remains.as_deref().unwrap_or_default()
         ),
     )
 }
-
-/// What a destroyed key may still be in.
-const REMAINS: &str = "Afterwards its wrapped key may still be in backups of the database, exports, replicas \
-                       and binary logs, in what the file system or the disk keeps of overwritten pages, and, \
-                       opened, in the memory of a gateway until it is evicted there: it is gone for good when \
-                       none of them holds it any more.";
 
 fn which(version: Option<u32>) -> String {
     version.map_or_else(|| "it".to_owned(), |version| format!("version {version}"))
@@ -106,11 +109,28 @@ fn told(key: &KeyView, json: bool, done: &str) -> Result<()> {
     if json { print_json(key) } else { print(&format!("key {}: {done}\n", key.name)) }
 }
 
-fn table(keys: &[KeyView]) -> String {
-    if keys.is_empty() {
-        return "no keys yet: `sealwire key create NAME` makes one\n".to_owned();
+/// Prints every key, page by page.
+async fn list(manager: &ManagerClient) -> Result<()> {
+    let mut after = String::new();
+    loop {
+        let page = manager.list_page(&after, PAGE).await?;
+        warn_unverified("key", &page.unverified);
+        if after.is_empty() {
+            if page.keys.is_empty() && page.next.is_none() {
+                return print("no keys yet: `sealwire key create NAME` makes one\n");
+            }
+            print(&format!("{:>10}  {:>8}  {:<18}  name\n", "index", "versions", "default suite"))?;
+        }
+        print(&table(&page.keys))?;
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
     }
-    let mut text = format!("{:>10}  {:>8}  {:<18}  name\n", "index", "versions", "default suite");
+}
+
+fn table(keys: &[KeyView]) -> String {
+    let mut text = String::new();
     for key in keys {
         let (index, versions, suite) = (key.index, key.versions.len(), &key.suites[0]);
         text.push_str(&format!("{index:>10}  {versions:>8}  {suite:<18}  {}\n", key.name));

@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use sealwire_keystore::transfer::{self, Moved};
 use sealwire_keystore::{Marks, MysqlKeystore, SqliteKeystore};
@@ -21,7 +21,7 @@ pub(super) async fn run(command: Keystore) -> Result<()> {
         Keystore::Migrate(account) => migrate(&account).await,
         Keystore::Export { account, out } => export(&account, &out).await,
         Keystore::Import { account, file } => import(&account, &file).await,
-        Keystore::Restored(account) => restored(&account).await,
+        Keystore::Restored { account, marks_only } => restored(&account, marks_only).await,
     }
 }
 
@@ -39,6 +39,7 @@ async fn migrate(account: &Account) -> Result<()> {
     let steps = match storage {
         Storage::Sqlite(path) => {
             data_dir::make(&config.data_dir)?;
+            let _lock = data_dir::lock(&config.data_dir)?;
             SqliteKeystore::open(&path).await?;
             return print("the schema is up to date (SQLite: every start brings it there)\n");
         }
@@ -52,6 +53,7 @@ async fn migrate(account: &Account) -> Result<()> {
 
 async fn export(account: &Account, out: &Path) -> Result<()> {
     let (_, storage) = storage(account)?;
+    storage.must_exist()?;
     let keystore = storage.open().await?;
     let context = || format!("export to {}", out.display());
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
@@ -95,24 +97,28 @@ async fn import(account: &Account, path: &Path) -> Result<()> {
 }
 
 /// Lets a keystore that was put back from a backup be trusted again.
-async fn restored(account: &Account) -> Result<()> {
+async fn restored(account: &Account, marks_only: bool) -> Result<()> {
     let (config, storage) = storage(account)?;
-    ensure!(
-        config.data_dir.is_dir(),
-        "data folder {} is not there: nothing was seen here that could be forgotten",
-        config.data_dir.display()
-    );
+    data_dir::make(&config.data_dir)?;
     let _lock = data_dir::lock(&config.data_dir)?;
+    storage.must_exist()?;
     let keystore = storage.open().await?;
-    keystore.close_counted().await?;
+    if !marks_only {
+        keystore.close_counted().await?;
+    }
     let revision = keystore.revision().await?;
     keystore.close().await;
     Marks::forget(&config.marks())?;
     print(&format!(
-        "the keystore is trusted as it is, at revision {revision}; changes made after that are gone.\n\
-         Key versions are closed to suites with short nonces: nobody knows what was counted since the \
-         backup.\nDo the same on every other machine with a gateway or a manager of this site.\n"
-    ))
+        "the keystore is trusted on this machine as it is, at revision {revision}; changes made after that are gone.\n"
+    ))?;
+    if marks_only {
+        return Ok(());
+    }
+    print(
+        "Key versions are closed to suites with short nonces: nobody knows what was counted since the backup.\n\
+         Run this with --marks-only on every other machine with a gateway or a manager of this site.\n",
+    )
 }
 
 fn words(moved: Moved) -> String {

@@ -113,7 +113,7 @@ async fn client(connection: &Connection) -> Result<Client> {
 /// A key's index, by name or index.
 async fn key_index(client: &Client, key: &str) -> Result<u32> {
     match key.parse() {
-        Ok(index) => Ok(index),
-        Err(_) => Ok(client.key(key).await.with_context(|| format!("key `{key}`"))?.index),
+        Ok(index) if key.bytes().all(|byte| byte.is_ascii_digit()) => Ok(index),
+        _ => Ok(client.key(key).await.with_context(|| format!("key `{key}`"))?.index),
     }
 }

@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::storage::Storage;
 
+/// Seconds.
+const CENTURY: u64 = 100 * 365 * 24 * 3600;
+
 /// The configuration of a server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +113,8 @@ pub(crate) struct ManagerConfig {
     pub(crate) renew_after_seconds: Option<u64>,
     /// Messages under one suite after which it is; only the suite's own limit unless set.
     pub(crate) renew_after_messages: Option<u64>,
+    /// Least age in seconds at which a version is followed by another by itself.
+    pub(crate) renew_pause_seconds: u64,
     /// Least seconds between the word that a version is to be destroyed, and its destruction.
     pub(crate) destroy_wait_seconds: u64,
 }
@@ -186,6 +191,7 @@ impl Default for ManagerConfig {
             suites: settings.suites.iter().map(|suite| suite.name().to_owned()).collect(),
             renew_after_seconds: settings.renewal.after_seconds,
             renew_after_messages: settings.renewal.after_messages,
+            renew_pause_seconds: settings.renew_pause.as_secs(),
             destroy_wait_seconds: settings.destroy_wait.as_secs(),
         }
     }
@@ -260,7 +266,15 @@ impl Config {
         ensure!(self.engine.unseal_lapse_seconds > 0, "engine: unseal_lapse_seconds must not be 0");
         Storage::of(self, None)?;
         ensure!(self.keystore.connections > 0, "keystore: connections must not be 0");
-        ensure!(self.keystore.timeout_seconds > 0, "keystore: timeout_seconds must not be 0");
+        ensure!(
+            (1..=10).contains(&self.keystore.timeout_seconds),
+            "keystore: timeout_seconds must be from 1 to 10"
+        );
+        ensure!(self.keystore.cached_keys >= 16, "keystore: cached_keys must be at least 16");
+        ensure!(
+            self.keystore.max_stale_seconds >= 2,
+            "keystore: max_stale_seconds must be at least 2"
+        );
         ensure!(
             (0.001..=0.9).contains(&self.gateway.renew_at_share),
             "gateway: renew_at_share must be from 0.001 to 0.9"
@@ -385,12 +399,18 @@ impl Config {
             suites.push(suite);
         }
         ensure!(!suites.is_empty(), "manager: suites must name at least one");
-        for (name, value) in [
-            ("renew_after_seconds", manager.renew_after_seconds),
-            ("renew_after_messages", manager.renew_after_messages),
-        ] {
-            ensure!(value != Some(0), "manager: {name} must not be 0");
-        }
+        ensure!(
+            manager.renew_after_messages != Some(0),
+            "manager: renew_after_messages must not be 0"
+        );
+        ensure!(
+            manager.renew_after_seconds.is_none_or(|age| (1..=CENTURY).contains(&age)),
+            "manager: renew_after_seconds must be from 1 to a century"
+        );
+        ensure!(
+            manager.destroy_wait_seconds <= CENTURY && manager.renew_pause_seconds <= CENTURY,
+            "manager: destroy_wait_seconds and renew_pause_seconds must be at most a century"
+        );
         Ok(Settings {
             indexes: manager.first_index..=manager.last_index,
             suites,
@@ -398,6 +418,7 @@ impl Config {
                 after_seconds: manager.renew_after_seconds,
                 after_messages: manager.renew_after_messages,
             },
+            renew_pause: Duration::from_secs(manager.renew_pause_seconds),
             destroy_wait: Duration::from_secs(manager.destroy_wait_seconds),
         })
     }

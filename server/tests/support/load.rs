@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use sealwire_client::{Client, ErrorCode};
 use tokio::task::JoinHandle;
 
+/// Each load makes keys of its own.
+static LOADS: AtomicU64 = AtomicU64::new(0);
+
 /// A key that was acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
@@ -55,12 +58,13 @@ impl Load {
             }));
         }
         let (client, stop_too, tally_too) = (client.clone(), stop.clone(), tally.clone());
+        let prefix = LOADS.fetch_add(1, Ordering::Relaxed);
         tasks.push(tokio::spawn(async move {
             for turn in 0.. {
                 if stop_too.load(Ordering::Relaxed) {
                     return;
                 }
-                let name = format!("under-load-{turn}");
+                let name = format!("under-load-{prefix}-{turn}");
                 match client.genkey(&name, 0, &[]).await {
                     Ok(made) => {
                         let (index, at) = (made.index, Instant::now());

@@ -98,17 +98,15 @@ impl Server {
 
     fn launch(folder: TempDir, config: String, env: Vec<(&'static str, PathBuf)>) -> Self {
         if config.contains("mysql://") {
-            let file = folder.path().join("sealwire.toml");
-            std::fs::write(&file, &config).expect("written");
-            let migrated = Command::new(SEALWIRE)
-                .args(["keystore", "migrate", "--config"])
-                .arg(&file)
-                .output()
-                .expect("runs");
-            assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+            migrate(&folder, &config);
         }
         let (child, address) = spawn(&folder, &config, &env);
         Self { folder, address, child, cards: Vec::new(), config, env }
+    }
+
+    /// Brings the schema of another database up to date.
+    pub(crate) fn migrate(&self) {
+        migrate(&self.folder, &self.config);
     }
 
     /// A server over a database, opened.
@@ -284,6 +282,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn migrate(folder: &TempDir, config: &str) {
+    let file = folder.path().join("sealwire.toml");
+    std::fs::write(&file, config).expect("written");
+    let mut migrate = Command::new(SEALWIRE);
+    let migrated = migrate.args(["keystore", "migrate", "--config"]).arg(&file).output();
+    let migrated = migrated.expect("runs");
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
 }
 
 fn spawn(folder: &TempDir, config: &str, env: &[(&str, PathBuf)]) -> (Child, SocketAddr) {

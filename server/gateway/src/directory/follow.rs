@@ -1,6 +1,9 @@
 //! Takes in what changes in the keystore.
 
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::error::Error;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -12,6 +15,7 @@ use sealwire_keystore::{DocumentRow, KeystoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Condition, Directory};
+use crate::Refusal;
 
 /// Time between two questions for changes: a fifth of the second within which a revocation holds.
 pub(crate) const POLL: Duration = Duration::from_millis(200);
@@ -22,19 +26,28 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Changes that are read at once.
 const PAGE: u32 = 1000;
 
+/// Rows that do not verify and are remembered as such.
+const MOST_UNSOUND: usize = 1000;
+
 /// How far the keystore has been followed.
 pub(super) struct Followed {
     /// When it last answered.
     last: Instant,
     /// The newest document that has verified.
     newest: Option<SignedDocument>,
+    /// When the last question that failed was asked.
+    failed: Option<Instant>,
     /// Whether it was compared with the marks of an earlier run.
     compared: bool,
+    /// Hashes of rows that did not verify, so that each is told of once.
+    unsound: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl Followed {
     pub(super) fn new(now: Instant) -> Self {
-        Self { last: now, newest: None, compared: false }
+        let (unsound, hasher) = (HashSet::new(), RandomState::new());
+        Self { last: now, newest: None, failed: None, compared: false, unsound, hasher }
     }
 }
 
@@ -44,6 +57,7 @@ impl Directory {
         tokio::select! {
             () = self.follow_changes() => {}
             () = self.watch_age() => {}
+            () = self.mark_what_was_missed() => {}
             () = stop.cancelled() => {}
         }
     }
@@ -111,6 +125,9 @@ impl Directory {
         if followed.last > asked {
             return Ok(());
         }
+        if followed.failed.is_some_and(|failed| failed > asked) {
+            return Err(KeystoreError::Slow);
+        }
         let begun = Instant::now();
         let taken = tokio::time::timeout(PATIENCE, self.take_in(&mut followed)).await;
         match taken.unwrap_or(Err(KeystoreError::Slow)) {
@@ -118,10 +135,13 @@ impl Directory {
                 followed.last = begun;
                 let heard = begun.duration_since(self.born).as_millis();
                 self.heard.store(u64::try_from(heard).unwrap_or(u64::MAX), Ordering::Relaxed);
-                self.stale.store(false, Ordering::Relaxed);
+                self.stale.store(!followed.compared, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                followed.failed = Some(begun);
+                Err(error)
+            }
         }
     }
 
@@ -132,59 +152,93 @@ impl Directory {
     /// or a newer one, unless the keystore was put back.
     async fn take_in(&self, followed: &mut Followed) -> Result<(), KeystoreError> {
         self.take_committed().await;
+        self.tell_the_untold().await;
         let mut since = self.applied.load(Ordering::Acquire);
         self.compare(followed).await?;
-        let mut first = true;
+        let mut proven = followed.newest.is_none();
         loop {
             let rows = self.keystore.changes(since, PAGE).await?;
-            if first {
-                check_newest(followed.newest.as_ref(), &rows, since)?;
+            proven |= rows.iter().any(|row| followed.newest.as_ref() == Some(&row.signed));
+            // While the engine is sealed nothing can be verified, and nothing is served: later.
+            let Ok(taken) = self.take_rows(&rows, followed).await else { return Ok(()) };
+            let newest = taken?;
+            if newest.is_none() && !proven {
+                return Err(older(since, &rows));
             }
-            first = false;
-            let Some(last) = rows.last() else { return Ok(()) };
-            since = last.signed.revision + 1;
-            let newest = self.take_rows(&rows, followed.newest.as_ref()).await?;
+            proven = true;
             if let Some(newest) = newest {
                 self.applied.fetch_max(newest.revision, Ordering::AcqRel);
                 self.mark_newest(newest).await;
                 followed.newest = Some(newest.clone());
             }
+            match rows.last() {
+                Some(last) if rows.len() >= PAGE as usize => since = last.signed.revision + 1,
+                _ => return Ok(()),
+            }
         }
     }
 
     /// Takes in a page of changes, and gives the newest that verifies.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when they cannot be verified now.
     async fn take_rows<'r>(
         &self,
         rows: &'r [DocumentRow],
-        known: Option<&SignedDocument>,
-    ) -> Result<Option<&'r SignedDocument>, KeystoreError> {
-        let changed: Vec<&SignedDocument> =
-            rows.iter().map(|row| &row.signed).filter(|row| known != Some(*row)).collect();
+        followed: &mut Followed,
+    ) -> Result<Result<Option<&'r SignedDocument>, KeystoreError>, Refusal> {
+        let hash = |row: &DocumentRow, hasher: &RandomState| {
+            let SignedDocument { kind, id, revision, body, mac } = &row.signed;
+            hasher.hash_one((kind, id, revision, body, mac))
+        };
+        let changed: Vec<&DocumentRow> = rows
+            .iter()
+            .filter(|row| followed.newest.as_ref() != Some(&row.signed))
+            .filter(|row| !followed.unsound.contains(&hash(row, &followed.hasher)))
+            .collect();
         if changed.is_empty() {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let mut verified = Vec::with_capacity(changed.len());
-        for row in rows.iter().filter(|row| known != Some(&row.signed)) {
-            let sound = match row.signed.kind {
-                DocumentKind::Key => {
-                    if let Some(index) = row.number {
-                        self.drop_older(index, row.signed.revision);
-                    }
-                    self.verified::<KeyDocument>(&row.signed).await.is_some()
-                }
-                DocumentKind::App => {
-                    let substance = self.substance(&row.signed).await;
-                    self.tell(&row.signed, substance);
-                    substance.is_some()
-                }
-            };
-            if sound {
+        for row in changed {
+            if self.take_row(row).await? {
                 verified.push(&row.signed);
+            } else if followed.unsound.len() < MOST_UNSOUND
+                && followed.unsound.insert(hash(row, &followed.hasher))
+            {
+                let (kind, id) = (row.signed.kind.name(), &row.signed.id);
+                tracing::error!(
+                    "{kind} `{id}` does not verify: its row was changed, added or moved"
+                );
             }
         }
-        self.marks.check(&verified).await?;
-        Ok(verified.last().copied())
+        // Sessions look again, whatever becomes of the marks.
+        self.moved.fetch_add(1, Ordering::AcqRel);
+        let checked = self.marks.check(&verified).await;
+        Ok(checked.map(|_| verified.last().copied()))
+    }
+
+    /// Takes in a change; whether it verifies.
+    async fn take_row(&self, row: &DocumentRow) -> Result<bool, Refusal> {
+        let revision = row.signed.revision;
+        match row.signed.kind {
+            DocumentKind::Key => {
+                if let Some(index) = row.number {
+                    self.drop_older(index, revision);
+                }
+                let Some(key) = self.verified::<KeyDocument>(&row.signed).await? else {
+                    return Ok(false);
+                };
+                self.drop_older(key.index, revision);
+                Ok(row.check::<KeyDocument>(&key).is_ok())
+            }
+            DocumentKind::App => {
+                let substance = self.substance(&row.signed).await?;
+                self.tell(&row.signed, substance);
+                Ok(substance.is_some())
+            }
+        }
     }
 
     /// Takes in what was committed in this process: also when the keystore is gone a moment later.
@@ -192,21 +246,35 @@ impl Directory {
         if !self.committed.is_waiting() {
             return;
         }
-        let apps = self.committed.take(|rows| {
+        self.committed.take(|rows| {
             self.epoch.fetch_add(1, Ordering::AcqRel);
-            let (keys, apps): (Vec<_>, Vec<_>) =
-                rows.into_iter().partition(|row| row.signed.kind == DocumentKind::Key);
-            for row in keys {
-                if let Some(index) = row.number {
-                    self.drop_older(index, row.signed.revision);
+            for row in rows {
+                match (row.signed.kind, row.number) {
+                    (DocumentKind::Key, Some(index)) => self.drop_older(index, row.signed.revision),
+                    _ => {
+                        self.apps.remove(&row.signed.id);
+                        self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(row.signed);
+                    }
                 }
             }
             self.moved.fetch_add(1, Ordering::AcqRel);
-            apps
         });
-        for row in apps {
-            let substance = self.substance(&row.signed).await;
-            self.tell(&row.signed, substance);
+        self.tell_the_untold().await;
+    }
+
+    /// Tells sessions of what was committed in this process. Until that is done, it stays noted.
+    async fn tell_the_untold(&self) {
+        let first = || {
+            let untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+            untold.first().cloned()
+        };
+        while let Some(document) = first() {
+            // What cannot be verified now is taken in with the other changes, later.
+            if let Ok(substance) = self.substance(&document).await {
+                self.tell(&document, substance);
+            }
+            let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+            untold.retain(|other| *other != document);
         }
     }
 
@@ -234,28 +302,63 @@ impl Directory {
         let rows = self.keystore.changes(mark.revision, PAGE).await?;
         for row in &rows {
             let sound = match row.signed.kind {
-                DocumentKind::Key => self.verified::<KeyDocument>(&row.signed).await.is_some(),
-                DocumentKind::App => self.substance(&row.signed).await.is_some(),
+                DocumentKind::Key => {
+                    self.verified::<KeyDocument>(&row.signed).await.map(|key| key.is_some())
+                }
+                DocumentKind::App => self.substance(&row.signed).await.map(|app| app.is_some()),
             };
-            let other = row.signed.revision == mark.revision && row.signed.mac != mark.mac;
-            if sound && !other {
+            let Ok(sound) = sound else { return Ok(()) };
+            if sound && row.signed.revision == mark.revision && row.signed.mac != mark.mac {
+                return Err(KeystoreError::RolledBack(format!(
+                    "revision {} of the keystore is another one than before",
+                    mark.revision
+                )));
+            }
+            if sound {
                 followed.compared = true;
+                self.missed
+                    .send_replace(Some((mark.revision, self.applied.load(Ordering::Acquire))));
                 return Ok(());
             }
         }
-        if self.engine.state() == State::Sealed {
-            return Ok(());
+        Err(older(mark.revision, &rows))
+    }
+
+    /// Marks what has changed while this server was not running: once, beside everything else.
+    async fn mark_what_was_missed(&self) {
+        let mut missed = self.missed.subscribe();
+        let (mut since, upto) = match missed.wait_for(Option::is_some).await.map(|missed| *missed) {
+            Ok(Some(missed)) => missed,
+            _ => return std::future::pending().await,
+        };
+        while since < upto {
+            let Ok(rows) = self.keystore.changes(since, PAGE).await else {
+                tokio::time::sleep(POLL).await;
+                continue;
+            };
+            let Some(last) = rows.last() else { break };
+            let mut verified = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let sound = match row.signed.kind {
+                    DocumentKind::Key => self
+                        .verified::<KeyDocument>(&row.signed)
+                        .await
+                        .is_ok_and(|key| key.is_some()),
+                    DocumentKind::App => {
+                        self.substance(&row.signed).await.is_ok_and(|app| app.is_some())
+                    }
+                };
+                if sound {
+                    verified.push(&row.signed);
+                }
+            }
+            if let Err(error) = self.marks.check(&verified).await {
+                tracing::warn!(error = &error as &dyn Error, "marks");
+            }
+            since = last.signed.revision + 1;
+            tokio::task::yield_now().await;
         }
-        // Rows that do not verify prove nothing: whoever puts a database back can put in one of those, too.
-        Err(match rows.first() {
-            Some(row) => KeystoreError::RolledBack(format!(
-                "{} `{}`, the newest document, does not verify or is another one than before, so that nothing \
-                 shows how old the keystore is; any change that a manager makes shows it again",
-                row.signed.kind.name(),
-                row.signed.id
-            )),
-            None => older(mark.revision),
-        })
+        std::future::pending::<()>().await;
     }
 
     /// Tells the sessions of an app that what it may do has changed, or can no longer be known.
@@ -299,26 +402,18 @@ impl Directory {
     }
 }
 
-/// Whether the newest document that was seen is there, or newer ones.
-fn check_newest(
-    newest: Option<&SignedDocument>,
-    rows: &[DocumentRow],
-    since: u64,
-) -> Result<(), KeystoreError> {
-    match (newest, rows.first()) {
-        (None, None) if since == 0 => Ok(()),
-        (_, None) => Err(older(since)),
-        (Some(newest), Some(row))
-            if row.signed.revision == newest.revision && row.signed != *newest =>
-        {
-            Err(older(since))
+/// The newest document that was seen is not there, nor a newer one that verifies. Rows that do not verify
+/// prove nothing: whoever puts a database back can put in one of those, too.
+fn older(seen: u64, rows: &[DocumentRow]) -> KeystoreError {
+    KeystoreError::RolledBack(match rows.first() {
+        Some(row) => format!(
+            "{} `{}`, the newest document, does not verify or is another one than before, so that nothing shows how \
+             old the keystore is; any change that a manager makes shows it again",
+            row.signed.kind.name(),
+            row.signed.id
+        ),
+        None => {
+            format!("the keystore was at revision {seen} before, and that is not there any more")
         }
-        _ => Ok(()),
-    }
-}
-
-fn older(seen: u64) -> KeystoreError {
-    KeystoreError::RolledBack(format!(
-        "the keystore was at revision {seen} before, and that is not there any more"
-    ))
+    })
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::entry::KeyEntry;
 use super::site::SiteKeys;
-use super::{Condition, readable, unavailable};
+use super::{Condition, TRIES, readable, unavailable};
 use crate::Refusal;
 
 /// Keys that are read at once.
@@ -78,28 +78,37 @@ impl Loader {
     }
 
     fn readable(&self) -> Result<(), Refusal> {
-        let number = usize::from(self.condition.load(Ordering::Relaxed));
-        readable(Condition::ALL.get(number).copied().unwrap_or(Condition::Away))
+        readable(Condition::of(&self.condition))
     }
 
     /// Reads batch after batch, until nobody waits.
     async fn read_all(self: Arc<Self>) {
+        let mut reading = Reading { loader: &self, ended: false };
         loop {
             let batch: Vec<_> = {
                 let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+                // Who does not wait any more has had its time.
+                wanted.waiting.retain(|(_, sender)| !sender.is_closed());
                 if wanted.waiting.is_empty() {
                     wanted.readers -= 1;
+                    reading.ended = true;
                     return;
                 }
                 let length = wanted.waiting.len().min(BATCH);
                 wanted.waiting.drain(..length).collect()
             };
+            if let Err(refusal) = self.readable() {
+                for (_, sender) in batch {
+                    let _ = sender.send(Err(refusal.clone()));
+                }
+                continue;
+            }
             let mut indexes: Vec<u32> = batch.iter().map(|(index, _)| *index).collect();
             indexes.sort_unstable();
             indexes.dedup();
             metrics::counter!("sealwire_key_load_batches_total").increment(1);
             metrics::counter!("sealwire_key_loads_total").increment(indexes.len() as u64);
-            let read = tokio::time::timeout(PATIENCE, self.read(&indexes)).await;
+            let read = tokio::time::timeout(PATIENCE, self.read(&indexes, TRIES)).await;
             let mut loaded = match read.unwrap_or(Err(KeystoreError::Slow)) {
                 Ok(loaded) => loaded,
                 Err(error) => {
@@ -115,8 +124,13 @@ impl Loader {
         }
     }
 
-    /// Reads keys, and has the engine verify each. Those that are not there are left out.
-    async fn read(&self, indexes: &[u32]) -> Result<HashMap<u32, Loaded>, KeystoreError> {
+    /// Reads keys, and has the engine verify each. Those that are not there are left out. A key may change
+    /// between the look at it and that at its mark: one that seems old is read again, a few times.
+    async fn read(
+        &self,
+        indexes: &[u32],
+        tries: usize,
+    ) -> Result<HashMap<u32, Loaded>, KeystoreError> {
         let as_of = self.epoch.load(Ordering::Acquire);
         let rows = self.keystore.keys(indexes).await?;
         let (mut loaded, mut found) = (HashMap::new(), Vec::with_capacity(rows.len()));
@@ -134,15 +148,22 @@ impl Loader {
         for row in self.keystore.wrapped(&uids).await? {
             blobs.entry(row.uid.clone()).or_default().push(row);
         }
+        let mut again = Vec::new();
         for ((row, document), old) in found.into_iter().zip(old) {
             let index = document.index;
-            let key = if old {
+            let key = if old && tries > 1 {
+                again.push(index);
+                continue;
+            } else if old {
                 Err(unavailable(&KeystoreError::rolled_back(&row.signed)))
             } else {
                 let blobs = blobs.remove(&row.signed.id).unwrap_or_default();
                 entry(document, &blobs, as_of)
             };
             loaded.insert(index, key);
+        }
+        if !again.is_empty() {
+            loaded.extend(Box::pin(self.read(&again, tries - 1)).await?);
         }
         Ok(loaded)
     }
@@ -152,6 +173,21 @@ impl Loader {
         let document: Verified<KeyDocument> = self.engine.verify(&site.site, &row.signed)?;
         row.check::<KeyDocument>(&document).map_err(|error| unavailable(&error))?;
         Ok(document)
+    }
+}
+
+/// A reader at work: when it ends by a panic, which would be a bug of ours, another may take its place.
+struct Reading<'a> {
+    loader: &'a Loader,
+    ended: bool,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut wanted = self.loader.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted.readers -= 1;
+        }
     }
 }
 

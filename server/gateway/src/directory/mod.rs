@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sealwire_engine::document::{AppDocument, Document, DocumentKind};
 use sealwire_engine::{EngineError, GatewayRole, SignedDocument, Verified};
@@ -49,7 +50,7 @@ const READS: usize = 16;
 /// How a directory is sized.
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
-    /// Keys that are kept.
+    /// Keys that are kept, each counted by its versions.
     pub cached_keys: usize,
     /// Time for which what is kept is trusted without a word from the keystore.
     pub max_stale: Duration,
@@ -76,6 +77,11 @@ pub enum Condition {
 
 impl Condition {
     const ALL: [Self; 3] = [Self::Up, Self::Away, Self::RolledBack];
+
+    fn of(number: &AtomicU8) -> Self {
+        let number = usize::from(number.load(Ordering::Relaxed));
+        Self::ALL.get(number).copied().unwrap_or(Self::Away)
+    }
 }
 
 /// What the directory knows of the keystore, for health checks.
@@ -89,13 +95,23 @@ pub struct Health {
     pub revision: u64,
 }
 
+/// Weighs a key by its versions: each of them is kept.
+#[derive(Clone)]
+struct Versions;
+
+impl Weighter<u32, Arc<KeyEntry>> for Versions {
+    fn weight(&self, _: &u32, key: &Arc<KeyEntry>) -> u64 {
+        u64::try_from(key.document.versions.len()).unwrap_or(u64::MAX)
+    }
+}
+
 /// See the module.
 pub struct Directory {
     keystore: Arc<dyn Keystore>,
     engine: GatewayRole,
     site: Arc<SiteKeys>,
     marks: Arc<Marks>,
-    keys: Cache<u32, Arc<KeyEntry>>,
+    keys: Cache<u32, Arc<KeyEntry>, Versions>,
     loader: Arc<Loader>,
     budgets: Budgets,
     /// App documents of recent logins, for the time that the keystore is away.
@@ -119,6 +135,10 @@ pub struct Directory {
     /// too long.
     stale: AtomicBool,
     max_stale: Duration,
+    /// Documents of apps that were committed in this process, and that sessions are yet to be told of.
+    untold: Mutex<Vec<SignedDocument>>,
+    /// The revisions between which nothing was marked: this server was not running.
+    missed: watch::Sender<Option<(u64, u64)>>,
     born: Instant,
     /// When the keystore last answered, in milliseconds after `born`.
     heard: AtomicU64,
@@ -148,13 +168,22 @@ impl Directory {
             epoch.clone(),
             condition.clone(),
         ));
-        let budgets = Budgets::new(keystore.clone(), config.cached_keys, config.renew_at_share);
+        let budgets = Budgets::new(
+            keystore.clone(),
+            condition.clone(),
+            config.cached_keys,
+            config.renew_at_share,
+        );
         Arc::new(Self {
             keystore,
             engine,
             site,
             marks,
-            keys: Cache::new(config.cached_keys),
+            keys: Cache::with_weighter(
+                config.cached_keys,
+                u64::try_from(config.cached_keys).unwrap_or(u64::MAX),
+                Versions,
+            ),
             loader,
             budgets,
             apps: Cache::new(1024),
@@ -168,6 +197,8 @@ impl Directory {
             condition,
             stale: AtomicBool::new(true),
             max_stale: config.max_stale,
+            untold: Mutex::default(),
+            missed: watch::Sender::new(None),
             born: Instant::now(),
             heard: AtomicU64::new(0),
         })
@@ -201,8 +232,7 @@ impl Directory {
     }
 
     fn condition(&self) -> Condition {
-        let number = usize::from(self.condition.load(Ordering::Relaxed));
-        Condition::ALL.get(number).copied().unwrap_or(Condition::Away)
+        Condition::of(&self.condition)
     }
 
     /// A key that is here and up to date.
@@ -213,16 +243,19 @@ impl Directory {
         self.keys.get(&index).filter(|entry| entry.is_settled())
     }
 
-    /// A key, from the keystore when it is not here. However many wait for it, it is loaded once.
+    /// A key, from the keystore when it is not here. However many wait for it, it is read once.
     ///
     /// # Errors
     /// `KEY_NOT_FOUND`, `UNAVAILABLE`, `SEALED`; `INTERNAL` when a row was tampered with: the log
     /// names it.
     pub(crate) async fn load(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
         self.catch_up().await?;
+        if let Some(entry) = self.cached(index) {
+            return Ok(entry);
+        }
         for _ in 0..TRIES {
-            let load = self.loader.load(index);
-            let entry = self.keys.get_or_insert_async(&index, load).await?;
+            let entry = self.loader.load(index).await?;
+            self.keys.insert(index, entry.clone());
             if entry.settle(self.epoch.load(Ordering::Acquire)) {
                 return Ok(entry);
             }
@@ -237,11 +270,22 @@ impl Directory {
     /// As [`Directory::load`].
     pub(crate) async fn load_by_name(&self, name: &str) -> Result<Arc<KeyEntry>, Refusal> {
         self.catch_up().await?;
-        let _turn = self.reads.acquire().await;
-        self.readable()?;
-        let row = self.keystore.document(DocumentKind::Key, By::Name(name)).await;
+        let row = {
+            let _turn = self.reads.acquire().await;
+            self.readable()?;
+            self.keystore.document(DocumentKind::Key, By::Name(name)).await
+        };
         let row = row.map_err(|error| unavailable(&error))?.ok_or(ErrorCode::KEY_NOT_FOUND)?;
-        self.load(row.number.ok_or(ErrorCode::INTERNAL)?).await
+        let key = self.load(row.number.ok_or(ErrorCode::INTERNAL)?).await?;
+        // The row said which key has this name; the documents that have verified say which has it in truth.
+        if key.document.name != name {
+            tracing::error!(
+                "key `{}` does not verify: its row was changed or moved",
+                row.signed.id
+            );
+            return Err(ErrorCode::INTERNAL.into());
+        }
+        Ok(key)
     }
 
     /// Asks the keystore for changes now, unless that has just been done: for an envelope of a key
@@ -250,6 +294,7 @@ impl Directory {
     /// # Errors
     /// `UNAVAILABLE`.
     pub(crate) async fn look_again(&self) -> Result<(), Refusal> {
+        self.readable()?;
         self.refresh().await.map_err(|error| unavailable(&error))
     }
 
@@ -301,18 +346,30 @@ impl Directory {
         let site = self.site().await?;
         let _turn = self.reads.acquire().await;
         self.readable()?;
+        let mut document = self.read_document(app_key, &site).await?;
+        // It may have changed between the look at it and that at its mark.
+        for _ in 0..TRIES {
+            // One that does not verify is refused, and named, when the proof is checked.
+            let verified = matches!(self.verified::<AppDocument>(&document).await, Ok(Some(_)));
+            let old = self.marks.check(&[&document][..usize::from(verified)]).await;
+            if !old.map_err(|error| unavailable(&error))?.contains(&true) {
+                return Ok(document);
+            }
+            document = self.read_document(app_key, &site).await?;
+        }
+        let error = KeystoreError::rolled_back(&document);
+        tracing::error!(%error, "a row of the keystore");
+        Ok(site.decoy.clone())
+    }
+
+    async fn read_document(
+        &self,
+        app_key: &str,
+        site: &SiteEntry,
+    ) -> Result<SignedDocument, Refusal> {
         let row = self.keystore.document(DocumentKind::App, By::Id(app_key)).await;
         let row = row.map_err(|error| unavailable(&error))?;
-        let document = row.map_or_else(|| site.decoy.clone(), |row| row.signed);
-        // One that does not verify is refused, and named, when the proof is checked.
-        let verified = self.verified::<AppDocument>(&document).await.is_some();
-        let old = self.marks.check(&[&document][..usize::from(verified)]).await;
-        if old.map_err(|error| unavailable(&error))?.contains(&true) {
-            let error = KeystoreError::rolled_back(&document);
-            tracing::error!(%error, "a row of the keystore");
-            return Ok(site.decoy.clone());
-        }
-        Ok(document)
+        Ok(row.map_or_else(|| site.decoy.clone(), |row| row.signed))
     }
 
     /// Has a session of an app be told when what the app may do changes.
@@ -329,7 +386,7 @@ impl Directory {
     /// As [`Directory::app`].
     pub(crate) async fn still(&self, app: &AppDocument) -> Result<Option<SignedDocument>, Refusal> {
         let again = self.app(&app.id).await?;
-        let same = self.substance(&again).await == Some(app.substance());
+        let same = self.substance(&again).await? == Some(app.substance());
         Ok(same.then_some(again))
     }
 
@@ -344,18 +401,29 @@ impl Directory {
     }
 
     /// The substance of an app's document; `None` when it does not verify.
-    async fn substance(&self, document: &SignedDocument) -> Option<[u8; 32]> {
-        Some(self.verified::<AppDocument>(document).await?.substance())
+    ///
+    /// # Errors
+    /// As [`Directory::verified`].
+    async fn substance(&self, document: &SignedDocument) -> Result<Option<[u8; 32]>, Refusal> {
+        let verified = self.verified::<AppDocument>(document).await?;
+        Ok(verified.map(|app| app.substance()))
     }
 
-    async fn verified<D: Document>(&self, document: &SignedDocument) -> Option<Verified<D>> {
-        let site = self.site().await.ok()?;
+    /// A document, verified; `None` when it does not verify.
+    ///
+    /// # Errors
+    /// While nothing can be told of it: `SEALED`, `UNAVAILABLE`.
+    async fn verified<D: Document>(
+        &self,
+        document: &SignedDocument,
+    ) -> Result<Option<Verified<D>>, Refusal> {
+        let site = self.site().await?;
         match self.engine.verify(&site.site, document) {
-            Ok(verified) => Some(verified),
-            Err(EngineError::Sealed) => None,
+            Ok(verified) => Ok(Some(verified)),
+            Err(EngineError::Sealed) => Err(ErrorCode::SEALED.into()),
             Err(error) => {
                 tracing::debug!(%error, "a changed row");
-                None
+                Ok(None)
             }
         }
     }
@@ -364,6 +432,8 @@ impl Directory {
     async fn catch_up(&self) -> Result<(), Refusal> {
         self.take_committed().await;
         if self.generation() == NEVER {
+            // One that is away is asked by who follows it, and by nobody else.
+            self.readable()?;
             self.refresh().await.map_err(|error| unavailable(&error))?;
         }
         Ok(())

@@ -53,7 +53,10 @@ impl SiteKeys {
         let row = match self.keystore.site().await {
             Ok(row) => row,
             Err(error) => {
-                let kept = known.as_ref().map(|known| known.entry.clone());
+                let kept = known.as_mut().map(|known| {
+                    known.read = Some(Instant::now());
+                    known.entry.clone()
+                });
                 return kept.ok_or_else(|| unavailable(&error));
             }
         };

@@ -5,6 +5,9 @@ CREATE INDEX document_due ON document (due) WHERE due IS NOT NULL;
 -- Closed to suites whose messages are counted, since the database was put back from a backup.
 ALTER TABLE wrapped_key ADD COLUMN closed INTEGER NOT NULL DEFAULT 0 CHECK (closed IN (0, 1));
 
+-- What was sealed before this was counted by nobody.
+UPDATE wrapped_key SET closed = 1;
+
 -- Messages that gateways have reserved, for suites whose nonces are short. Never too low.
 CREATE TABLE key_usage (
     uid      TEXT    NOT NULL,

@@ -8,7 +8,7 @@ mod options;
 mod schema;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::mysql::{MySql, MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
@@ -22,6 +22,9 @@ const WRITERS: u32 = 4;
 /// Time for a connection, of the time for a call.
 const CONNECT_SHARE: u32 = 2;
 
+/// Time for a call that follows the keystore, and for closing connections.
+const PROMPT: Duration = Duration::from_millis(1500);
+
 /// Connections that were not used for so long are closed.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -30,9 +33,9 @@ mod number {
     pub(super) const NO_SUCH_TABLE: u16 = 1146;
     /// Two transactions met: deadlock, lock wait, a row that changed since it was read; in a cluster, a
     /// transaction of another node.
-    pub(super) const CONFLICTS: [u16; 3] = [1213, 1205, 1020];
-    /// The node cannot serve now: shutting down, not part of the cluster's majority, read only.
-    pub(super) const NODE: [u16; 5] = [1047, 1053, 1290, 1836, 1927];
+    pub(super) const CONFLICTS: [u16; 4] = [1213, 1205, 1020, 3101];
+    /// The node cannot serve now: shutting down, not part of the cluster's majority, read only, full.
+    pub(super) const NODE: [u16; 8] = [1040, 1047, 1053, 1129, 1203, 1290, 1836, 1927];
 }
 
 /// A keystore in `MySQL`.
@@ -47,6 +50,7 @@ pub struct MysqlKeystore {
 struct Pools {
     /// Its place among the nodes.
     node: usize,
+    made: Instant,
     writers: MySqlPool,
     readers: MySqlPool,
     /// Asks for changes and for root rotations, on a connection of its own: however many keys are being
@@ -56,15 +60,21 @@ struct Pools {
 
 impl Pools {
     fn new(node: usize, options: &MysqlOptions, connect: &MySqlConnectOptions) -> Self {
-        let pool = |connections| {
+        let pool = |connections, patience: Duration| {
             MySqlPoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(options.patience / CONNECT_SHARE)
+                .acquire_timeout(patience / CONNECT_SHARE)
                 .idle_timeout(IDLE)
                 .after_connect(|connection, _| Box::pin(prepare(connection)))
                 .connect_lazy_with(connect.clone())
         };
-        Self { node, writers: pool(WRITERS), readers: pool(options.connections), follower: pool(1) }
+        Self {
+            node,
+            made: Instant::now(),
+            writers: pool(WRITERS, options.patience),
+            readers: pool(options.connections, options.patience),
+            follower: pool(1, options.patience.min(PROMPT)),
+        }
     }
 
     async fn close(&self) {
@@ -74,8 +84,16 @@ impl Pools {
     }
 }
 
-/// Has the node wait, before each statement, until it has what other nodes have acknowledged.
+/// Sets what correctness rests on, whatever the server's defaults are, and has the node wait, before each
+/// statement, until it has what other nodes have acknowledged.
 async fn prepare(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    for statement in [
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "SET SESSION autocommit = 1",
+        "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
     let rows = sqlx::query(
         "SHOW SESSION VARIABLES WHERE Variable_name IN ('wsrep_on', 'group_replication_consistency')",
     )
@@ -106,6 +124,7 @@ impl MysqlKeystore {
         let first = RwLock::new(Arc::new(Pools::new(0, &options, &nodes[0])));
         let keystore = Self { nodes, options, current: first, committed: Arc::default() };
         keystore.try_each_node().await?;
+        keystore.look_at_durability().await?;
         keystore.committed.found(keystore.revision().await?);
         Ok(keystore)
     }
@@ -122,6 +141,27 @@ impl MysqlKeystore {
                 checked => return checked,
             }
         }
+    }
+
+    /// Says so when a power loss may undo what the database has acknowledged.
+    async fn look_at_durability(&self) -> Result<(), KeystoreError> {
+        let level: String = self
+            .limited(async {
+                let row =
+                    sqlx::query("SHOW GLOBAL VARIABLES LIKE 'innodb_flush_log_at_trx_commit'")
+                        .fetch_optional(&mut *self.reader().await?)
+                        .await?;
+                Ok(row.map(|row| row.try_get(1)).transpose()?.unwrap_or_default())
+            })
+            .await?;
+        if level != "1" {
+            tracing::warn!(
+                innodb_flush_log_at_trx_commit = level,
+                "a power loss may undo what this database has acknowledged: set it to 1, unless the other nodes of \
+                 a cluster keep it"
+            );
+        }
+        Ok(())
     }
 
     /// Brings the schema up to date, under a lock: a second process waits until the first is done. Takes
@@ -159,30 +199,49 @@ impl MysqlKeystore {
         &self,
         work: impl Future<Output = Result<T, KeystoreError>>,
     ) -> Result<T, KeystoreError> {
-        let node = self.pools().node;
-        let done = tokio::time::timeout(self.options.patience, work).await;
+        self.limited_to(self.options.patience, work).await
+    }
+
+    /// The same for calls that follow the keystore: who waits for them wants to know soon.
+    async fn promptly<T>(
+        &self,
+        work: impl Future<Output = Result<T, KeystoreError>>,
+    ) -> Result<T, KeystoreError> {
+        self.limited_to(self.options.patience.min(PROMPT), work).await
+    }
+
+    async fn limited_to<T>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = Result<T, KeystoreError>>,
+    ) -> Result<T, KeystoreError> {
+        let used = self.pools();
+        let done = tokio::time::timeout(patience, work).await;
         let done = done.unwrap_or(Err(KeystoreError::Slow));
         if let Err(error) = &done
-            && self.nodes.len() > 1
             && is_the_node_s(error)
         {
-            self.leave(node);
+            self.leave(&used);
         }
         done
     }
 
-    /// Goes on to the next node, unless another call has.
-    fn leave(&self, node: usize) {
+    /// Goes on with the next node, or, where there is but one, with new connections: those of before may
+    /// hang for a long time. Unless another call has just done so.
+    fn leave(&self, used: &Arc<Pools>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.node != node {
+        let fresh = self.nodes.len() == 1 && current.made.elapsed() < PROMPT;
+        if !Arc::ptr_eq(&current, used) || fresh {
             return;
         }
-        let next = (node + 1) % self.nodes.len();
+        let next = (used.node + 1) % self.nodes.len();
         let connect = &self.nodes[next];
-        tracing::warn!(
-            node = %format!("{}:{}", connect.get_host(), connect.get_port()),
-            "the keystore's node does not answer: going on with another"
-        );
+        if next != used.node {
+            tracing::warn!(
+                node = %format!("{}:{}", connect.get_host(), connect.get_port()),
+                "the keystore's node does not answer: going on with another"
+            );
+        }
         let left =
             std::mem::replace(&mut *current, Arc::new(Pools::new(next, &self.options, connect)));
         tokio::spawn(async move { left.close().await });
@@ -195,8 +254,11 @@ impl MysqlKeystore {
     /// InnoDB removes an erased row by itself, soon. Nothing here could hurry it.
     async fn erased(&self) {}
 
+    fn erase_later(&self) {}
+
+    /// A connection that hangs is not waited for.
     async fn close_pools(&self) {
-        self.pools().close().await;
+        let _ = tokio::time::timeout(PROMPT, self.pools().close()).await;
     }
 }
 
@@ -213,7 +275,11 @@ fn is_the_node_s(error: &KeystoreError) -> bool {
             Some(found) => number::NODE.contains(&found),
             None => matches!(
                 error,
-                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::Protocol(_)
             ),
         },
         _ => false,

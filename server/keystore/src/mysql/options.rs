@@ -20,8 +20,8 @@ pub struct MysqlOptions {
     pub url: String,
     /// The account's password.
     pub password: Option<Zeroizing<String>>,
-    /// The certificate authority of the database, PEM. Needed off loopback, where only TLS with a
-    /// verified name is spoken.
+    /// The certificate authority of the database, PEM, besides those that Mozilla trusts. Needed off
+    /// loopback, where only TLS with a verified name is spoken.
     pub tls_ca: Option<PathBuf>,
     /// Most connections for reading; five more are for writing and for following changes.
     pub connections: u32,
@@ -40,7 +40,8 @@ impl MysqlOptions {
 
     /// How each node is reached.
     pub(super) fn nodes(&self) -> Result<Vec<MySqlConnectOptions>, KeystoreError> {
-        let wrong = |what: &str| KeystoreError::Options(format!("keystore `{}`: {what}", self.url));
+        // The URL is not repeated: somebody may have put a password into it.
+        let wrong = |what: &str| KeystoreError::Options(format!("keystore: url: {what}"));
         let rest =
             self.url.strip_prefix(SCHEME).ok_or_else(|| wrong("it must begin with mysql://"))?;
         let (authority, path) = rest
@@ -50,11 +51,8 @@ impl MysqlOptions {
             .rsplit_once('@')
             .ok_or_else(|| wrong("it names no user: mysql://USER@HOST/DATABASE"))?;
         if user.contains(':') {
-            // Not repeated: it would stand in a log.
-            return Err(KeystoreError::Options(
-                "the keystore's URL holds a password: name password_file instead, or set \
-                 SEALWIRE_KEYSTORE_PASSWORD"
-                    .into(),
+            return Err(wrong(
+                "it holds a password: name password_file instead, or set SEALWIRE_KEYSTORE_PASSWORD",
             ));
         }
         let (database, query) = path.split_once('?').map_or((path, None), |(a, b)| (a, Some(b)));
@@ -134,6 +132,15 @@ mod tests {
     fn a_password_in_the_url_is_refused_and_not_repeated() {
         let said = refused("mysql://sw:hunter2@127.0.0.1/keys");
         assert!(said.contains("password_file") && !said.contains("hunter2"), "{said}");
+        for url in [
+            "mysql://sw:hunter2@127.0.0.1",
+            "mysql://sw:hun/ter2@127.0.0.1/keys",
+            "mysql://sw@127.0.0.1/keys?password=hunter2",
+            "mysql://sw@127.0.0.1/keys?socket=/s&password=hunter2",
+        ] {
+            let said = refused(url);
+            assert!(!said.contains("ter2"), "{said}");
+        }
         for (url, what) in [
             ("mysql://127.0.0.1/keys", "no user"),
             ("mysql://sw@127.0.0.1", "no database"),

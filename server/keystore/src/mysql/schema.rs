@@ -52,6 +52,7 @@ pub(super) async fn migrate(options: &MySqlConnectOptions) -> Result<u32, Keysto
     connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
     // MySQL does not roll back a change of the schema. Each step is one statement that may be repeated:
     // one that was cut off is done again.
+    missing(&mut connection).await?;
     sqlx::query("DELETE FROM _sqlx_migrations WHERE success = 0").execute(&mut connection).await?;
     let missing = missing(&mut connection).await?;
     for step in &missing {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Runs a program, and kills it when its own standard input ends, that is, with the test.
-const GUARD: &str = r#""$@" >/dev/null 2>&1 </dev/null & child=$!; echo $child; cat >/dev/null; kill -9 $child 2>/dev/null"#;
+/// Runs a program, and kills it when its own standard input ends, with the test at the latest; then it removes
+/// the program's folder, too, unless it is told to keep it.
+const GUARD: &str = r#"folder=$1; shift; "$@" >/dev/null 2>&1 </dev/null & child=$!; echo $child; read word
+kill -9 $child 2>/dev/null; [ "$word" = keep ] || rm -rf "$folder""#;
 
 /// A MariaDB server.
 pub(crate) struct Mariadb {
@@ -46,6 +48,8 @@ impl Mariadb {
         install
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.path().join("data").display()));
+        // One that starts clears its folder for temporary files of what others have there.
+        install.env("TMPDIR", folder.path());
         if is_root() {
             run(Command::new("chown").arg("nobody").arg(folder.path()));
             install.arg("--user=nobody");
@@ -66,9 +70,10 @@ impl Mariadb {
         let path = self.folder.path().display().to_string();
         let mut guard = Command::new("sh");
         guard
-            .args(["-c", GUARD, "guard", "mariadbd", "--no-defaults"])
+            .args(["-c", GUARD, "guard", &path, "mariadbd", "--no-defaults"])
             .arg(format!("--datadir={path}/data"))
             .arg(format!("--socket={path}/socket"))
+            .arg(format!("--tmpdir={path}"))
             .arg(format!("--pid-file={path}/pid"))
             .arg(format!("--log-error={path}/error.log"))
             .arg(format!("--port={}", self.port))
@@ -122,7 +127,9 @@ impl Mariadb {
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             signal(running.pid, "-KILL");
-            drop(running.guard.stdin.take());
+            let mut guard = running.guard.stdin.take().expect("piped");
+            let _ = guard.write_all(b"keep\n");
+            drop(guard);
             let _ = running.guard.wait();
             // Its port is free when the process is gone.
             while Path::new(&format!("/proc/{}", running.pid)).exists() {
@@ -162,6 +169,16 @@ impl Mariadb {
         let done = self.client().args(["-e", statements]).output().expect("runs");
         assert!(done.status.success(), "{statements}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).expect("text")
+    }
+
+    /// Runs SQL as another user, who is refused; what the server says.
+    pub(crate) fn refused(&self, user: &str, password: &str, statement: &str) -> String {
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "-S"]).arg(self.socket()).args(["-u", user, "sealwire"]);
+        let done =
+            client.arg(format!("-p{password}")).args(["-e", statement]).output().expect("runs");
+        assert!(!done.status.success(), "{user}: {statement}");
+        String::from_utf8_lossy(&done.stderr).into_owned()
     }
 
     /// An empty database, and an account without a password that may do everything there.
