@@ -79,7 +79,7 @@ impl Storage {
             }
             Self::Mysql(options) => {
                 let url = options.url.clone();
-                let opened = MysqlKeystore::open(*options).await;
+                let opened = Box::pin(MysqlKeystore::open(*options)).await;
                 Ok(Arc::new(opened.with_context(|| format!("keystore {url}"))?))
             }
         }

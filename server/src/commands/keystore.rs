@@ -43,7 +43,7 @@ async fn migrate(account: &Account) -> Result<()> {
             SqliteKeystore::open(&path).await?;
             return print("the schema is up to date (SQLite: every start brings it there)\n");
         }
-        Storage::Mysql(options) => MysqlKeystore::migrate(&options).await?,
+        Storage::Mysql(options) => Box::pin(MysqlKeystore::migrate(&options)).await?,
     };
     match steps {
         0 => print("the schema was up to date\n"),
