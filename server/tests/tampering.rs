@@ -91,6 +91,39 @@ async fn wrapped_keys_that_were_swapped_do_not_open(database: Database, mut serv
     log_names(&server, &[&one.uid]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_hides_no_change_that_another_server_has_made() {
+    let (database, mut server) = Database::mysql("").await;
+    let app = server.local_app(&["enc,dec:*"]).await;
+    let chat = server.key("chat").await;
+    // Rows of a later revision that do not verify, and rows that are none; and a revision that never was.
+    database
+        .sql(
+            "CREATE TABLE junk AS SELECT * FROM document WHERE kind = 'key'; \
+             UPDATE junk SET id = 'junk-1', name = 'junk-1', number = 901, revision = 900; \
+             INSERT INTO document SELECT * FROM junk; \
+             UPDATE junk SET id = 'junk-2', name = 'junk-2', number = 902, revision = 901, mac = x'00'; \
+             INSERT INTO document SELECT * FROM junk; UPDATE site SET revision = 5000",
+        )
+        .await;
+    server.restart();
+    let mut twin = server.twin().await;
+    database.sql("UPDATE site SET revision = 1").await;
+    twin.restart();
+    let client = twin.client(&app).await;
+    round_trip(&client, chat.index).await.expect("usable");
+    server.manager().change_key("chat", "disable", Versions::default()).await.expect("disabled");
+    for _ in 0..100 {
+        if code(&client, chat.index).await.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(code(&client, chat.index).await, Some(ErrorCode::KEY_VERSION_UNAVAILABLE));
+    let listed = server.manager().list_keys().await.expect("a list");
+    assert_eq!((listed.keys.len(), listed.unverified.len()), (1, 2));
+}
+
 async fn a_row_of_another_form_hinders_no_other(database: Database, mut server: Server) {
     let app = server.local_app(&["enc,dec:*"]).await;
     let (one, other) = (server.key("one").await, server.key("other").await);

@@ -80,6 +80,7 @@ impl Job {
         if !self.work.engine.grants().allows(Op::Genkey, request.name) {
             return Err(Refusal::new(ErrorCode::DENIED, "no grant `genkey` covers this name"));
         }
+        self.gateway.directory.reachable()?;
         let order = KeyOrder {
             name: request.name.to_owned(),
             index: (request.index != 0).then_some(request.index),
@@ -171,8 +172,7 @@ async fn load(gateway: &Gateway, keyring: &mut Keyring, need: Need) -> Result<()
             if let Some(budget) = gateway.directory.budget(&key, suite) {
                 budget.refill().await?;
             }
-            keyring.put(index, key);
-            return Ok(());
+            index
         }
     };
     keyring.put(index, gateway.directory.load(index).await?);

@@ -26,7 +26,7 @@ pub use error::{KeystoreError, Taken};
 pub use marks::{Marks, Newest};
 pub use mysql::{MysqlKeystore, MysqlOptions};
 pub use rows::{
-    By, Change, DocumentRow, Reservation, Rewrapped, RotationRow, Rows, SiteRow, UsageRow,
+    By, Change, DocumentRow, Page, Reservation, Rewrapped, RotationRow, Rows, SiteRow, UsageRow,
     WrappedRow,
 };
 pub use sqlite::SqliteKeystore;
@@ -65,10 +65,18 @@ pub trait Keystore: Send + Sync {
         kind: DocumentKind,
         after: &str,
         limit: u32,
-    ) -> Result<Vec<DocumentRow>, KeystoreError>;
+    ) -> Result<Page<DocumentRow, String>, KeystoreError>;
 
-    /// At most `limit` documents of revision `since` or a later one, by revision.
-    async fn changes(&self, since: u64, limit: u32) -> Result<Vec<DocumentRow>, KeystoreError>;
+    /// At most `limit` documents of revision `since` or a later one, by revision. The next page begins with
+    /// the revision `next`.
+    async fn changes(
+        &self,
+        since: u64,
+        limit: u32,
+    ) -> Result<Page<DocumentRow, u64>, KeystoreError>;
+
+    /// At most `limit` documents, the newest first.
+    async fn newest(&self, limit: u32) -> Result<Page<DocumentRow, u64>, KeystoreError>;
 
     /// The key documents of some indexes, in any order. None for an index that no key has.
     async fn keys(&self, indexes: &[u32]) -> Result<Vec<DocumentRow>, KeystoreError>;
@@ -76,8 +84,13 @@ pub trait Keystore: Send + Sync {
     /// Every wrapped version of some keys, by uid and version.
     async fn wrapped(&self, uids: &[&str]) -> Result<Vec<WrappedRow>, KeystoreError>;
 
-    /// At most `limit` documents whose due time is `now` or has passed, the oldest first.
-    async fn due(&self, now: u64, limit: u32) -> Result<Vec<DocumentRow>, KeystoreError>;
+    /// At most `limit` documents whose due time is `now` or has passed, by id, behind the id `after`.
+    async fn due(
+        &self,
+        now: u64,
+        after: &str,
+        limit: u32,
+    ) -> Result<Page<DocumentRow, String>, KeystoreError>;
 
     /// The lowest index of `first..=last` above every index that is in use there, or the lowest
     /// one that is free when the highest is in use; `None` when all are.
@@ -97,8 +110,9 @@ pub trait Keystore: Send + Sync {
     /// What was reserved of a key, by version and suite.
     async fn usage(&self, uid: &str) -> Result<Vec<UsageRow>, KeystoreError>;
 
-    /// At most `limit` rows of versions that the manager shall rotate.
-    async fn worn(&self, limit: u32) -> Result<Vec<UsageRow>, KeystoreError>;
+    /// Counts of versions that the manager shall rotate: all of at most `limit` keys, by uid, behind the uid
+    /// `after`.
+    async fn worn(&self, after: &str, limit: u32) -> Result<Page<UsageRow, String>, KeystoreError>;
 
     /// Notes that the manager has seen to a version.
     async fn rested(&self, uid: &str, version: u32) -> Result<(), KeystoreError>;

@@ -43,6 +43,17 @@ impl DocumentRow {
     }
 }
 
+/// Rows, as far as they have the form of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T, C> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Names of those that do not have it; the log says more.
+    pub broken: Vec<String>,
+    /// Behind which row the next page begins; `None` on the last one. Rows that are broken count.
+    pub next: Option<C>,
+}
+
 /// A version of a wrapped key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedRow {

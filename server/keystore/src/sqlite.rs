@@ -125,6 +125,13 @@ impl SqliteKeystore {
         work.await
     }
 
+    async fn unhurried<T>(
+        &self,
+        work: impl Future<Output = Result<T, KeystoreError>>,
+    ) -> Result<T, KeystoreError> {
+        work.await
+    }
+
     /// There is one writer, which waits its turn.
     fn is_conflict(_: &sqlx::Error) -> bool {
         false

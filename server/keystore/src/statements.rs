@@ -72,7 +72,7 @@ macro_rules! keystore {
         use crate::statements::{number, padded, pauses, signed, taken, unsigned};
         use crate::{
             By, Change, Committed, DocumentRow, Keystore, KeystoreError, Reservation, Rewrapped, RotationRow,
-            Rows, SiteRow, Snapshot, UsageRow, WrappedRow,
+            Page, Rows, SiteRow, Snapshot, UsageRow, WrappedRow,
         };
 
         type Connection = <$database as sqlx::Database>::Connection;
@@ -167,7 +167,12 @@ macro_rules! keystore {
                 self.limited(async { document(&mut *self.reader().await?, kind, by).await }).await
             }
 
-            async fn list(&self, kind: DocumentKind, after: &str, limit: u32) -> Fallible<Vec<DocumentRow>> {
+            async fn list(
+                &self,
+                kind: DocumentKind,
+                after: &str,
+                limit: u32,
+            ) -> Fallible<Page<DocumentRow, String>> {
                 let statement =
                     "SELECT * FROM document WHERE kind = ? AND name > ? ORDER BY name LIMIT ?";
                 self.limited(async {
@@ -177,14 +182,26 @@ macro_rules! keystore {
                         .bind(i64::from(limit))
                         .fetch_all(&mut *self.reader().await?)
                         .await?;
-                    Ok(sound_rows(&rows))
+                    Ok(page(&rows, limit, |row| shown(row, "name")))
                 })
                 .await
             }
 
-            async fn changes(&self, since: u64, limit: u32) -> Fallible<Vec<DocumentRow>> {
+            async fn changes(&self, since: u64, limit: u32) -> Fallible<Page<DocumentRow, u64>> {
                 self.promptly(async {
-                    Ok(sound_rows(&changes(&mut *self.follower().await?, since, limit).await?))
+                    let rows = changes(&mut *self.follower().await?, since, limit).await?;
+                    Ok(page(&rows, limit, |row| revision_of(row).saturating_add(1)))
+                })
+                .await
+            }
+
+            async fn newest(&self, limit: u32) -> Fallible<Page<DocumentRow, u64>> {
+                self.promptly(async {
+                    let rows = sqlx::query("SELECT * FROM document ORDER BY revision DESC LIMIT ?")
+                        .bind(i64::from(limit))
+                        .fetch_all(&mut *self.follower().await?)
+                        .await?;
+                    Ok(page(&rows, limit, revision_of))
                 })
                 .await
             }
@@ -202,7 +219,7 @@ macro_rules! keystore {
                     }
                     query.push(")");
                     let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
-                    Ok(sound_rows(&rows))
+                    Ok(sound(&rows, document_row, |row| shown(row, "id")).0)
                 })
                 .await
             }
@@ -221,20 +238,27 @@ macro_rules! keystore {
                     }
                     query.push(") ORDER BY uid, version");
                     let rows = query.build().fetch_all(&mut *self.reader().await?).await?;
-                    rows.iter().map(wrapped_row).collect()
+                    Ok(sound(&rows, wrapped_row, |row| shown(row, "uid")).0)
                 })
                 .await
             }
 
-            async fn due(&self, now: u64, limit: u32) -> Fallible<Vec<DocumentRow>> {
+            async fn due(
+                &self,
+                now: u64,
+                after: &str,
+                limit: u32,
+            ) -> Fallible<Page<DocumentRow, String>> {
                 self.limited(async {
-                    let rows =
-                        sqlx::query("SELECT * FROM document WHERE due <= ? ORDER BY due LIMIT ?")
-                            .bind(signed(now)?)
-                            .bind(i64::from(limit))
-                            .fetch_all(&mut *self.reader().await?)
-                            .await?;
-                    Ok(sound_rows(&rows))
+                    let rows = sqlx::query(
+                        "SELECT * FROM document WHERE due <= ? AND id > ? ORDER BY id LIMIT ?",
+                    )
+                    .bind(signed(now)?)
+                    .bind(after)
+                    .bind(i64::from(limit))
+                    .fetch_all(&mut *self.reader().await?)
+                    .await?;
+                    Ok(page(&rows, limit, |row| shown(row, "id")))
                 })
                 .await
             }
@@ -273,13 +297,31 @@ macro_rules! keystore {
                 .await
             }
 
-            async fn worn(&self, limit: u32) -> Fallible<Vec<UsageRow>> {
+            async fn worn(&self, after: &str, limit: u32) -> Fallible<Page<UsageRow, String>> {
                 self.limited(async {
-                    let rows = sqlx::query("SELECT * FROM key_usage WHERE worn = 1 LIMIT ?")
-                        .bind(i64::from(limit))
-                        .fetch_all(&mut *self.reader().await?)
-                        .await?;
-                    rows.iter().map(usage_row).collect()
+                    let mut reader = self.reader().await?;
+                    let uids = sqlx::query(
+                        "SELECT DISTINCT uid FROM key_usage WHERE worn = 1 AND uid > ? ORDER BY uid LIMIT ?",
+                    )
+                    .bind(after)
+                    .bind(i64::from(limit))
+                    .fetch_all(&mut *reader)
+                    .await?;
+                    let uids: Vec<String> = uids.iter().map(|row| shown(row, "uid")).collect();
+                    let full = uids.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+                    let next = uids.last().filter(|_| full).cloned();
+                    let Some(last) = uids.last() else {
+                        return Ok(Page { rows: Vec::new(), broken: Vec::new(), next: None });
+                    };
+                    let rows = sqlx::query(
+                        "SELECT * FROM key_usage WHERE worn = 1 AND uid > ? AND uid <= ? ORDER BY uid, version, suite",
+                    )
+                    .bind(after)
+                    .bind(last)
+                    .fetch_all(&mut *reader)
+                    .await?;
+                    let (rows, broken) = sound(&rows, usage_row, |row| shown(row, "uid"));
+                    Ok(Page { rows, broken, next })
                 })
                 .await
             }
@@ -347,7 +389,7 @@ macro_rules! keystore {
                 limit: u32,
             ) -> Fallible<Vec<WrappedRow>> {
                 let (uid, version) = after.unwrap_or(("", 0));
-                self.limited(async {
+                self.unhurried(async {
                     let rows = sqlx::query(
                         "SELECT uid, version, `blob` FROM wrapped_key \
                          WHERE uid >= ? AND (uid > ? OR version > ?) AND substr(`blob`, 2, 16) <> ? \
@@ -367,7 +409,7 @@ macro_rules! keystore {
 
             async fn count_elsewhere(&self, root: RootKeyId) -> Fallible<u64> {
                 let statement = "SELECT COUNT(*) FROM wrapped_key WHERE substr(`blob`, 2, 16) <> ?";
-                self.limited(async {
+                self.unhurried(async {
                     unsigned(
                         sqlx::query_scalar(statement)
                             .bind(root.to_bytes().as_slice())
@@ -806,22 +848,48 @@ macro_rules! keystore {
             Ok(granted)
         }
 
-        /// The rows that have the form of one. Those that do not are named in the log: they keep nobody from
-        /// reading the others.
-        fn sound_rows(rows: &[Row]) -> Vec<DocumentRow> {
-            let sound = |row: &Row| {
-                document_row(row).inspect_err(|error| tracing::error!(%error, "a row of the keystore")).ok()
-            };
-            rows.iter().filter_map(sound).collect()
+        /// The rows that have the form of one, and the names of those that do not: they keep nobody from reading
+        /// the others.
+        fn sound<T>(
+            rows: &[Row],
+            read: fn(&Row) -> Fallible<T>,
+            name: impl Fn(&Row) -> String,
+        ) -> (Vec<T>, Vec<String>) {
+            let (mut sound, mut broken) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in rows {
+                match read(row) {
+                    Ok(row) => sound.push(row),
+                    Err(error) => {
+                        let name = name(row);
+                        tracing::error!(%error, "a row of the keystore: {name}");
+                        broken.push(name);
+                    }
+                }
+            }
+            (sound, broken)
+        }
+
+        /// A page of documents.
+        fn page<C>(rows: &[Row], limit: u32, cursor: impl Fn(&Row) -> C) -> Page<DocumentRow, C> {
+            let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+            let next = rows.last().filter(|_| full).map(cursor);
+            let (rows, broken) = sound(rows, document_row, |row| shown(row, "name"));
+            Page { rows, broken, next }
+        }
+
+        /// A column, whatever is in it.
+        fn shown(row: &Row, column: &str) -> String {
+            let bytes: Vec<u8> = row.try_get(column).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+
+        fn revision_of(row: &Row) -> u64 {
+            row.try_get::<i64, _>("revision").unwrap_or(0).unsigned_abs()
         }
 
         fn document_row(row: &Row) -> Fallible<DocumentRow> {
             read_document(row).map_err(|error| {
-                let shown = |column: &str| {
-                    let bytes: Vec<u8> = row.try_get(column).unwrap_or_default();
-                    String::from_utf8_lossy(&bytes).into_owned()
-                };
-                KeystoreError::Broken(format!("{} `{}`: {error}", shown("kind"), shown("id")))
+                KeystoreError::Broken(format!("{} `{}`: {error}", shown(row, "kind"), shown(row, "id")))
             })
         }
 

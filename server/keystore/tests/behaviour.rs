@@ -209,6 +209,7 @@ async fn of_many_writers_each_commit_is_upon_the_one_before(place: Place) {
         .changes(1, 1000)
         .await
         .expect("reads")
+        .rows
         .iter()
         .map(|row| row.signed.revision)
         .collect();
@@ -231,13 +232,17 @@ async fn changes_and_lists_come_in_order_and_in_pages(place: Place) {
         keystore.commit(&change).await.expect("commits");
     }
     let names = |rows: Vec<DocumentRow>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
-    let changes = async |since, limit| names(keystore.changes(since, limit).await.expect("reads"));
+    let changes =
+        async |since, limit| names(keystore.changes(since, limit).await.expect("reads").rows);
     assert_eq!(changes(0, 10).await, ["d", "b", "a", "c"]);
     assert_eq!(changes(2, 2).await, ["b", "a"]);
     assert_eq!(changes(4, 2).await, ["c"]);
     assert_eq!(changes(5, 2).await, Vec::<String>::new());
+    let page = keystore.changes(2, 2).await.expect("reads");
+    assert_eq!(page.next, Some(4), "there may be more");
+    assert_eq!(names(keystore.newest(2).await.expect("reads").rows), ["c", "a"]);
     let list = async |after: &'static str, limit| {
-        names(keystore.list(DocumentKind::Key, after, limit).await.expect("reads"))
+        names(keystore.list(DocumentKind::Key, after, limit).await.expect("reads").rows)
     };
     assert_eq!(list("", 2).await, ["a", "b"]);
     assert_eq!(list("b", 9).await, ["c", "d"]);
@@ -350,12 +355,14 @@ async fn what_is_due_comes_in_order(place: Place) {
         keystore.commit(&change).await.expect("commits");
     }
     let due = async |now, limit| -> Vec<String> {
-        let rows = keystore.due(now, limit).await.expect("reads");
+        let rows = keystore.due(now, "", limit).await.expect("reads").rows;
         rows.into_iter().map(|row| row.name).collect()
     };
     assert_eq!(due(9, 9).await, Vec::<String>::new());
-    assert_eq!(due(98, 9).await, ["u2", "u0"]);
-    assert_eq!(due(99, 1).await, ["u2"]);
+    assert_eq!(due(98, 9).await, ["u0", "u2"]);
+    assert_eq!(due(99, 1).await, ["u0"]);
+    let behind = keystore.due(99, "u0", 1).await.expect("reads");
+    assert_eq!((behind.rows[0].name.as_str(), behind.next.as_deref()), ("u2", Some("u2")));
     let mut done = Change { wrapped: None, ..key("u2", "u2", 3, 4) };
     done.document.due = None;
     keystore.commit(&done).await.expect("commits");
@@ -421,16 +428,16 @@ async fn blocks_of_messages_are_never_counted_too_low(place: Place) {
     assert_eq!(granted, 1000, "the limit, and not one more");
     let usage = keystore.usage("u1").await.expect("reads");
     assert_eq!((usage.len(), usage[0].reserved, usage[0].worn), (1, 1000, true));
-    assert_eq!(keystore.worn(9).await.expect("reads"), usage);
+    assert_eq!(keystore.worn("", 9).await.expect("reads").rows, usage);
     keystore.rested("u1", 1).await.expect("noted");
-    assert_eq!(keystore.worn(9).await.expect("reads"), []);
+    assert_eq!(keystore.worn("", 9).await.expect("reads").rows, []);
     let other = Reservation { suite: 6, ..block("u1", 1, 9) };
     assert_eq!(
         keystore.reserve(&other).await.expect("reserves"),
         9,
         "each suite counts for itself"
     );
-    assert_eq!(keystore.worn(9).await.expect("reads"), [], "not at its threshold");
+    assert_eq!(keystore.worn("", 9).await.expect("reads").rows, [], "not at its threshold");
     let missing = keystore.reserve(&block("u9", 1, 1)).await.expect("asked");
     assert_eq!(missing, 0, "a version without a row has nothing");
 }
@@ -441,7 +448,7 @@ async fn a_closed_version_has_no_messages_left(place: Place) {
     assert_eq!(keystore.reserve(&block("u1", 1, 5)).await.expect("reserves"), 5);
     keystore.close_counted().await.expect("closes");
     assert_eq!(keystore.reserve(&block("u1", 1, 5)).await.expect("asked"), 0);
-    assert!(keystore.worn(9).await.expect("reads")[0].worn, "the manager is told");
+    assert!(keystore.worn("", 9).await.expect("reads").rows[0].worn, "the manager is told");
     let wish = Reservation { suite: 2, limit: None, ..block("u1", 1, 5000) };
     assert_eq!(keystore.reserve(&wish).await.expect("counts"), 5000, "for a renewal alone");
     let mut newer = key("u1", "a", 1, 1);
@@ -544,5 +551,5 @@ async fn a_changed_or_cut_off_export_is_not_imported(place: Place) {
     let early = keystore.init_site(&site()).await;
     assert!(matches!(early, Err(KeystoreError::Unfinished)), "{early:?}");
     imported(&*keystore, &bytes).await.expect("what was left of the others is gone");
-    assert_eq!(keystore.changes(0, 2000).await.expect("reads").len(), 1201);
+    assert_eq!(keystore.changes(0, 2000).await.expect("reads").rows.len(), 1201);
 }

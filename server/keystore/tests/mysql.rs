@@ -132,8 +132,8 @@ async fn each_account_of_the_documentation_may_do_its_work_and_no_more() {
         manager.rewrap(&[]).await.expect("moved");
         manager.end_rotation(new).await.expect("ended");
         manager.commit(&Change { erased: vec![1], ..change(upon + 1) }).await.expect("erased");
-        manager.due(1, 1).await.expect("read");
-        manager.worn(1).await.expect("read");
+        manager.due(1, "", 1).await.expect("read");
+        manager.worn("", 1).await.expect("read");
         manager.snapshot().await.expect("a snapshot");
         manager.begin_import().await.expect_err("occupied");
         manager.close().await;

@@ -215,11 +215,10 @@ impl Manager {
         after: &str,
         limit: u32,
     ) -> Result<Page<D>, ManagerError> {
-        let rows = self.keystore.list(D::KIND, after, limit).await?;
-        let site = self.site().await?;
-        let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-        let next = rows.last().filter(|_| full).map(|last| last.name.clone());
-        let mut page = Page { documents: Vec::new(), unverified: Vec::new(), next };
+        let listed = self.keystore.list(D::KIND, after, limit).await?;
+        let (rows, site) = (listed.rows, self.site().await?);
+        let (unverified, next) = (listed.broken, listed.next);
+        let mut page = Page { documents: Vec::new(), unverified, next };
         let mut verified = Vec::with_capacity(rows.len());
         for row in &rows {
             match self.verify(&site, row) {

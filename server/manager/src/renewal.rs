@@ -68,28 +68,49 @@ impl Manager {
         }
     }
 
-    /// One that fails keeps none of the others waiting: those that have failed before are looked for behind.
+    /// One that fails keeps none of the others waiting.
     async fn tend(&self, troubles: &mut Troubles) -> Result<(), ManagerError> {
-        let worn = self.keystore.worn(PAGE).await;
-        let more = PAGE.saturating_add(u32::try_from(troubles.0.len()).unwrap_or(0));
-        for row in self.keystore.due(self.now(), more).await? {
-            if row.signed.kind == DocumentKind::Key {
-                // The row said when; its document says what, and only once it has verified.
-                let done = self.tend_key(&row.signed.id).await;
-                troubles.note(&row.signed.id, done);
+        let (worn, due) = (self.tend_worn(troubles).await, self.tend_due(troubles).await);
+        worn.and(due)
+    }
+
+    async fn tend_due(&self, troubles: &mut Troubles) -> Result<(), ManagerError> {
+        let mut after = String::new();
+        loop {
+            let page = self.keystore.due(self.now(), &after, PAGE).await?;
+            for row in page.rows {
+                if row.signed.kind == DocumentKind::Key {
+                    // The row said when; its document says what, and only once it has verified.
+                    let done = self.tend_key(&row.signed.id).await;
+                    troubles.note(&row.signed.id, done);
+                }
+            }
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(()),
             }
         }
-        for row in worn? {
-            match self.renew(&row.uid, row.version, Why::Messages).await {
-                Ok(Renewed::Later) => {}
-                done => {
-                    if troubles.note(&row.uid, done.map(drop)) {
-                        self.keystore.rested(&row.uid, row.version).await?;
+    }
+
+    async fn tend_worn(&self, troubles: &mut Troubles) -> Result<(), ManagerError> {
+        let mut after = String::new();
+        loop {
+            let page = self.keystore.worn(&after, PAGE).await?;
+            for row in page.rows {
+                match self.renew(&row.uid, row.version, Why::Messages).await {
+                    Ok(Renewed::Later) => {}
+                    done => {
+                        if troubles.note(&row.uid, done.map(drop)) {
+                            self.keystore.rested(&row.uid, row.version).await?;
+                        }
                     }
                 }
             }
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     async fn tend_key(&self, uid: &str) -> Result<(), ManagerError> {

@@ -14,7 +14,7 @@ use sealwire_engine::Uid;
 use sealwire_engine::document::KeyDocument;
 use sealwire_keystore::{Keystore, Reservation};
 use sealwire_protocol::{ErrorCode, Suite};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{Condition, readable, unavailable};
 use crate::Refusal;
@@ -29,6 +29,9 @@ const LARGEST_BLOCK: u64 = 1 << 22;
 /// A block that was used up faster than this is followed by one twice as large.
 const FAST: Duration = Duration::from_secs(10);
 
+/// Blocks that are reserved at once, of all keys.
+const RESERVATIONS: usize = 4;
+
 /// A block is at most this part of the messages after which the key is renewed, and what a connection takes
 /// at once a smaller one.
 const PARTS: u64 = 16;
@@ -42,6 +45,7 @@ pub(super) struct Budgets {
     keystore: Arc<dyn Keystore>,
     condition: Arc<AtomicU8>,
     known: Cache<Counted, Arc<Budget>>,
+    turns: Arc<Semaphore>,
     renew_at_share: f64,
 }
 
@@ -52,7 +56,8 @@ impl Budgets {
         kept: usize,
         renew_at_share: f64,
     ) -> Self {
-        Self { keystore, condition, known: Cache::new(kept), renew_at_share }
+        let turns = Arc::new(Semaphore::new(RESERVATIONS));
+        Self { keystore, condition, known: Cache::new(kept), turns, renew_at_share }
     }
 
     /// The budget of a version of a key under a suite; `None` when its messages are not counted.
@@ -63,7 +68,7 @@ impl Budgets {
         let counted = (key.uid, version, suite);
         let known = self.known.get_or_insert_with::<_, ()>(&counted, || {
             let (keystore, condition) = (self.keystore.clone(), self.condition.clone());
-            Ok(Arc::new(Budget::new(keystore, condition, counted, limit)))
+            Ok(Arc::new(Budget::new(keystore, condition, self.turns.clone(), counted, limit)))
         });
         let budget = known.ok()?;
         // The wish may have changed since the budget was first asked for.
@@ -86,6 +91,7 @@ fn share(limit: u64, share: f64) -> u64 {
 pub(crate) struct Budget {
     keystore: Arc<dyn Keystore>,
     condition: Arc<AtomicU8>,
+    turns: Arc<Semaphore>,
     counted: Counted,
     limit: Option<u64>,
     worn_at: AtomicU64,
@@ -110,12 +116,14 @@ impl Budget {
     fn new(
         keystore: Arc<dyn Keystore>,
         condition: Arc<AtomicU8>,
+        turns: Arc<Semaphore>,
         counted: Counted,
         limit: Option<u64>,
     ) -> Self {
         Self {
             keystore,
             condition,
+            turns,
             counted,
             limit,
             worn_at: AtomicU64::new(u64::MAX),
@@ -231,6 +239,8 @@ impl Budget {
         if block.failed.is_some_and(|failed| failed > asked) {
             return Err(super::away());
         }
+        let _turn = self.turns.acquire().await;
+        readable(Condition::of(&self.condition))?;
         let begun = Instant::now();
         if block.reserved.elapsed() < FAST && self.low.load(Ordering::Relaxed) > 0 {
             block.size = (block.size * 2).min(LARGEST_BLOCK);

@@ -46,9 +46,9 @@ impl KeyEntry {
     }
 
     /// Whether the entry is as new as the keystore, now that it can be found: no change was taken
-    /// in between the moment before it was read and this one.
+    /// in between the moment before it was read and this one. Asked once, by who has put it there.
     pub(crate) fn settle(&self, epoch: u64) -> bool {
-        let settled = self.settled.load(Ordering::Acquire) || self.as_of == epoch;
+        let settled = self.as_of == epoch;
         self.settled.store(settled, Ordering::Release);
         settled
     }

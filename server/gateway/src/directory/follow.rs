@@ -14,7 +14,7 @@ use sealwire_engine::{RootKeyId, SignedDocument, State};
 use sealwire_keystore::{DocumentRow, KeystoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Condition, Directory};
+use super::{Condition, Directory, unavailable};
 use crate::Refusal;
 
 /// Time between two questions for changes: a fifth of the second within which a revocation holds.
@@ -153,27 +153,59 @@ impl Directory {
     async fn take_in(&self, followed: &mut Followed) -> Result<(), KeystoreError> {
         self.take_committed().await;
         self.tell_the_untold().await;
-        let mut since = self.applied.load(Ordering::Acquire);
         self.compare(followed).await?;
+        if followed.newest.is_none() && !self.find_newest(followed).await? {
+            return Ok(());
+        }
+        let mut since = self.applied.load(Ordering::Acquire);
         let mut proven = followed.newest.is_none();
         loop {
-            let rows = self.keystore.changes(since, PAGE).await?;
+            let page = self.keystore.changes(since, PAGE).await?;
+            let rows = page.rows;
             proven |= rows.iter().any(|row| followed.newest.as_ref() == Some(&row.signed));
             // While the engine is sealed nothing can be verified, and nothing is served: later.
             let Ok(taken) = self.take_rows(&rows, followed).await else { return Ok(()) };
-            let newest = taken?;
-            if newest.is_none() && !proven {
-                return Err(older(since, &rows));
-            }
-            proven = true;
-            if let Some(newest) = newest {
+            if let Some(newest) = taken? {
+                proven = true;
                 self.applied.fetch_max(newest.revision, Ordering::AcqRel);
                 self.mark_newest(newest).await;
                 followed.newest = Some(newest.clone());
             }
-            match rows.last() {
-                Some(last) if rows.len() >= PAGE as usize => since = last.signed.revision + 1,
-                _ => return Ok(()),
+            match page.next {
+                Some(next) => since = next,
+                None if proven => return Ok(()),
+                None => return Err(older(since, &rows)),
+            }
+        }
+    }
+
+    /// Finds the newest document that verifies: only that says how far the keystore has come. `false` when
+    /// nothing can be verified now.
+    async fn find_newest(&self, followed: &mut Followed) -> Result<bool, KeystoreError> {
+        let rows = self.keystore.newest(PAGE).await?.rows;
+        for row in &rows {
+            let sound = match row.signed.kind {
+                DocumentKind::Key => {
+                    self.verified::<KeyDocument>(&row.signed).await.map(|key| key.is_some())
+                }
+                DocumentKind::App => self.substance(&row.signed).await.map(|app| app.is_some()),
+            };
+            match sound {
+                Err(_) => return Ok(false),
+                Ok(false) => {}
+                Ok(true) => {
+                    self.applied.store(row.signed.revision, Ordering::Release);
+                    self.mark_newest(&row.signed).await;
+                    followed.newest = Some(row.signed.clone());
+                    return Ok(true);
+                }
+            }
+        }
+        match rows.first() {
+            Some(_) => Err(older(0, &rows)),
+            None => {
+                self.applied.store(0, Ordering::Release);
+                Ok(true)
             }
         }
     }
@@ -299,7 +331,7 @@ impl Directory {
         if site.site.uid().to_string() != mark.site {
             return Err(KeystoreError::RolledBack("the keystore is another site's".into()));
         }
-        let rows = self.keystore.changes(mark.revision, PAGE).await?;
+        let rows = self.keystore.changes(mark.revision, PAGE).await?.rows;
         for row in &rows {
             let sound = match row.signed.kind {
                 DocumentKind::Key => {
@@ -332,33 +364,31 @@ impl Directory {
             _ => return std::future::pending().await,
         };
         while since < upto {
-            let Ok(rows) = self.keystore.changes(since, PAGE).await else {
-                tokio::time::sleep(POLL).await;
-                continue;
-            };
-            let Some(last) = rows.last() else { break };
-            let mut verified = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let sound = match row.signed.kind {
-                    DocumentKind::Key => self
-                        .verified::<KeyDocument>(&row.signed)
-                        .await
-                        .is_ok_and(|key| key.is_some()),
-                    DocumentKind::App => {
-                        self.substance(&row.signed).await.is_ok_and(|app| app.is_some())
-                    }
-                };
-                if sound {
-                    verified.push(&row.signed);
-                }
+            match self.mark_page(since).await {
+                Ok(Some(next)) => since = next,
+                Ok(None) => break,
+                // Away, or sealed: later.
+                Err(_) => tokio::time::sleep(POLL).await,
             }
-            if let Err(error) = self.marks.check(&verified).await {
-                tracing::warn!(error = &error as &dyn Error, "marks");
-            }
-            since = last.signed.revision + 1;
-            tokio::task::yield_now().await;
         }
         std::future::pending::<()>().await;
+    }
+
+    /// Marks a page of changes, and gives where the next one begins.
+    async fn mark_page(&self, since: u64) -> Result<Option<u64>, Refusal> {
+        let page = self.keystore.changes(since, PAGE).await.map_err(|error| unavailable(&error))?;
+        let mut verified = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            let sound = match row.signed.kind {
+                DocumentKind::Key => self.verified::<KeyDocument>(&row.signed).await?.is_some(),
+                DocumentKind::App => self.substance(&row.signed).await?.is_some(),
+            };
+            if sound {
+                verified.push(&row.signed);
+            }
+        }
+        self.marks.check(&verified).await.map_err(|error| unavailable(&error))?;
+        Ok(page.next)
     }
 
     /// Tells the sessions of an app that what it may do has changed, or can no longer be known.

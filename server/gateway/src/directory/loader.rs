@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::entry::KeyEntry;
 use super::site::SiteKeys;
-use super::{Condition, TRIES, readable, unavailable};
+use super::{Condition, Keys, TRIES, readable, unavailable};
 use crate::Refusal;
 
 /// Keys that are read at once.
@@ -36,6 +36,7 @@ pub(super) struct Loader {
     engine: GatewayRole,
     site: Arc<SiteKeys>,
     marks: Arc<Marks>,
+    keys: Arc<Keys>,
     epoch: Arc<AtomicU64>,
     condition: Arc<AtomicU8>,
     wanted: Mutex<Wanted>,
@@ -53,10 +54,11 @@ impl Loader {
         engine: GatewayRole,
         site: Arc<SiteKeys>,
         marks: Arc<Marks>,
+        keys: Arc<Keys>,
         epoch: Arc<AtomicU64>,
         condition: Arc<AtomicU8>,
     ) -> Self {
-        Self { keystore, engine, site, marks, epoch, condition, wanted: Mutex::default() }
+        Self { keystore, engine, site, marks, keys, epoch, condition, wanted: Mutex::default() }
     }
 
     /// Reads a key.
@@ -116,11 +118,25 @@ impl Loader {
                     indexes.iter().map(|index| (*index, Err(refusal.clone()))).collect()
                 }
             };
+            for (index, key) in &loaded {
+                if let Ok(key) = key {
+                    self.keep(*index, key);
+                }
+            }
             for (index, sender) in batch {
                 let key = loaded.entry(index).or_insert(Err(ErrorCode::KEY_NOT_FOUND.into()));
                 // Who does not wait any more has had its time.
                 let _ = sender.send(key.clone());
             }
+        }
+    }
+
+    /// Lets others find a key, if nothing has changed since before it was read. Only here: whoever waits for
+    /// it may come late.
+    fn keep(&self, index: u32, key: &Arc<KeyEntry>) {
+        self.keys.insert(index, key.clone());
+        if !key.settle(self.epoch.load(Ordering::Acquire)) {
+            self.keys.remove(&index);
         }
     }
 

@@ -95,6 +95,9 @@ pub struct Health {
     pub revision: u64,
 }
 
+/// The keys that are kept.
+type Keys = Cache<u32, Arc<KeyEntry>, Versions>;
+
 /// Weighs a key by its versions: each of them is kept.
 #[derive(Clone)]
 struct Versions;
@@ -111,7 +114,7 @@ pub struct Directory {
     engine: GatewayRole,
     site: Arc<SiteKeys>,
     marks: Arc<Marks>,
-    keys: Cache<u32, Arc<KeyEntry>, Versions>,
+    keys: Arc<Keys>,
     loader: Arc<Loader>,
     budgets: Budgets,
     /// App documents of recent logins, for the time that the keystore is away.
@@ -160,11 +163,14 @@ impl Directory {
         committed.follow();
         let site = Arc::new(SiteKeys::new(keystore.clone(), engine.clone()));
         let (epoch, condition) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU8::new(0)));
+        let weight = u64::try_from(config.cached_keys).unwrap_or(u64::MAX);
+        let keys = Arc::new(Keys::with_weighter(config.cached_keys, weight, Versions));
         let loader = Arc::new(Loader::new(
             keystore.clone(),
             engine.clone(),
             site.clone(),
             marks.clone(),
+            keys.clone(),
             epoch.clone(),
             condition.clone(),
         ));
@@ -179,11 +185,7 @@ impl Directory {
             engine,
             site,
             marks,
-            keys: Cache::with_weighter(
-                config.cached_keys,
-                u64::try_from(config.cached_keys).unwrap_or(u64::MAX),
-                Versions,
-            ),
+            keys,
             loader,
             budgets,
             apps: Cache::new(1024),
@@ -253,13 +255,11 @@ impl Directory {
         if let Some(entry) = self.cached(index) {
             return Ok(entry);
         }
-        for _ in 0..TRIES {
+        for _ in 1..TRIES {
             let entry = self.loader.load(index).await?;
-            self.keys.insert(index, entry.clone());
-            if entry.settle(self.epoch.load(Ordering::Acquire)) {
+            if entry.is_settled() {
                 return Ok(entry);
             }
-            self.keys.remove(&index);
         }
         self.loader.load(index).await
     }
@@ -443,6 +443,14 @@ impl Directory {
     /// refused at once instead of piling up in front of it.
     fn readable(&self) -> Result<(), Refusal> {
         readable(self.condition())
+    }
+
+    /// Whether the keystore can be asked for anything, or written to.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` while it is known to be away.
+    pub(crate) fn reachable(&self) -> Result<(), Refusal> {
+        self.readable()
     }
 
     /// The newest document that was seen, as a mark.

@@ -25,6 +25,9 @@ const CONNECT_SHARE: u32 = 2;
 /// Time for a call that follows the keystore, and for closing connections.
 const PROMPT: Duration = Duration::from_millis(1500);
 
+/// How many times longer than others a call takes that looks at every row.
+const UNHURRIED: u32 = 60;
+
 /// Connections that were not used for so long are closed.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -208,6 +211,15 @@ impl MysqlKeystore {
         work: impl Future<Output = Result<T, KeystoreError>>,
     ) -> Result<T, KeystoreError> {
         self.limited_to(self.options.patience.min(PROMPT), work).await
+    }
+
+    /// For calls that look at every row: they take their time, and are no node's fault.
+    async fn unhurried<T>(
+        &self,
+        work: impl Future<Output = Result<T, KeystoreError>>,
+    ) -> Result<T, KeystoreError> {
+        let done = tokio::time::timeout(self.options.patience * UNHURRIED, work).await;
+        done.unwrap_or(Err(KeystoreError::Slow))
     }
 
     async fn limited_to<T>(
