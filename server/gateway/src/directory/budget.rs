@@ -16,7 +16,7 @@ use sealwire_keystore::{Keystore, Reservation};
 use sealwire_protocol::{ErrorCode, Suite};
 use tokio::sync::{Mutex, Semaphore};
 
-use super::{Condition, readable, unavailable};
+use super::condition::{Condition, away, readable, unavailable};
 use crate::Refusal;
 
 /// Messages that a connection takes at once, at most.
@@ -237,7 +237,7 @@ impl Budget {
             return Err(ErrorCode::KEY_EXHAUSTED.into());
         }
         if block.failed.is_some_and(|failed| failed > asked) {
-            return Err(super::away());
+            return Err(away());
         }
         let _turn = self.turns.acquire().await;
         readable(Condition::of(&self.condition))?;

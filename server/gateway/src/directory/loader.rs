@@ -12,9 +12,10 @@ use sealwire_keystore::{DocumentRow, Keystore, KeystoreError, Marks, WrappedRow}
 use sealwire_protocol::ErrorCode;
 use tokio::sync::oneshot;
 
+use super::condition::{Condition, readable, unavailable};
 use super::entry::KeyEntry;
 use super::site::SiteKeys;
-use super::{Condition, Keys, TRIES, readable, unavailable};
+use super::{Keys, TRIES};
 use crate::Refusal;
 
 /// Keys that are read at once.

@@ -10,20 +10,23 @@
 //! | `loader` | reads keys that are not here, many at once |
 //! | `entry` | a key as it is kept |
 //! | `budget` | messages that may still be sealed, for suites that are counted |
+//! | `condition` | whether the keystore is up, and what is answered while it is not |
 //! | `site` | the site's own keys |
 
 mod budget;
+mod condition;
 mod entry;
 mod follow;
 mod loader;
 mod site;
 
 pub(crate) use budget::Budget;
+pub(crate) use condition::unavailable;
+pub use condition::{Condition, Health};
 pub(crate) use entry::KeyEntry;
 pub(crate) use follow::POLL;
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +41,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::Refusal;
 use budget::Budgets;
+use condition::readable;
 use loader::Loader;
 use site::{SiteEntry, SiteKeys};
 
@@ -62,37 +66,6 @@ impl Default for DirectoryConfig {
     fn default() -> Self {
         Self { cached_keys: 100_000, max_stale: Duration::from_secs(300), renew_at_share: 0.5 }
     }
-}
-
-/// What the keystore is like, as far as is known here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
-    /// It answers.
-    Up,
-    /// It does not answer: what is kept here goes on.
-    Away,
-    /// It is older than it was before: nothing is read from it.
-    RolledBack,
-}
-
-impl Condition {
-    const ALL: [Self; 3] = [Self::Up, Self::Away, Self::RolledBack];
-
-    fn of(number: &AtomicU8) -> Self {
-        let number = usize::from(number.load(Ordering::Relaxed));
-        Self::ALL.get(number).copied().unwrap_or(Self::Away)
-    }
-}
-
-/// What the directory knows of the keystore, for health checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Health {
-    /// What the keystore is like.
-    pub condition: Condition,
-    /// Whether it was away for so long that nothing is trusted any more.
-    pub stale: bool,
-    /// The revision up to which changes were taken in.
-    pub revision: u64,
 }
 
 /// The keys that are kept.
@@ -459,25 +432,4 @@ impl Directory {
         let (site, revision, mac) = (site.site.uid().to_string(), newest.revision, newest.mac);
         self.marks.note_newest(&Newest { site, revision, mac }).await;
     }
-}
-
-fn readable(condition: Condition) -> Result<(), Refusal> {
-    match condition {
-        Condition::Up => Ok(()),
-        Condition::Away => Err(away()),
-        Condition::RolledBack => Err(ErrorCode::INTERNAL.into()),
-    }
-}
-
-fn away() -> Refusal {
-    Refusal::new(ErrorCode::UNAVAILABLE, "the keystore is away: try again")
-}
-
-pub(crate) fn unavailable(error: &KeystoreError) -> Refusal {
-    if error.is_away() {
-        tracing::debug!(error = error as &dyn Error, "keystore");
-        return away();
-    }
-    tracing::error!(error = error as &dyn Error, "keystore");
-    ErrorCode::INTERNAL.into()
 }
