@@ -17,6 +17,7 @@ use sqlx::sqlite::{
 use sqlx::{QueryBuilder, Row};
 
 use crate::KeystoreError;
+use crate::sqlite::is_idle;
 use crate::statements::{padded, signed, unsigned};
 
 /// The marks of a data folder.
@@ -55,7 +56,11 @@ impl Marks {
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal);
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .before_acquire(|connection, _| Box::pin(async { Ok(is_idle(connection)) }))
+            .connect_with(options)
+            .await;
         let pool = pool.map_err(failed)?;
         sqlx::migrate!("migrations/marks")
             .run(&pool)

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::AssertSqlSafe;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use crate::statements::keystore;
 
@@ -61,6 +61,7 @@ impl SqliteKeystore {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(BUSY)
+            .before_acquire(|connection, _| Box::pin(async { Ok(is_idle(connection)) }))
             .connect_with(options.clone())
             .await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(KeystoreError::Schema)?;
@@ -153,6 +154,12 @@ impl SqliteKeystore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether a connection may be used again. When the disk is full SQLite ends a transaction by itself, which sqlx
+/// does not notice: such a connection begins no other, and is closed.
+pub(crate) fn is_idle(connection: &SqliteConnection) -> bool {
+    !connection.is_in_transaction()
 }
 
 /// Empties the write-ahead log into the main file, which then, with secure_delete, holds no old blob.

@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use sealwire_keystore::{Keystore, KeystoreError, SqliteKeystore};
+use sealwire_engine::SignedDocument;
+use sealwire_engine::document::DocumentKind;
+use sealwire_keystore::{Change, DocumentRow, Keystore, KeystoreError, SiteRow, SqliteKeystore};
 
 #[tokio::test]
 async fn a_commit_is_on_disk_before_it_is_acknowledged() {
@@ -33,4 +35,36 @@ async fn a_schema_of_a_newer_program_is_refused() {
     pool.close().await;
     let refused = SqliteKeystore::open(&path).await.err().expect("refused");
     assert!(matches!(refused, KeystoreError::Schema(_)), "{refused}");
+}
+
+/// As it is when the disk is full: SQLite ends the transaction by itself.
+#[tokio::test]
+async fn a_transaction_that_sqlite_has_ended_spoils_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("k.db");
+    let keystore = SqliteKeystore::open(&path).await.expect("opens");
+    let signed = |revision| {
+        let (kind, id, body) = (DocumentKind::App, format!("app-{revision}"), b"body".to_vec());
+        SignedDocument { kind, id, revision, body, mac: [7; 32] }
+    };
+    let site = SiteRow { keys: b"keys".to_vec(), decoy: signed(0) };
+    keystore.init_site(&site).await.expect("a site");
+    let change = |upon| {
+        let signed = signed(upon + 1);
+        let document = DocumentRow { name: signed.id.clone(), signed, number: None, due: None };
+        Change { upon, document, wrapped: None, erased: Vec::new() }
+    };
+    keystore.commit(&change(0)).await.expect("commits");
+    let other =
+        sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
+    let full = "CREATE TRIGGER full_disk BEFORE INSERT ON document \
+                BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END";
+    sqlx::query(full).execute(&other).await.expect("set up");
+    for _ in 0..3 {
+        let refused = keystore.commit(&change(1)).await.expect_err("full");
+        assert!(format!("{refused:?}").contains("disk full"), "{refused:?}");
+    }
+    sqlx::query("DROP TRIGGER full_disk").execute(&other).await.expect("room again");
+    keystore.commit(&change(1)).await.expect("commits again");
+    assert_eq!(keystore.revision().await.expect("reads"), 2);
 }
