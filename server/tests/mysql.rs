@@ -49,6 +49,12 @@ async fn two_servers_on_one_database_are_one_site() {
     let two = one.twin().await;
     let app = one.local_app(&["enc,dec,genkey:*"]).await;
     let (here, there) = (one.client(&app).await, two.client(&app).await);
+    // Also what has changed before the other has asked for changes for the first time.
+    let key = here.genkey("first", 0, &[]).await.expect("made").index;
+    round_trip(&there, key).await.expect("usable at once");
+    one.manager().rotate_key("first").await.expect("rotated");
+    let sealed = here.enc(key, b"", b"m").await.expect("sealed");
+    there.dec(b"", &sealed).await.expect("opens at once");
     // What one acknowledges is usable at once through the other.
     for turn in 0..40 {
         let (maker, user) = if turn % 2 == 0 { (&here, &there) } else { (&there, &here) };

@@ -155,9 +155,9 @@ async fn load(gateway: &Gateway, keyring: &mut Keyring, need: Need) -> Result<()
     let index = match need {
         Need::Key(index) => index,
         Need::Newer(index) => {
-            gateway.directory.look_again().await?;
             keyring.note_looked_again();
-            index
+            keyring.put(index, gateway.directory.look_again(index).await?);
+            return Ok(());
         }
         Need::Rewrapped([one, other]) => {
             keyring.note_reloaded();

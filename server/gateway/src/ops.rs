@@ -1,7 +1,7 @@
 //! ENC, DEC, REENC: parse in place, find the key, hand it to the engine. Each appends the body of its
 //! response to `out`, or leaves `out` as it was.
 
-use sealwire_engine::document::{Op, UsableKey};
+use sealwire_engine::document::{Op, UsableKey, VersionState};
 use sealwire_engine::{EngineError, Session as EngineSession};
 use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
@@ -183,9 +183,9 @@ fn unpaid(engine: &EngineSession, key: &KeyEntry, ops: &[Op], suite: Suite) -> S
 /// Why a key does not open an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Defect {
-    /// The key has no such version, as far as is known here.
+    /// The key has no such version, or no blob of it, as far as is known here.
     UnknownVersion,
-    /// The version may not be used, or its blob is missing.
+    /// The version may not be used.
     Unusable,
 }
 
@@ -201,7 +201,9 @@ fn opening<'k>(key: &'k KeyEntry, envelope: &Envelope<'_>) -> Result<&'k UsableK
     let version = envelope.header.key_version;
     match key.version(version) {
         Some(usable) if usable.opens() => Ok(usable),
-        None if key.document.state_of(version).is_none() => Err(Defect::UnknownVersion),
+        None if key.document.state_of(version) != Some(VersionState::Destroyed) => {
+            Err(Defect::UnknownVersion)
+        }
         _ => Err(Defect::Unusable),
     }
 }

@@ -31,12 +31,12 @@ const MOST_UNSOUND: usize = 1000;
 
 /// How far the keystore has been followed.
 pub(super) struct Followed {
-    /// When it last answered.
-    last: Instant,
+    /// The number of the last question that was answered in full.
+    last: u64,
     /// The newest document that has verified.
     newest: Option<SignedDocument>,
-    /// When the last question that failed was asked.
-    failed: Option<Instant>,
+    /// The number of the last question that failed.
+    failed: u64,
     /// Whether it was compared with the marks of an earlier run.
     compared: bool,
     /// Hashes of rows that did not verify, so that each is told of once.
@@ -45,9 +45,9 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new() -> Self {
         let (unsound, hasher) = (HashSet::new(), RandomState::new());
-        Self { last: now, newest: None, failed: None, compared: false, unsound, hasher }
+        Self { last: 0, newest: None, failed: 0, compared: false, unsound, hasher }
     }
 }
 
@@ -118,28 +118,30 @@ impl Directory {
         }
     }
 
-    /// Takes in what has changed. One at a time: who waited finds that it is done.
+    /// Takes in what has changed. One at a time: who waited finds that it is done, by a question that was
+    /// asked after it came. Questions are numbered: clocks of two cores may differ.
     pub(super) async fn refresh(&self) -> Result<(), KeystoreError> {
-        let asked = Instant::now();
+        let came_after = self.questions.load(Ordering::SeqCst);
         let mut followed = self.refreshing.lock().await;
-        if followed.last > asked {
+        if followed.last > came_after {
             return Ok(());
         }
-        if followed.failed.is_some_and(|failed| failed > asked) {
+        if followed.failed > came_after {
             return Err(KeystoreError::Slow);
         }
+        let number = self.questions.fetch_add(1, Ordering::SeqCst) + 1;
         let begun = Instant::now();
         let taken = tokio::time::timeout(PATIENCE, self.take_in(&mut followed)).await;
         match taken.unwrap_or(Err(KeystoreError::Slow)) {
             Ok(()) => {
-                followed.last = begun;
+                followed.last = number;
                 let heard = begun.duration_since(self.born).as_millis();
                 self.heard.store(u64::try_from(heard).unwrap_or(u64::MAX), Ordering::Relaxed);
                 self.stale.store(!followed.compared, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
-                followed.failed = Some(begun);
+                followed.failed = number;
                 Err(error)
             }
         }
@@ -196,6 +198,10 @@ impl Directory {
                 Ok(false) if row.signed.kind == DocumentKind::App => self.tell(&row.signed, None),
                 Ok(false) => {}
                 Ok(true) => {
+                    // What was read before now may be older.
+                    self.epoch.fetch_add(1, Ordering::AcqRel);
+                    self.keys.clear();
+                    self.moved.fetch_add(1, Ordering::AcqRel);
                     self.applied.store(row.signed.revision, Ordering::Release);
                     self.mark_newest(&row.signed).await;
                     followed.newest = Some(row.signed.clone());

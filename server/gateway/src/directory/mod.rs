@@ -106,6 +106,8 @@ pub struct Directory {
     /// rotations that have ended.
     moved: AtomicU64,
     refreshing: tokio::sync::Mutex<follow::Followed>,
+    /// Numbers the questions for changes.
+    questions: AtomicU64,
     condition: Arc<AtomicU8>,
     /// Whether nothing may be trusted: before the keystore was first heard, and when it was away for
     /// too long.
@@ -168,7 +170,8 @@ impl Directory {
             applied: AtomicU64::new(committed.newest()),
             committed,
             moved: AtomicU64::new(0),
-            refreshing: tokio::sync::Mutex::new(follow::Followed::new(Instant::now())),
+            refreshing: tokio::sync::Mutex::new(follow::Followed::new()),
+            questions: AtomicU64::new(0),
             condition,
             stale: AtomicBool::new(true),
             max_stale: config.max_stale,
@@ -261,14 +264,15 @@ impl Directory {
         Ok(key)
     }
 
-    /// Asks the keystore for changes now, unless that has just been done: for an envelope of a key
-    /// version that is not known here.
+    /// A key as the keystore has it now, whatever is kept here: for an envelope of a key version that
+    /// is not known here.
     ///
     /// # Errors
-    /// `UNAVAILABLE`.
-    pub(crate) async fn look_again(&self) -> Result<(), Refusal> {
+    /// As [`Directory::load`].
+    pub(crate) async fn look_again(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
         self.readable()?;
-        self.refresh().await.map_err(|error| unavailable(&error))
+        self.refresh().await.map_err(|error| unavailable(&error))?;
+        self.loader.load(index).await
     }
 
     /// Loads a key anew: it was found wrapped under a root key that the engine does not hold any more.
