@@ -15,6 +15,25 @@ pub struct Address {
     pub(crate) port: u16,
 }
 
+impl Address {
+    /// Several addresses, with commas between them and white space around those as you like:
+    /// `sealwire://a:7700, sealwire://b:7700`. TLS and plain TCP may stand side by side; what is
+    /// named twice counts once.
+    ///
+    /// # Errors
+    /// When a part is not an address, which an empty text is not either.
+    pub fn list(text: &str) -> Result<Vec<Self>, Error> {
+        let mut addresses = Vec::new();
+        for part in text.split(',') {
+            let address = part.trim().parse()?;
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+}
+
 impl FromStr for Address {
     type Err = Error;
 
@@ -22,7 +41,7 @@ impl FromStr for Address {
         let bad = || {
             Error::usage(format!(
                 "`{text}` is not an address: write sealwire://HOST:PORT (TLS) or \
-                 sealwire+tcp://HOST:PORT (plain TCP)"
+                 sealwire+tcp://HOST:PORT (plain TCP), several with commas between them"
             ))
         };
         let (tls, rest) = match text.split_once("://").ok_or_else(bad)? {
@@ -42,7 +61,7 @@ impl FromStr for Address {
             },
         };
         let port = port.map_or(Ok(DEFAULT_PORT), str::parse).map_err(|_| bad())?;
-        if host.is_empty() || host.contains(['/', '@', ' ']) {
+        if host.is_empty() || host.contains(['/', '@', ' ', ',']) {
             return Err(bad());
         }
         Ok(Self { tls, host: host.to_owned(), port })
@@ -61,6 +80,18 @@ mod tests {
         assert_eq!(read("sealwire://[::1]:9"), Some((true, "::1".into(), 9)));
         for bad in ["", "a:1", "https://a:1", "sealwire://", "sealwire://a:x", "sealwire://u@a"] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(read("sealwire://a,b"), None, "one address, not two");
+    }
+
+    #[test]
+    fn several_addresses_each_keep_their_own_rule() {
+        let list =
+            Address::list("sealwire://a:1 ,sealwire+tcp://[::1],\tsealwire://a:1").expect("two");
+        let read: Vec<_> = list.iter().map(|a| (a.tls, a.host.as_str(), a.port)).collect();
+        assert_eq!(read, [(true, "a", 1), (false, "::1", 7700)]);
+        for bad in ["", " ", ",", "sealwire://a,", ",sealwire://a", "sealwire://a;sealwire://b"] {
+            assert!(Address::list(bad).is_err(), "{bad}");
         }
     }
 }

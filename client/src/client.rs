@@ -1,5 +1,6 @@
 //! The client's handle.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,15 +9,16 @@ use sealwire_protocol::message::{
     PingRequest, ReencRequest,
 };
 use sealwire_protocol::{Binding, BodyError, Opcode, Suite};
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
-use crate::connect::Connector;
-use crate::driver::{self, Command};
+use crate::endpoint::Endpoints;
+use crate::pool::Pool;
 use crate::{Address, Credentials, Error};
 
-/// Requests that wait for the connection before callers have to.
-const QUEUE: usize = 1024;
+/// Connections of a client, unless set: two lose nothing to one, and with one of them down the other
+/// still works.
+const CONNECTIONS: usize = 2;
 
 /// A key, as the server tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,9 @@ pub struct Key {
 
 /// How a client is made.
 pub struct Builder {
-    address: String,
+    addresses: Vec<String>,
     credentials: Credentials,
+    connections: usize,
     ca_pem: Option<Vec<u8>>,
     deadline: Duration,
     connect_timeout: Duration,
@@ -40,6 +43,22 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// One more address, or several with commas between them, beside those that are there.
+    #[must_use]
+    pub fn address(mut self, addresses: &str) -> Self {
+        self.addresses.push(addresses.to_owned());
+        self
+    }
+
+    /// Connections that are kept up, spread evenly over the servers; at least one. 2 unless set, for
+    /// one server too. More than there are servers only pays when one connection's TLS keeps a
+    /// core busy.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
     /// Trusts these authorities under TLS, in PEM, instead of the system's.
     #[must_use]
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -47,14 +66,16 @@ impl Builder {
         self
     }
 
-    /// Time that a request may take, waiting for a connection included. 10 seconds unless set.
+    /// Time that a request may take, waiting for a connection and being sent again included. 10
+    /// seconds unless set.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Time for a connection, TLS and AUTH included. 5 seconds unless set.
+    /// Time for a connection, TLS and AUTH included, over all servers that are tried for it: each has
+    /// its share. 5 seconds unless set.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -68,26 +89,30 @@ impl Builder {
         self
     }
 
-    /// Connects and authenticates. A first connection that fails is an error; later ones are tried
-    /// again.
+    /// Connects and authenticates. Returns when one connection stands; the others follow by
+    /// themselves, and later failures are tried again for as long as the client is there.
     ///
     /// # Errors
-    /// [`Error`].
+    /// Text that is not an address; [AUTH refused](Error::is_auth), by whichever server was asked
+    /// first; when no server takes us within the connect timeout, what is clearest of what they said.
     pub async fn connect(self) -> Result<Client, Error> {
-        let address: Address = self.address.parse()?;
-        let connector = Connector::new(address, self.ca_pem.as_deref(), self.plain_everywhere)?;
-        let (sender, commands) = mpsc::channel(QUEUE);
-        let driver =
-            driver::Driver::new(connector, self.credentials, self.connect_timeout, commands);
-        driver.start().await?;
-        Ok(Client { sender, deadline: self.deadline })
+        let addresses = Address::list(&self.addresses.join(","))?;
+        let endpoints = Endpoints::new(
+            addresses,
+            self.credentials,
+            self.ca_pem.as_deref(),
+            self.plain_everywhere,
+            self.connect_timeout,
+        )?;
+        let pool = Pool::open(endpoints, self.connections).await?;
+        Ok(Client { pool: Arc::new(pool), deadline: self.deadline })
     }
 }
 
-/// A client: cheap to clone, all clones share one connection. See the crate.
+/// A client: cheap to clone, all clones share the connections. See the crate.
 #[derive(Clone)]
 pub struct Client {
-    sender: mpsc::Sender<Command>,
+    pool: Arc<Pool>,
     deadline: Duration,
 }
 
@@ -98,20 +123,22 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects and authenticates, with the defaults of [`Builder`].
+    /// Connects and authenticates, with the defaults of [`Builder`]. The address may name several
+    /// servers, as [`Address::list`] reads them.
     ///
     /// # Errors
-    /// [`Error`].
+    /// See [`Builder::connect`].
     pub async fn connect(address: &str, credentials: Credentials) -> Result<Self, Error> {
         Self::builder(address, credentials).connect().await
     }
 
-    /// A client to be made.
+    /// A client to be made, of one address or several with commas between them.
     #[must_use]
     pub fn builder(address: &str, credentials: Credentials) -> Builder {
         Builder {
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
             credentials,
+            connections: CONNECTIONS,
             ca_pem: None,
             deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
@@ -184,6 +211,10 @@ impl Client {
     /// GENKEY: makes a key, or finds the one that was made before under the same name. `index` 0
     /// takes the next free one; empty `suites` take the site's.
     ///
+    /// Repeating it gives the same key, so it is sent again like any request when its connection
+    /// breaks. `created` then tells of the last sending alone: it may be false for a key that an
+    /// earlier one has made.
+    ///
     /// # Errors
     /// [`Error`].
     pub async fn genkey(
@@ -222,14 +253,9 @@ impl Client {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), BodyError>,
     ) -> Result<Bytes, Error> {
         let deadline = Instant::now() + self.deadline;
-        let mut body = Vec::new();
+        let mut body = Zeroizing::new(Vec::new());
         encode(&mut body)?;
-        let (reply, answer) = oneshot::channel();
-        let command = Command { opcode, body, reply, deadline };
-        let asked = timeout_at(deadline, async {
-            self.sender.send(command).await.map_err(|_| Error::closed())?;
-            answer.await.map_err(|_| Error::closed())?
-        });
+        let asked = timeout_at(deadline, self.pool.ask(opcode, body, deadline));
         asked.await.unwrap_or_else(|_| Err(Error::deadline()))
     }
 }

@@ -1,7 +1,7 @@
 //! Connecting: TCP, TLS, AUTH.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -33,35 +33,60 @@ pub(crate) struct Opened {
     pub(crate) surplus: BytesMut,
 }
 
-/// Makes connections to one address.
+/// Makes connections to the machines behind one address.
 pub(crate) struct Connector {
     address: Address,
-    name: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     plain_everywhere: bool,
 }
 
 impl Connector {
+    /// `tls` is what [`tls_connector`] has made; only an address with TLS needs it.
     pub(crate) fn new(
         address: Address,
-        ca_pem: Option<&[u8]>,
+        tls: Option<&TlsConnector>,
         plain_everywhere: bool,
     ) -> Result<Self, Error> {
-        let name = format!("{}:{}", address.host, address.port);
-        let tls = if address.tls {
-            let server = ServerName::try_from(address.host.clone())
-                .map_err(|_| Error::usage(format!("`{}` is not a host's name", address.host)))?;
-            Some((tls_connector(ca_pem)?, server))
-        } else {
-            None
+        let tls = match tls {
+            Some(tls) if address.tls => {
+                let server = ServerName::try_from(address.host.clone()).map_err(|_| {
+                    Error::usage(format!("`{}` is not a host's name", address.host))
+                })?;
+                Some((tls.clone(), server))
+            }
+            _ if address.tls => return Err(Error::usage("TLS without authorities to trust")),
+            _ => None,
         };
-        Ok(Self { address, name, tls, plain_everywhere })
+        let connector = Self { address, tls, plain_everywhere };
+        // What is written out can be told before anything is tried; names wait for their records.
+        if let Ok(ip) = connector.address.host.parse::<IpAddr>() {
+            connector.check_plain(SocketAddr::new(ip, connector.address.port))?;
+        }
+        Ok(connector)
     }
 
-    /// Connects and authenticates.
-    pub(crate) async fn connect(&self, credentials: &Credentials) -> Result<Opened, Error> {
-        let failed = |error| Error::io(&self.name, error);
-        let tcp = self.tcp().await?;
+    /// The records of the name, looked up now.
+    pub(crate) async fn look_up(&self) -> Result<Vec<SocketAddr>, Error> {
+        let Address { host, port, .. } = &self.address;
+        let failed = |error| Error::io(&format!("{host}:{port}"), error);
+        let found: Vec<_> =
+            tokio::net::lookup_host((host.as_str(), *port)).await.map_err(failed)?.collect();
+        if found.is_empty() {
+            return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        }
+        Ok(found)
+    }
+
+    /// Connects to one of the records, and authenticates.
+    pub(crate) async fn connect(
+        &self,
+        socket: SocketAddr,
+        credentials: &Credentials,
+    ) -> Result<Opened, Error> {
+        self.check_plain(socket)?;
+        let name = self.name(socket);
+        let failed = |error| Error::io(&name, error);
+        let tcp = TcpStream::connect(socket).await.map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         let (mut stream, channel): (Stream, Channel) = match &self.tls {
             None => (Box::new(tcp), Channel::Tcp),
@@ -76,39 +101,34 @@ impl Connector {
             }
         };
         let mut input = BytesMut::with_capacity(1024);
-        let limits =
-            authenticate(&mut stream, &mut input, channel, credentials, &self.name).await?;
+        let limits = authenticate(&mut stream, &mut input, channel, credentials, &name).await?;
         Ok(Opened { stream, limits, surplus: input })
     }
 
-    /// Connects to the first address that answers.
-    async fn tcp(&self) -> Result<TcpStream, Error> {
-        let failed = |error| Error::io(&self.name, error);
-        let host = (self.address.host.as_str(), self.address.port);
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in tokio::net::lookup_host(host).await.map_err(failed)? {
-            self.check_plain(address)?;
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
+    /// How errors and logs name a record: the host, and which of its machines.
+    pub(crate) fn name(&self, socket: SocketAddr) -> String {
+        let Address { host, port, .. } = &self.address;
+        if host.parse::<IpAddr>().is_ok() {
+            socket.to_string()
+        } else {
+            format!("{host}:{port} ({})", socket.ip())
         }
-        Err(failed(last))
     }
 
-    fn check_plain(&self, address: SocketAddr) -> Result<(), Error> {
-        let safe = self.tls.is_some() || address.ip().to_canonical().is_loopback();
+    fn check_plain(&self, socket: SocketAddr) -> Result<(), Error> {
+        let safe = self.tls.is_some() || socket.ip().to_canonical().is_loopback();
         if safe || self.plain_everywhere {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "plain TCP to {address} would send messages in clear beyond this machine: use \
+            "plain TCP to {socket} would send messages in clear beyond this machine: use \
              sealwire:// (TLS), or allow it by `Builder::plain_beyond_loopback`"
         )))
     }
 }
 
-fn tls_connector(ca_pem: Option<&[u8]>) -> Result<TlsConnector, Error> {
+/// TLS that trusts these authorities, in PEM, or the system's.
+pub(crate) fn tls_connector(ca_pem: Option<&[u8]>) -> Result<TlsConnector, Error> {
     let usage = |error: &dyn std::fmt::Display| Error::usage(format!("certificates: {error}"));
     let mut roots = RootCertStore::empty();
     match ca_pem {

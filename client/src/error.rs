@@ -62,6 +62,24 @@ impl Error {
         Self(Kind::Closed)
     }
 
+    /// Whether the network failed.
+    pub(crate) const fn is_io(&self) -> bool {
+        matches!(self.0, Kind::Io { .. })
+    }
+
+    /// How much an error says about why nobody could be reached, the most being told: credentials
+    /// that are wrong above all, then what will not pass by itself, a server that has at least
+    /// answered, one that could not be reached, and silence.
+    pub(crate) fn clarity(&self) -> u8 {
+        match &self.0 {
+            _ if self.is_auth() => 4,
+            _ if !self.is_retryable() => 3,
+            Kind::Refused { .. } => 2,
+            Kind::Io { .. } | Kind::Lost => 1,
+            _ => 0,
+        }
+    }
+
     /// The number of the server's refusal, when it was one.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {

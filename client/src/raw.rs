@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use sealwire_protocol::message::SessionLimits;
 
-use crate::connect::{Connector, Opened};
+use crate::connect::{Connector, Opened, tls_connector};
 pub use crate::connect::{ReadWrite, Stream};
 use crate::{Address, Credentials, Error};
 
@@ -18,7 +18,7 @@ pub struct RawConnection {
     pub surplus: Bytes,
 }
 
-/// Connects and authenticates. `ca_pem` holds the authorities to trust under TLS; `None` trusts the
+/// Connects to the first machine of the address that answers, and authenticates. `ca_pem` holds the authorities to trust under TLS; `None` trusts the
 /// system's.
 ///
 /// # Errors
@@ -28,7 +28,17 @@ pub async fn connect(
     credentials: &Credentials,
     ca_pem: Option<&[u8]>,
 ) -> Result<RawConnection, Error> {
-    let connector = Connector::new(address.clone(), ca_pem, false)?;
-    let Opened { stream, limits, surplus } = connector.connect(credentials).await?;
-    Ok(RawConnection { stream, limits, surplus: surplus.freeze() })
+    let tls = address.tls.then(|| tls_connector(ca_pem)).transpose()?;
+    let connector = Connector::new(address.clone(), tls.as_ref(), false)?;
+    let mut last = Error::lost();
+    for socket in connector.look_up().await? {
+        match connector.connect(socket, credentials).await {
+            Ok(Opened { stream, limits, surplus }) => {
+                return Ok(RawConnection { stream, limits, surplus: surplus.freeze() });
+            }
+            Err(error) if error.is_io() => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
 }
