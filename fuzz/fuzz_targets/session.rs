@@ -69,8 +69,8 @@ async fn world() -> World {
     let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
     engine.open(RootKey::generate(engine.vault()).expect("random"));
     let manager = ManagerRole::new(engine.clone());
-    let site = manager.make_site().expect("a site");
-    let (wrapped, secret) = manager.make_app_secret("ak_fuzz", 1).expect("a secret");
+    let site = manager.make_site().await.expect("a site");
+    let (wrapped, secret) = manager.make_app_secret("ak_fuzz", 1).await.expect("a secret");
     let app = AppDocument {
         kind: DocumentKind::App,
         id: "ak_fuzz".into(),
@@ -99,15 +99,15 @@ async fn world() -> World {
             destroy_at: None,
         }],
     };
-    let blob = manager.genkey(key.binding(1)).expect("a key").blob().to_vec();
+    let blob = manager.genkey(key.binding(1)).await.expect("a key").blob().to_vec();
     let folder = tempfile::tempdir().expect("a folder").keep();
     let keystore = SqliteKeystore::open(&folder.join("keystore.db")).await.expect("opens");
-    let decoy = manager.sign(&site, &app).expect("signed");
+    let decoy = manager.sign(&site, &app).await.expect("signed");
     let decoy = SiteRow { keys: site.to_bytes(), decoy: SignedDocument { revision: 0, ..decoy } };
     keystore.init_site(&decoy).await.expect("a site");
-    let signed = manager.sign(&site, &app).expect("signed");
+    let signed = manager.sign(&site, &app).await.expect("signed");
     commit(&keystore, &app, signed, None).await;
-    let signed = manager.sign(&site, &key).expect("signed");
+    let signed = manager.sign(&site, &key).await.expect("signed");
     let wrapped = WrappedRow { uid: key.uid.to_string(), version: 1, blob };
     commit(&keystore, &key, signed, Some(wrapped)).await;
     let marks = Marks::open(&folder.join("marks.db")).await.expect("opens");

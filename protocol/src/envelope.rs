@@ -127,8 +127,11 @@ impl<'a> Binding<'a> {
     }
 
     /// Reads both fields, each behind its 16-bit length.
+    ///
+    /// # Errors
+    /// A [`BodyError`] that names the field.
     #[inline]
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, BodyError> {
+    pub fn read(reader: &mut Reader<'a>) -> Result<Self, BodyError> {
         let context = reader.long(limits::MAX_CONTEXT, "context")?;
         let aad = reader.long(limits::MAX_AAD, "aad")?;
         Ok(Self { context, aad })

@@ -96,6 +96,16 @@ registry! {
     81 UNAVAILABLE Server false true "the keystore or the manager is away";
     82 INTERNAL Server false false "the server failed in a way it should not; its log tells more";
     83 SHUTTING_DOWN Server true true "the server is stopping";
+    96 ROLE_DENIED Policy false false "the role of the caller's certificate does not allow this word";
+    97 OTHER_ROOT Server false true "wrapped under another root key than this engine's; the detail names the engine's";
+    98 NOT_UNWRAPPED Server false false "a wrapped key does not open: it, or what it is bound to, was changed";
+    99 NOT_VERIFIED Policy false false "a document does not verify: it was changed, added or moved";
+    100 NOT_SOUND Client false false "a document says what no document may say";
+    101 PROOF_REFUSED Policy false false "the client's proof is not good, or its app may not log in";
+    102 NO_CAPABILITY Policy false false "the capability does not verify";
+    103 CAPABILITY_EXPIRED Policy false false "the capability is past its time";
+    104 NO_SESSION Client false true "no such session, or no site, was named on this connection";
+    105 NO_ROTATION Client false false "no root rotation is under way in this engine, or another one";
 }
 
 impl ErrorCode {

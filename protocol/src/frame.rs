@@ -40,6 +40,8 @@ pub struct Flags(pub u16);
 impl Flags {
     /// A request.
     pub const REQUEST: Self = Self(0);
+    /// A REENC that may wait: it is worked on beside live traffic, and below it.
+    pub const BULK: Self = Self(0x0004);
     /// The answer to a request, or a word of the server's own.
     pub const RESPONSE: Self = Self(0x0001);
     /// The answer to a request that was refused; the body is a [`crate::message::Failure`].

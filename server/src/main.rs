@@ -5,16 +5,15 @@
 mod cli;
 mod commands;
 mod config;
-mod data_dir;
 mod health;
 mod parts;
-mod process;
 mod storage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use sealwire_engine::host::process;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes what it takes back: also what libraries copy, such as a string that grows while JSON is read.
@@ -27,8 +26,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let cli = cli::Cli::parse();
-    let serving = matches!(cli.command, cli::Command::Serve { .. });
-    process::log(cli.log.as_deref().unwrap_or(if serving { "info" } else { "warn" }));
+    let filter = if cli.command.serves() { "info" } else { "warn" };
+    process::log(cli.log.as_deref().unwrap_or(filter), cli.log_format);
     if let Err(error) = process::harden() {
         eprintln!("sealwire: core dumps could not be switched off: {error}");
         return ExitCode::FAILURE;

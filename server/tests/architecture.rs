@@ -32,7 +32,7 @@ fn the_engine_knows_no_sql_no_http_and_no_other_part() {
         "sqlx",
         "axum",
         "hyper",
-        "rustls",
+        "http",
         "sealwire-keystore",
         "sealwire-gateway",
         "sealwire-manager",

@@ -232,7 +232,9 @@ async fn a_short_nonce_is_counted_renewed_in_time_and_refused_past_its_limit() {
     let mut world = world;
     sql(&world.server, all_but(3)).await;
     world.server.restart();
-    world.client = world.server.client(&world.app).await;
+    // Each connection has messages of its own at hand.
+    let one = Client::builder(&world.server.url(), world.app.credentials()).connections(1);
+    world.client = one.connect().await.expect("connects");
     let with = async |suite| {
         let (binding, suite) = (Binding::default(), Some(suite));
         let request = EncRequest { key_index: key.index, suite, binding, message: b"message" };

@@ -31,7 +31,7 @@ fn keys() -> (u32, u32) {
 
 /// Puts keys that the site's own engine has made and signed into an export of its keystore, and imports that
 /// into another database.
-fn fill(server: &mut Server, from: &str, to: &str, count: u32) {
+async fn fill(server: &mut Server, from: &str, to: &str, count: u32) {
     let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
     let chip = Chip::Software { key_file: server.folder.path().join("chip.key") };
     let custodian = Custodian::new(engine.clone(), server.data(), chip, Duration::from_secs(60));
@@ -74,8 +74,8 @@ fn fill(server: &mut Server, from: &str, to: &str, count: u32) {
                 destroy_at: None,
             }],
         };
-        let blob = manager.genkey(document.binding(1)).expect("a key").blob().to_vec();
-        let signed = manager.sign(&site, &document).expect("signed");
+        let blob = manager.genkey(document.binding(1)).await.expect("a key").blob().to_vec();
+        let signed = manager.sign(&site, &document).await.expect("signed");
         out.write(&json!({"document": {
             "kind": "key", "id": signed.id, "revision": signed.revision, "name": document.name,
             "number": number, "due": null, "body": STANDARD.encode(&signed.body),
@@ -145,7 +145,7 @@ async fn enc_over_many_keys_hit_and_miss_apart() {
         Mariadb::with(support::mariadb::free_port(), &["--innodb-buffer-pool-size=2G".to_owned()]);
     let (first, url) = (database.database("first"), database.database("ks"));
     let mut server = Server::on(&format!("{first}'\ncached_keys = {cached} #"), "").await;
-    fill(&mut server, &first, &url, count);
+    fill(&mut server, &first, &url, count).await;
     server.restart();
     server.wait_for_site().await;
     let app = server.local_app(&["enc,dec,genkey:*"]).await;

@@ -1,8 +1,12 @@
 //! What the engine's own part of ENC and DEC costs, for each suite.
 
+#[path = "../tests/support/now.rs"]
+mod now;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use now::{Now, TAG};
 use sealwire_engine::aead::Suite;
 use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, Renewal,
@@ -20,8 +24,8 @@ fn warm() -> (Session, UsableKey) {
     engine.open(RootKey::generate(engine.vault()).expect("random"));
     let manager = ManagerRole::new(engine.clone());
     let gateway = GatewayRole::new(engine);
-    let site = manager.make_site().expect("a site");
-    let (wrapped, secret) = manager.make_app_secret("ak_bench", 1).expect("a secret");
+    let site = manager.make_site().now().expect("a site");
+    let (wrapped, secret) = manager.make_app_secret("ak_bench", 1).now().expect("a secret");
     let app = AppDocument {
         kind: DocumentKind::App,
         id: "ak_bench".into(),
@@ -33,19 +37,19 @@ fn warm() -> (Session, UsableKey) {
         grants: Grants(vec!["enc,dec,reenc:*".parse().expect("a grant")]),
         secrets: vec![AppSecret::new(&wrapped, None)],
     };
-    let signed = manager.sign(&site, &app).expect("signed");
+    let signed = manager.sign(&site, &app).now().expect("signed");
     let limits = SessionLimits { max_frame: 65_536, max_in_flight: 1, session_seconds: 1 };
     let transcript = Transcript {
         channel: Channel::Tcp,
         client_nonce: [0; 32],
-        server_nonce: gateway.challenge(&site).expect("a challenge"),
+        server_nonce: gateway.challenge(&site).now().expect("a challenge"),
         app_key: b"ak_bench",
         limits,
     };
     let secret = credential::decode_app_secret(&secret).expect("its own form");
     let proof = transcript.client_proof(secret.as_slice());
     let attempt = AuthAttempt { transcript, proof, lifetime: 60 };
-    let done = gateway.auth_verify(&site, &signed, &attempt).expect("authenticated");
+    let done = gateway.auth_verify(&site, &signed, &attempt).now().expect("authenticated");
     let session = gateway.session(&site, &done.capability).expect("a session");
     let (state, created, destroy_at) = (VersionState::Active, 0, None);
     let document = KeyDocument {
@@ -60,9 +64,9 @@ fn warm() -> (Session, UsableKey) {
         renewal: Renewal::default(),
         versions: vec![KeyVersion { version: 1, state, created, destroy_at }],
     };
-    let made = manager.genkey(document.binding(1)).expect("a key");
-    let signed = manager.sign(&site, &document).expect("signed");
-    let verified = gateway.verify::<KeyDocument>(&site, &signed).expect("verifies");
+    let made = manager.genkey(document.binding(1)).now().expect("a key");
+    let signed = manager.sign(&site, &document).now().expect("signed");
+    let verified = gateway.verify::<KeyDocument>(&site, &signed).now().expect("verifies");
     (session, verified.usable(1, made.blob()).expect("sound"))
 }
 
@@ -79,7 +83,7 @@ fn benches(criterion: &mut Criterion) {
                 bench.iter(|| {
                     out.clear();
                     session
-                        .enc(&key, suite, &binding, black_box(&message), &mut out)
+                        .enc(TAG, (&key, suite), &binding, black_box(&message), &mut out)
                         .expect("seals");
                 });
             });
@@ -89,13 +93,15 @@ fn benches(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(size as u64));
         for suite in Suite::ALL {
             out.clear();
-            session.enc(&key, suite, &binding, &message, &mut out).expect("seals");
+            session.enc(TAG, (&key, suite), &binding, &message, &mut out).expect("seals");
             let (sealed, mut opened) = (out.clone(), Vec::with_capacity(size + 64));
             let envelope = Envelope::parse(&sealed).expect("an envelope");
             group.bench_function(BenchmarkId::from_parameter(suite), |bench| {
                 bench.iter(|| {
                     opened.clear();
-                    session.dec(&key, &binding, black_box(&envelope), &mut opened).expect("opens");
+                    session
+                        .dec(TAG, &key, &binding, black_box(&envelope), &mut opened)
+                        .expect("opens");
                 });
             });
         }

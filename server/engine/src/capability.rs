@@ -1,13 +1,11 @@
 //! Capabilities: what an app that has proven itself may do, for a time, at every engine of the site.
 
-use std::sync::Arc;
-
 use hmac::Mac;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Grants;
 use crate::sign::Signs;
-use crate::{Engine, EngineError, Session, Site};
+use crate::{Engine, EngineError, Site};
 
 /// A capability: bytes that only an engine of this site can make, and any of them can check.
 ///
@@ -16,6 +14,15 @@ use crate::{Engine, EngineError, Session, Site};
 pub struct Capability {
     pub(crate) body: Vec<u8>,
     pub(crate) mac: [u8; 32],
+}
+
+impl Capability {
+    /// What it says that it allows: the engine that has made it is believed, the engine that takes it
+    /// checks it.
+    pub(crate) fn grants(&self) -> Result<Grants, EngineError> {
+        let claims: Result<Claims, _> = serde_json::from_slice(&self.body);
+        Ok(claims.map_err(|_| EngineError::Capability)?.grants)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,11 +47,12 @@ impl Engine {
         Ok(Capability { body, mac })
     }
 
-    pub(crate) fn session(
-        self: &Arc<Self>,
+    /// What a capability allows, and until when, in seconds of Unix time.
+    pub(crate) fn check_capability(
+        &self,
         site: &Site,
         capability: &Capability,
-    ) -> Result<Session, EngineError> {
+    ) -> Result<(Grants, u64), EngineError> {
         self.mac(site, Signs::Capability, &capability.body)?
             .verify_slice(&capability.mac)
             .map_err(|_| EngineError::Capability)?;
@@ -53,6 +61,6 @@ impl Engine {
         if claims.expires <= self.now() {
             return Err(EngineError::CapabilityExpired);
         }
-        Ok(Session::new(self.clone(), Arc::new(claims.grants)))
+        Ok((claims.grants, claims.expires))
     }
 }

@@ -18,7 +18,7 @@ use crate::{EngineError, Protection, Purpose, RootKey, RootKeyId, Secret, Vault,
 
 const SUITE_KEY_LABEL: &str = "sealwire suite key v1";
 
-/// Whether the engine holds a root key.
+/// Whether the engine holds a root key. Of several engines, what the best of them can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
 pub enum State {
@@ -29,6 +29,8 @@ pub enum State {
         /// The root key's name.
         root: RootKeyId,
     },
+    /// No engine can be reached: it is another process.
+    Away,
 }
 
 /// How an engine is sized.
@@ -180,6 +182,11 @@ impl Engine {
 
     pub(crate) fn now(&self) -> u64 {
         (self.clock)()
+    }
+
+    /// Expanded ciphers that are kept.
+    pub(crate) fn cached_ciphers(&self) -> u64 {
+        self.ciphers.len() as u64
     }
 
     /// Sealed or open.

@@ -1,6 +1,6 @@
 //! What the engine refuses.
 
-use sealwire_protocol::BodyError;
+use sealwire_protocol::{BodyError, ErrorCode};
 
 use crate::{RootKeyId, aead::AeadError};
 
@@ -69,6 +69,15 @@ pub enum EngineError {
     /// No root rotation is under way.
     #[error("no root rotation is under way in this engine")]
     NoRotation,
+    /// The caller's certificate is another role's.
+    #[error("the certificate's role does not allow this word")]
+    Role,
+    /// No engine can be asked now.
+    #[error("no engine can be asked now: {0}")]
+    Away(String),
+    /// An engine of another process refused, for a reason that has no variant of its own.
+    #[error("the engine refused: {0}; {1}")]
+    Refused(ErrorCode, String),
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness: {0}")]
     Random(getrandom::Error),

@@ -4,11 +4,15 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`aead`] | the six suites over plain slices |
-//! | [`session`](Session) | ENC, DEC, REENC in place on the caller's buffer, under a capability |
+//! | [`session`](Session) | ENC, DEC, REENC under a capability: in place on the caller's buffer, or in another process |
 //! | [`auth`](GatewayRole::auth_verify) | AUTH_VERIFY: the client's proof against a signed app document |
 //! | [`document`] | apps and keys as canonical, signed documents; grants |
 //! | [`wrap`](WrappedKey) | keys wrapped under the root key, bound to what they are |
 //! | [`custody`] | key cards, the chip, the ceremony socket |
+//! | [`host`], [`settings`] | what the process asks of its machine, and of its configuration |
+//! | [`wire`] | the engine protocol: words, roles, TLS between the parts |
+//! | [`serve`] | the engine as a process of its own |
+//! | [`remote`] | engines of other processes, as a gateway or a manager uses them |
 //! | [`memory`](Vault) | where the root key lies: shielded, locked, on a stack of its own when clear |
 //!
 //! Who may ask what stands in the type: a [`GatewayRole`] authenticates, verifies and opens sessions,
@@ -22,14 +26,20 @@ pub mod custody;
 pub mod document;
 mod engine;
 mod error;
+pub mod host;
 mod kdf;
+mod make;
 mod memory;
 mod nonce;
+pub mod remote;
 mod role;
 mod root;
 mod secret;
+pub mod serve;
 mod session;
+pub mod settings;
 mod sign;
+pub mod wire;
 mod wrap;
 
 pub use auth::{AuthAttempt, Authenticated, MAX_LIFETIME};
@@ -40,6 +50,6 @@ pub use memory::{Protection, Vault};
 pub use role::{GatewayRole, ManagerRole, RotationRole};
 pub use root::{RootKey, RootKeyId};
 pub use secret::Secret;
-pub use session::Session;
+pub use session::{Done, Session, Tag};
 pub use sign::{SignedDocument, Site, Verified};
 pub use wrap::{KeyBinding, Purpose, Uid, WRAPPED_LEN, WrappedKey};

@@ -1,73 +1,140 @@
-//! Who may ask the engine what: the role stands in the type.
+//! Who may ask the engine what: the role stands in the type. The engine is in this process, or there are
+//! several in others: then the role stands in the certificate, too.
 
 use std::sync::Arc;
 
-use sealwire_protocol::credential;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::custody::{Custodian, CustodyError};
 use crate::document::{AppDocument, AppSecret, Document};
+use crate::remote::Pool;
 use crate::{
-    AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, Purpose, RootKeyId,
-    Secret, Session, SignedDocument, Site, State, Uid, Verified, WrappedKey,
+    AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, RootKeyId, Session,
+    SignedDocument, Site, State, Verified, WrappedKey,
 };
+
+/// Where the engine is.
+#[derive(Clone)]
+enum Place {
+    Here(Arc<Engine>),
+    There(Arc<Pool>),
+}
+
+impl Place {
+    fn state(&self) -> State {
+        match self {
+            Self::Here(engine) => engine.state(),
+            Self::There(pool) => pool.state(),
+        }
+    }
+
+    fn watch(&self) -> watch::Receiver<State> {
+        match self {
+            Self::Here(engine) => engine.watch(),
+            Self::There(pool) => pool.watch(),
+        }
+    }
+
+    fn set_site(&self, site: &Site, decoy: &SignedDocument) {
+        if let Self::There(pool) = self {
+            pool.set_site(site, decoy);
+        }
+    }
+
+    async fn verify<D: Document>(
+        &self,
+        site: &Site,
+        signed: &SignedDocument,
+    ) -> Result<Verified<D>, EngineError> {
+        match self {
+            Self::Here(engine) => engine.verify(site, signed),
+            Self::There(pool) => pool.verify(site, signed).await,
+        }
+    }
+}
 
 /// What a gateway may ask: AUTH_VERIFY, VERIFY, sessions, STATUS.
 #[derive(Clone)]
-pub struct GatewayRole(Arc<Engine>);
+pub struct GatewayRole(Place);
 
 /// What a manager may ask: VERIFY, SIGN, GENKEY, STATUS.
 #[derive(Clone)]
-pub struct ManagerRole(Arc<Engine>);
+pub struct ManagerRole(Place);
 
 impl GatewayRole {
     /// The gateway's handle on an engine in this process.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self(engine)
+        Self(Place::Here(engine))
+    }
+
+    /// The gateway's handle on engines of other processes.
+    #[must_use]
+    pub fn remote(pool: Arc<Pool>) -> Self {
+        Self(Place::There(pool))
+    }
+
+    /// Says which site it is, and a document of it: engines of other processes must verify that before
+    /// they get work.
+    pub fn set_site(&self, site: &Site, decoy: &SignedDocument) {
+        self.0.set_site(site, decoy);
     }
 
     /// The server nonce of an AUTH: fresh, good for a minute, recognised by every engine of the site.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`], [`EngineError::Random`].
-    pub fn challenge(&self, site: &Site) -> Result<[u8; 32], EngineError> {
-        self.0.challenge(site)
+    /// [`EngineError::Sealed`], [`EngineError::Random`], [`EngineError::Away`].
+    pub async fn challenge(&self, site: &Site) -> Result<[u8; 32], EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.challenge(site),
+            Place::There(pool) => pool.challenge(site).await,
+        }
     }
 
     /// AUTH_VERIFY: checks the client's proof against the app's document, inside, in constant time.
     ///
     /// # Errors
     /// [`EngineError::AuthFailed`] for every proof that is not good, whatever the reason;
-    /// [`EngineError::DocumentMac`] when the document was tampered with; [`EngineError::Sealed`].
-    pub fn auth_verify(
+    /// [`EngineError::DocumentMac`] when the document was tampered with; [`EngineError::Sealed`],
+    /// [`EngineError::Away`].
+    pub async fn auth_verify(
         &self,
         site: &Site,
         app: &SignedDocument,
         attempt: &AuthAttempt<'_>,
     ) -> Result<Authenticated, EngineError> {
-        self.0.auth_verify(site, app, attempt)
+        match &self.0 {
+            Place::Here(engine) => engine.auth_verify(site, app, attempt),
+            Place::There(pool) => pool.auth_verify(site, app, attempt).await,
+        }
     }
 
-    /// Opens a session under a capability, which is checked here, once.
+    /// Opens a session under a capability, which the engine checks once for each connection.
     ///
     /// # Errors
     /// [`EngineError::Capability`], [`EngineError::CapabilityExpired`], [`EngineError::Sealed`].
     pub fn session(&self, site: &Site, capability: &Capability) -> Result<Session, EngineError> {
-        self.0.session(site, capability)
+        match &self.0 {
+            Place::Here(engine) => {
+                let (grants, _) = engine.check_capability(site, capability)?;
+                Ok(Session::here(engine.clone(), Arc::new(grants)))
+            }
+            Place::There(pool) => Ok(Session::there(pool.session(capability)?)),
+        }
     }
 
     /// VERIFY: a stored document.
     ///
     /// # Errors
-    /// [`EngineError::DocumentMac`], [`EngineError::Document`], [`EngineError::Sealed`].
-    pub fn verify<D: Document>(
+    /// [`EngineError::DocumentMac`], [`EngineError::Document`], [`EngineError::Sealed`],
+    /// [`EngineError::Away`].
+    pub async fn verify<D: Document>(
         &self,
         site: &Site,
         signed: &SignedDocument,
     ) -> Result<Verified<D>, EngineError> {
-        self.0.verify(site, signed)
+        self.0.verify(site, signed).await
     }
 
     /// STATUS: sealed or open.
@@ -87,69 +154,84 @@ impl ManagerRole {
     /// The manager's handle on an engine in this process.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self(engine)
+        Self(Place::Here(engine))
+    }
+
+    /// The manager's handle on engines of other processes.
+    #[must_use]
+    pub fn remote(pool: Arc<Pool>) -> Self {
+        Self(Place::There(pool))
+    }
+
+    /// Says which site it is: see [`GatewayRole::set_site`].
+    pub fn set_site(&self, site: &Site, decoy: &SignedDocument) {
+        self.0.set_site(site, decoy);
     }
 
     /// The keys of a new site.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`], [`EngineError::Random`].
-    pub fn make_site(&self) -> Result<Site, EngineError> {
-        let make = |purpose| {
-            let binding = KeyBinding::of_site(purpose, Uid::generate()?);
-            self.make(binding).map(|(wrapped, _)| wrapped)
-        };
-        Ok(Site { document_mac: make(Purpose::DocumentMac)?, audit_mac: make(Purpose::AuditMac)? })
+    /// [`EngineError::Sealed`], [`EngineError::Random`], [`EngineError::Away`].
+    pub async fn make_site(&self) -> Result<Site, EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.make_site(),
+            Place::There(pool) => pool.make_site().await,
+        }
     }
 
     /// GENKEY: a fresh business key, wrapped; it never leaves the engine otherwise.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`], [`EngineError::Random`]; [`EngineError::Document`] when the binding is
-    /// not a business key's.
-    pub fn genkey(&self, binding: KeyBinding) -> Result<WrappedKey, EngineError> {
-        if binding.purpose != Purpose::BusinessKey || binding.index == 0 || binding.version == 0 {
-            return Err(EngineError::Document("not the binding of a business key".into()));
+    /// [`EngineError::Sealed`], [`EngineError::Random`], [`EngineError::Away`];
+    /// [`EngineError::Document`] when the binding is not a business key's.
+    pub async fn genkey(&self, binding: KeyBinding) -> Result<WrappedKey, EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.genkey(binding),
+            Place::There(pool) => pool.genkey(binding).await,
         }
-        self.make(binding).map(|(wrapped, _)| wrapped)
     }
 
     /// A fresh AppSecret: wrapped, and once in its text form, to be shown to the app's owner.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`], [`EngineError::Random`].
-    pub fn make_app_secret(
+    /// [`EngineError::Sealed`], [`EngineError::Random`], [`EngineError::Away`].
+    pub async fn make_app_secret(
         &self,
         app: &str,
         version: u32,
     ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
-        let (purpose, uid, name) = (Purpose::AppSecret, Uid::generate()?, app.to_owned());
-        let (wrapped, secret) = self.make(KeyBinding { purpose, uid, index: 0, version, name })?;
-        Ok((wrapped, credential::encode_app_secret(secret.expose())))
+        match &self.0 {
+            Place::Here(engine) => engine.make_app_secret(app, version),
+            Place::There(pool) => pool.make_app_secret(app, version).await,
+        }
     }
 
     /// SIGN: a document that is sound.
     ///
     /// # Errors
-    /// [`EngineError::Document`], [`EngineError::Sealed`].
-    pub fn sign<D: Document>(
+    /// [`EngineError::Document`], [`EngineError::Sealed`], [`EngineError::Away`].
+    pub async fn sign<D: Document>(
         &self,
         site: &Site,
         document: &D,
     ) -> Result<SignedDocument, EngineError> {
-        self.0.sign(site, document)
+        match &self.0 {
+            Place::Here(engine) => engine.sign(site, document),
+            Place::There(pool) => pool.sign(site, document).await,
+        }
     }
 
     /// VERIFY: a stored document.
     ///
     /// # Errors
-    /// [`EngineError::DocumentMac`], [`EngineError::Document`], [`EngineError::Sealed`].
-    pub fn verify<D: Document>(
+    /// [`EngineError::DocumentMac`], [`EngineError::Document`], [`EngineError::Sealed`],
+    /// [`EngineError::Away`].
+    pub async fn verify<D: Document>(
         &self,
         site: &Site,
         signed: &SignedDocument,
     ) -> Result<Verified<D>, EngineError> {
-        self.0.verify(site, signed)
+        self.0.verify(site, signed).await
     }
 
     /// STATUS: sealed or open.
@@ -163,72 +245,95 @@ impl ManagerRole {
     pub fn watch(&self) -> watch::Receiver<State> {
         self.0.watch()
     }
-
-    fn make(&self, binding: KeyBinding) -> Result<(WrappedKey, Secret<32>), EngineError> {
-        let secret = Secret::generate()?;
-        let wrapped = self.0.with_root(|root| root.wrap(binding, &secret))?;
-        Ok((wrapped, secret))
-    }
 }
 
 /// What a manager may ask during a root rotation: REWRAP, and what becomes of the root key of before.
 #[derive(Clone)]
-pub struct RotationRole(Arc<Custodian>);
+pub struct RotationRole(Engines);
+
+#[derive(Clone)]
+enum Engines {
+    Here(Arc<Custodian>),
+    There(Arc<Pool>),
+}
 
 impl RotationRole {
     /// The manager's handle on the custodian of an engine in this process.
     #[must_use]
     pub fn new(custodian: Arc<Custodian>) -> Self {
-        Self(custodian)
+        Self(Engines::Here(custodian))
     }
 
-    /// The engine's root key, and the one that is left behind while a rotation lasts; `None` while sealed.
+    /// The manager's handle on every engine of a site.
+    #[must_use]
+    pub fn remote(pool: Arc<Pool>) -> Self {
+        Self(Engines::There(pool))
+    }
+
+    /// The engines' root key, and the one that is left behind while a rotation lasts; `None` while none is open.
     #[must_use]
     pub fn roots(&self) -> Option<(RootKeyId, Option<RootKeyId>)> {
-        self.0.engine().roots()
+        match &self.0 {
+            Engines::Here(custodian) => custodian.engine().roots(),
+            Engines::There(pool) => pool.roots(),
+        }
     }
 
-    /// Whether a rotation is under way in this engine, also while it is sealed.
+    /// Whether a rotation is under way in an engine, also while it is sealed.
     #[must_use]
     pub fn is_under_way(&self) -> bool {
-        self.0.is_rotating()
+        match &self.0 {
+            Engines::Here(custodian) => custodian.is_rotating(),
+            Engines::There(pool) => pool.is_rotating(),
+        }
     }
 
     /// The root key of before, wrapped under the current one: whoever has the new cards has both. Which
-    /// two they are stands in it.
+    /// two they are stands in it. Every engine of the site must hold both by now.
     ///
     /// # Errors
-    /// [`EngineError::Sealed`], [`EngineError::NoRotation`].
-    pub fn wrapped_previous(&self) -> Result<WrappedKey, EngineError> {
-        self.0.engine().wrapped_previous()
+    /// [`EngineError::Sealed`], [`EngineError::NoRotation`]; [`EngineError::Away`], which names the engine
+    /// that is away, sealed, or does not hold both.
+    pub async fn wrapped_previous(&self) -> Result<WrappedKey, EngineError> {
+        match &self.0 {
+            Engines::Here(custodian) => custodian.engine().wrapped_previous(),
+            Engines::There(pool) => pool.wrapped_previous().await,
+        }
     }
 
-    /// Gives the engine the root key of before, as [`RotationRole::wrapped_previous`] has given it.
+    /// Gives the engines the root key of before, as [`RotationRole::wrapped_previous`] has given it.
     ///
     /// # Errors
-    /// [`EngineError::OtherRoot`], [`EngineError::Unwrap`], [`EngineError::Sealed`], as
-    /// [`CustodyError::Engine`]; [`CustodyError::Forgotten`]; [`CustodyError::Folder`].
-    pub fn admit_previous(&self, old: RootKeyId, blob: &[u8]) -> Result<(), CustodyError> {
+    /// [`EngineError::OtherRoot`], [`EngineError::Unwrap`], [`EngineError::Sealed`],
+    /// [`EngineError::Away`], as [`CustodyError::Engine`]; [`CustodyError::Forgotten`];
+    /// [`CustodyError::Folder`].
+    pub async fn admit_previous(&self, old: RootKeyId, blob: &[u8]) -> Result<(), CustodyError> {
         let wrapped = WrappedKey::new(KeyBinding::of_root(old), blob)?;
-        self.0.admit_previous(&wrapped)
+        match &self.0 {
+            Engines::Here(custodian) => custodian.admit_previous(&wrapped),
+            Engines::There(pool) => Ok(pool.admit_previous(old, blob).await?),
+        }
     }
 
     /// REWRAP: a key under the current root key; `None` when it is already.
     ///
     /// # Errors
     /// [`EngineError::OtherRoot`] when it is under neither; [`EngineError::Unwrap`],
-    /// [`EngineError::Sealed`], [`EngineError::Random`].
-    pub fn rewrap(&self, wrapped: &WrappedKey) -> Result<Option<WrappedKey>, EngineError> {
-        self.0.engine().rewrap(wrapped)
+    /// [`EngineError::Sealed`], [`EngineError::Random`], [`EngineError::Away`].
+    pub async fn rewrap(&self, wrapped: &WrappedKey) -> Result<Option<WrappedKey>, EngineError> {
+        match &self.0 {
+            Engines::Here(custodian) => custodian.engine().rewrap(wrapped),
+            Engines::There(pool) => pool.rewrap(wrapped).await,
+        }
     }
 
     /// REWRAP of the site's own keys.
     ///
     /// # Errors
     /// As [`RotationRole::rewrap`].
-    pub fn rewrap_site(&self, site: &Site) -> Result<Option<Site>, EngineError> {
-        let (document_mac, audit_mac) =
-            (self.rewrap(&site.document_mac)?, self.rewrap(&site.audit_mac)?);
+    pub async fn rewrap_site(&self, site: &Site) -> Result<Option<Site>, EngineError> {
+        let document_mac = self.rewrap(&site.document_mac).await?;
+        let audit_mac = self.rewrap(&site.audit_mac).await?;
         if document_mac.is_none() && audit_mac.is_none() {
             return Ok(None);
         }
@@ -243,10 +348,10 @@ impl RotationRole {
     ///
     /// # Errors
     /// As [`RotationRole::rewrap`].
-    pub fn rewrap_app(&self, app: &AppDocument) -> Result<Option<AppDocument>, EngineError> {
+    pub async fn rewrap_app(&self, app: &AppDocument) -> Result<Option<AppDocument>, EngineError> {
         let mut moved = None;
         for (position, secret) in app.secrets.iter().enumerate() {
-            if let Some(wrapped) = self.rewrap(&secret.key(&app.id)?)? {
+            if let Some(wrapped) = self.rewrap(&secret.key(&app.id)?).await? {
                 let moved = moved.get_or_insert_with(|| app.clone());
                 moved.secrets[position] = AppSecret::new(&wrapped, secret.until);
             }
@@ -254,12 +359,20 @@ impl RotationRole {
         Ok(moved)
     }
 
-    /// Ends the rotation from `old` to `new` in this engine: the root key of before is forgotten, for good.
+    /// Ends the rotation from `old` to `new` in every engine: the root key of before is forgotten, for good.
     ///
     /// # Errors
     /// [`CustodyError::OutOfTurn`] when the engine does not hold just these two;
-    /// [`CustodyError::Folder`], [`CustodyError::NoRootKey`].
-    pub fn forget_previous(&self, old: RootKeyId, new: RootKeyId) -> Result<(), CustodyError> {
-        self.0.forget_previous(old, new)
+    /// [`CustodyError::Folder`], [`CustodyError::NoRootKey`]; [`CustodyError::Engine`] when not every engine
+    /// can be asked.
+    pub async fn forget_previous(
+        &self,
+        old: RootKeyId,
+        new: RootKeyId,
+    ) -> Result<(), CustodyError> {
+        match &self.0 {
+            Engines::Here(custodian) => custodian.forget_previous(old, new),
+            Engines::There(pool) => Ok(pool.forget_previous(old, new).await?),
+        }
     }
 }

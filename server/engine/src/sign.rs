@@ -118,6 +118,18 @@ impl<D> Deref for Verified<D> {
     }
 }
 
+impl<D: Document> Verified<D> {
+    /// A document that an engine of another process has verified.
+    pub(crate) fn elsewhere(signed: &SignedDocument) -> Result<Self, EngineError> {
+        let document: D = document::decode(&signed.body)?;
+        if document.id() != signed.id || document.revision() != signed.revision {
+            let (kind, id) = (D::KIND.name(), signed.id.clone());
+            return Err(EngineError::DocumentMac { kind, id });
+        }
+        Ok(Self(document))
+    }
+}
+
 impl<D> Verified<D> {
     /// The document, to be changed and signed anew.
     #[must_use]
@@ -155,6 +167,15 @@ impl Engine {
         let mac = self.mac(site, Signs::Document, &body)?.finalize().into_bytes().into();
         let (kind, id, revision) = (D::KIND, document.id(), document.revision());
         Ok(SignedDocument { kind, id, revision, body, mac })
+    }
+
+    /// Signs a document that comes as bytes: only when it is sound, and in its one encoding.
+    pub(crate) fn sign_bytes<D: Document>(
+        &self,
+        site: &Site,
+        body: &[u8],
+    ) -> Result<SignedDocument, EngineError> {
+        self.sign(site, &document::decode::<D>(body)?)
     }
 
     pub(crate) fn verify<D: Document>(

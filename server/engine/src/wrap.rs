@@ -43,6 +43,10 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Every purpose, in the order of their numbers in the engine protocol, from 1.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::BusinessKey, Self::AppSecret, Self::DocumentMac, Self::AuditMac, Self::RootKey];
+
     /// The name that is bound into the wrapped key.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,6 +80,12 @@ impl Uid {
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
+    }
+
+    /// An id from its bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -126,6 +136,11 @@ impl KeyBinding {
     /// The binding of one of the site's own keys.
     pub(crate) fn of_site(purpose: Purpose, uid: Uid) -> Self {
         Self { purpose, uid, index: 0, version: 1, name: String::new() }
+    }
+
+    /// The binding of an AppSecret.
+    pub(crate) fn of_secret(app: &str, uid: Uid, version: u32) -> Self {
+        Self { purpose: Purpose::AppSecret, uid, index: 0, version, name: app.to_owned() }
     }
 
     /// The binding of an older root key: its id takes the uid's place.

@@ -9,6 +9,7 @@ use sealwire_engine::custody::{
 use sealwire_engine::{
     Engine, EngineConfig, EngineError, KeyBinding, ManagerRole, Purpose, RotationRole, State, Uid,
 };
+use support::now::Now;
 use support::{Site, confirm, forged, is_open, make, refused};
 
 #[test]
@@ -110,7 +111,7 @@ fn a_rotated_root_key_opens_with_the_new_cards_and_carries_the_old_one_until_it_
         version: 1,
         name: "chat".into(),
     };
-    let before = manager.genkey(binding(1)).expect("a key");
+    let before = manager.genkey(binding(1)).now().expect("a key");
     let mut rotate = site.begin(CeremonyKind::Rotate, &old);
     let new = make(&mut rotate, 2, 3);
     confirm(&mut rotate, &new[..2]);
@@ -133,9 +134,9 @@ fn a_rotated_root_key_opens_with_the_new_cards_and_carries_the_old_one_until_it_
         assert_eq!(engine.state(), State::Open { root });
         let rotation = RotationRole::new(custodian.clone());
         assert_eq!(rotation.roots(), Some((root, Some(before.root()))));
-        let moved = rotation.rewrap(&before).expect("opens").expect("it was elsewhere");
+        let moved = rotation.rewrap(&before).now().expect("opens").expect("it was elsewhere");
         assert_eq!(moved.root(), root);
-        assert!(rotation.rewrap(&moved).expect("opens").is_none());
+        assert!(rotation.rewrap(&moved).now().expect("opens").is_none());
     }
 
     let site = site.restarted(Chip::None);
@@ -143,13 +144,13 @@ fn a_rotated_root_key_opens_with_the_new_cards_and_carries_the_old_one_until_it_
         site.unseal(card).expect("taken");
     }
     let rotation = RotationRole::new(site.custodian.clone());
-    let kept = rotation.wrapped_previous().expect("held");
-    assert!(rotation.forget_previous(root, before.root()).is_err(), "not these two");
-    rotation.forget_previous(before.root(), root).expect("forgotten");
+    let kept = rotation.wrapped_previous().now().expect("held");
+    assert!(rotation.forget_previous(root, before.root()).now().is_err(), "not these two");
+    rotation.forget_previous(before.root(), root).now().expect("forgotten");
     // And does not come back, whoever brings it.
-    let again = rotation.admit_previous(before.root(), kept.blob());
+    let again = rotation.admit_previous(before.root(), kept.blob()).now();
     assert!(matches!(again, Err(CustodyError::Forgotten(_))), "{again:?}");
-    assert!(matches!(rotation.rewrap(&before), Err(EngineError::OtherRoot { .. })));
+    assert!(matches!(rotation.rewrap(&before).now(), Err(EngineError::OtherRoot { .. })));
     site.custodian.seal();
     let error = refused(site.unseal(&old[0]));
     assert!(matches!(error, CardError::OtherRoot { .. }), "{error}");
@@ -244,7 +245,7 @@ fn a_ceremony_is_not_installed_over_another_that_was_faster() {
     let root = fast.install().expect("in force");
     let rotation = RotationRole::new(site.custodian.clone());
     let (_, old) = rotation.roots().expect("open");
-    rotation.forget_previous(old.expect("rotating"), root).expect("over");
+    rotation.forget_previous(old.expect("rotating"), root).now().expect("over");
     let pin = std::fs::read(site.data().join("root.pin")).expect("a pin");
     for late in [&mut slow, &mut reshare] {
         assert!(matches!(late.install(), Err(CustodyError::OutOfTurn(_))));
@@ -299,7 +300,7 @@ fn a_damaged_root_key_of_before_keeps_nothing_shut() {
     let new = make(&mut rotate, 2, 2);
     confirm(&mut rotate, &new);
     let root = rotate.install().expect("in force");
-    let kept = RotationRole::new(site.custodian.clone()).wrapped_previous().expect("held");
+    let kept = RotationRole::new(site.custodian.clone()).wrapped_previous().now().expect("held");
     let path = site.data().join("root.pin");
     let pin = std::fs::read_to_string(&path).expect("a pin");
     let mut pin: serde_json::Value = serde_json::from_str(&pin).expect("JSON");
@@ -312,7 +313,7 @@ fn a_damaged_root_key_of_before_keeps_nothing_shut() {
     let rotation = RotationRole::new(site.custodian.clone());
     assert_eq!(rotation.roots(), Some((root, None)));
     let old = cards[0].card.set().root;
-    rotation.admit_previous(old, kept.blob()).expect("the manager has another copy");
+    rotation.admit_previous(old, kept.blob()).now().expect("the manager has another copy");
     assert_eq!(rotation.roots(), Some((root, Some(old))));
 }
 
@@ -324,7 +325,7 @@ fn a_root_key_that_was_left_behind_is_not_rotated_back_in() {
     confirm(&mut rotate, &new);
     let root = rotate.install().expect("in force");
     let rotation = RotationRole::new(site.custodian.clone());
-    rotation.forget_previous(old[0].card.set().root, root).expect("over");
+    rotation.forget_previous(old[0].card.set().root, root).now().expect("over");
     // Old and new cards mixed up, or a stolen old quorum.
     let mut back = site.begin(CeremonyKind::Rotate, &new);
     back.follow().expect("following");

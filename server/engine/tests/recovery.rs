@@ -1,6 +1,8 @@
 //! A root key comes back from its cards without Sealwire: by the example program, and by the program that
 //! `docs/card.md` prints.
 
+#[path = "support/now.rs"]
+mod now;
 #[path = "../examples/recover_root_key.rs"]
 mod recover;
 
@@ -10,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aes_gcm_siv::{AeadInOut, Aes256GcmSiv, KeyInit};
+use now::Now;
 use sealwire_engine::custody::{CeremonyKind, Chip, Custodian, NewCard, Passphrase};
 use sealwire_engine::{Engine, EngineConfig, KeyBinding, ManagerRole, Purpose, Uid};
 
@@ -47,7 +50,7 @@ fn the_example_gives_back_the_root_key_that_opens_what_the_engine_wraps() {
         let root = recover::recover(quorum).expect("recovered");
         let (purpose, uid) = (Purpose::BusinessKey, Uid::generate().expect("random"));
         let binding = KeyBinding { purpose, uid, index: 7, version: 2, name: "聊天".into() };
-        let wrapped = ManagerRole::new(engine.clone()).genkey(binding).expect("a key");
+        let wrapped = ManagerRole::new(engine.clone()).genkey(binding).now().expect("a key");
         let id = wrapped.root().to_bytes();
         let kek: [u8; 32] = recover::derive(&root, &[b"sealwire wrap kek v1", &id]);
         let mut aad = Vec::new();
@@ -124,7 +127,7 @@ fn the_program_that_the_page_prints_recovers_a_root_key() {
     std::fs::write(&script, program.expect("a program")).expect("written");
     let python = std::env::var("SEALWIRE_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let (_data, engine, made) = ceremony(2);
-    let wrapped = ManagerRole::new(engine).make_site().expect("a site");
+    let wrapped = ManagerRole::new(engine).make_site().now().expect("a site");
     for (cards, id) in [
         (worked_example(), "6e2124da0128046ecd66f3a8791cb503".to_owned()),
         (made[2..].to_vec(), wrapped.root().to_string()),

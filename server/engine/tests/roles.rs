@@ -1,16 +1,21 @@
 //! What each role may ask: grants, capabilities, documents, wrapped keys, and what tampering does.
 
+#[path = "support/now.rs"]
+mod now;
+
 use std::cell::Cell;
 use std::sync::Arc;
 
+use now::{Now, TAG};
 use sealwire_engine::aead::{AeadError, Suite};
 use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, Renewal,
     UsableKey, VersionState,
 };
+use sealwire_engine::wire::message::Lane;
 use sealwire_engine::{
-    AuthAttempt, Engine, EngineConfig, EngineError, GatewayRole, KeyBinding, ManagerRole, RootKey,
-    Session, SignedDocument, Site, State, Uid,
+    AuthAttempt, Done, Engine, EngineConfig, EngineError, GatewayRole, KeyBinding, ManagerRole,
+    RootKey, Session, SignedDocument, Site, State, Uid,
 };
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::SessionLimits;
@@ -40,7 +45,7 @@ impl World {
         engine.open(RootKey::generate(engine.vault()).expect("random"));
         let (gateway, manager) =
             (GatewayRole::new(engine.clone()), ManagerRole::new(engine.clone()));
-        let site = manager.make_site().expect("a site");
+        let site = manager.make_site().now().expect("a site");
         Self { engine, gateway, manager, site }
     }
 
@@ -51,7 +56,7 @@ impl World {
     fn version(&self, name: &str, index: u32, uid: Uid, version: u32) -> UsableKey {
         let document =
             key_document(name, index, uid, &vec![VersionState::Active; version as usize]);
-        let made = self.manager.genkey(document.binding(version)).expect("a key");
+        let made = self.manager.genkey(document.binding(version)).now().expect("a key");
         self.usable(&document, version, made.blob()).expect("sound")
     }
 
@@ -62,14 +67,15 @@ impl World {
         version: u32,
         blob: &[u8],
     ) -> Result<UsableKey, EngineError> {
-        let signed = self.manager.sign(&self.site, document).expect("signed");
-        let verified = self.gateway.verify::<KeyDocument>(&self.site, &signed).expect("verifies");
+        let signed = self.manager.sign(&self.site, document).now().expect("signed");
+        let verified =
+            self.gateway.verify::<KeyDocument>(&self.site, &signed).now().expect("verifies");
         verified.usable(version, blob)
     }
 
     /// An app with these grants, and its secret.
     fn app(&self, grants: &[&str]) -> (AppDocument, [u8; 32]) {
-        let (wrapped, secret) = self.manager.make_app_secret("ak_test", 1).expect("a secret");
+        let (wrapped, secret) = self.manager.make_app_secret("ak_test", 1).now().expect("a secret");
         let app = AppDocument {
             kind: DocumentKind::App,
             id: "ak_test".into(),
@@ -85,20 +91,21 @@ impl World {
     }
 
     fn sign(&self, app: &AppDocument) -> SignedDocument {
-        self.manager.sign(&self.site, app).expect("signed")
+        self.manager.sign(&self.site, app).now().expect("signed")
     }
 
     fn session(&self, grants: &[&str]) -> Session {
         let (app, secret) = self.app(grants);
         let signed = self.sign(&app);
         let attempt = self.attempt(&secret, "ak_test");
-        let done = self.gateway.auth_verify(&self.site, &signed, &attempt).expect("authenticated");
+        let done =
+            self.gateway.auth_verify(&self.site, &signed, &attempt).now().expect("authenticated");
         self.gateway.session(&self.site, &done.capability).expect("a session")
     }
 
     /// A good attempt, upon a fresh challenge.
     fn attempt<'a>(&self, secret: &[u8], app_key: &'a str) -> AuthAttempt<'a> {
-        attempt(secret, app_key, self.gateway.challenge(&self.site).expect("a challenge"))
+        attempt(secret, app_key, self.gateway.challenge(&self.site).now().expect("a challenge"))
     }
 }
 
@@ -143,7 +150,7 @@ fn enc(
     message: &[u8],
 ) -> Vec<u8> {
     let mut out = Vec::new();
-    session.enc(key, suite, &Binding::aad(aad), message, &mut out).expect("seals");
+    session.enc(TAG, (key, suite), &Binding::aad(aad), message, &mut out).expect("seals");
     out
 }
 
@@ -155,11 +162,11 @@ fn dec(
 ) -> Result<Vec<u8>, EngineError> {
     let mut out = b"before".to_vec();
     let envelope = Envelope::parse(envelope).expect("an envelope");
-    let done = session.dec(key, &Binding::aad(aad), &envelope, &mut out);
+    let done = session.dec(TAG, key, &Binding::aad(aad), &envelope, &mut out);
     if done.is_err() {
         assert_eq!(out, b"before", "a refusal leaves the buffer as it was");
     }
-    done.map(|()| out.split_off(6))
+    done.map(|_| out.split_off(6))
 }
 
 #[test]
@@ -188,7 +195,7 @@ fn any_flipped_bit_of_an_envelope_is_refused() {
             changed[bit / 8] ^= 1 << (bit % 8);
             let Ok(parsed) = Envelope::parse(&changed) else { continue };
             let mut out = Vec::new();
-            let opened = session.dec(&key, &Binding::aad(b"aad"), &parsed, &mut out);
+            let opened = session.dec(TAG, &key, &Binding::aad(b"aad"), &parsed, &mut out);
             assert!(opened.is_err(), "{suite}, bit {bit}");
         }
         assert_eq!(
@@ -207,7 +214,7 @@ fn what_is_not_granted_is_refused_by_the_engine_itself() {
     assert_eq!(dec(&mut session, &chat, b"", &envelope), Err(EngineError::NotGranted));
     let mut out = Vec::new();
     let binding = Binding::default();
-    let refused = session.enc(&other, Suite::Xaes256Gcm, &binding, b"m", &mut out);
+    let refused = session.enc(TAG, (&other, Suite::Xaes256Gcm), &binding, b"m", &mut out);
     assert_eq!(refused, Err(EngineError::NotGranted));
     assert!(out.is_empty());
 }
@@ -225,8 +232,13 @@ fn reenc_needs_the_grants_that_the_design_names() {
         let (from, to) = (Binding::aad(b"x"), Binding::aad(new_aad));
         world
             .session(grants)
-            .reenc((&a1, &envelope, &from), (target, Suite::Sm4Gcm, &to), &mut out)
-            .map(|()| out)
+            .reenc(
+                (TAG, Lane::Live),
+                (&a1, &envelope, &from),
+                (target, Suite::Sm4Gcm, &to),
+                &mut out,
+            )
+            .map(|_| out)
     };
     let refused = Err(EngineError::NotGranted);
     assert!(run(&["reenc:a"], &a2, b"x").is_ok());
@@ -248,8 +260,12 @@ fn reenc_of_what_does_not_open_leaves_the_buffer_as_it_was() {
     let sealed = enc(&mut session, &key, Suite::Aes256GcmSiv, b"x", b"message");
     let envelope = Envelope::parse(&sealed).expect("sound");
     let (wrong, mut out) = (Binding::aad(b"y"), b"before".to_vec());
-    let refused =
-        session.reenc((&key, &envelope, &wrong), (&key, Suite::Aes256Gcm, &wrong), &mut out);
+    let refused = session.reenc(
+        (TAG, Lane::Live),
+        (&key, &envelope, &wrong),
+        (&key, Suite::Aes256Gcm, &wrong),
+        &mut out,
+    );
     assert_eq!(refused, Err(EngineError::Aead(AeadError::Auth)));
     assert_eq!(out, b"before");
 }
@@ -264,10 +280,10 @@ fn a_wrapped_key_that_was_moved_or_changed_does_not_open() {
         let states = vec![VersionState::Active; binding.version as usize];
         let document = key_document(&binding.name, binding.index, binding.uid, &states);
         let usable = world.usable(&document, binding.version, blob)?;
-        session.enc(&usable, Suite::Aes256Gcm, &Binding::default(), b"m", &mut Vec::new())
+        session.enc(TAG, (&usable, Suite::Aes256Gcm), &Binding::default(), b"m", &mut Vec::new())
     };
     let good = key.binding();
-    assert_eq!(use_key(good.clone(), key.blob()), Ok(()));
+    assert_eq!(use_key(good.clone(), key.blob()), Ok(Done::Here));
     let other = Uid::generate().expect("random");
     for moved in [
         KeyBinding { name: "other".into(), ..good.clone() },
@@ -294,21 +310,21 @@ fn a_version_does_what_its_document_lets_it_and_nothing_else() {
     let document = key_document("chat", 1, uid, &states);
     let mut run = |document: &KeyDocument, version: u32| {
         let all = key_document("chat", 1, uid, &vec![Active; version as usize]);
-        let made = world.manager.genkey(document.binding(version)).expect("a key");
+        let made = world.manager.genkey(document.binding(version)).now().expect("a key");
         let free = world.usable(&all, version, made.blob()).expect("sound");
         let usable = world.usable(document, version, made.blob()).expect("sound");
         let sealed = enc(&mut session, &free, Suite::Sm4Gcm, b"", b"m");
         let parsed = Envelope::parse(&sealed).expect("an envelope");
         let none = Binding::default();
-        let seals = session.enc(&usable, Suite::Sm4Gcm, &none, b"m", &mut Vec::new());
-        let opens = session.dec(&usable, &none, &parsed, &mut Vec::new());
+        let seals = session.enc(TAG, (&usable, Suite::Sm4Gcm), &none, b"m", &mut Vec::new());
+        let opens = session.dec(TAG, &usable, &none, &parsed, &mut Vec::new());
         let (from, to) = ((&usable, &parsed, &none), (&free, Suite::Sm4Gcm, &none));
-        let leaves = session.reenc(from, to, &mut Vec::new());
+        let leaves = session.reenc((TAG, Lane::Live), from, to, &mut Vec::new());
         let (from, to) = ((&free, &parsed, &none), (&usable, Suite::Sm4Gcm, &none));
-        let enters = session.reenc(from, to, &mut Vec::new());
+        let enters = session.reenc((TAG, Lane::Live), from, to, &mut Vec::new());
         assert_eq!((seals.is_ok(), opens.is_ok()), (enters.is_ok(), leaves.is_ok()));
         for done in [&seals, &opens] {
-            assert!(matches!(done, Ok(()) | Err(EngineError::NotUsable)), "{done:?}");
+            assert!(matches!(done, Ok(Done::Here) | Err(EngineError::NotUsable)), "{done:?}");
         }
         (seals.is_ok(), opens.is_ok())
     };
@@ -339,7 +355,8 @@ fn a_key_of_another_root_key_is_named_as_such() {
     let document = key_document("chat", 1, binding.uid, &[VersionState::Active]);
     let key = here.usable(&document, 1, key.wrapped().blob()).expect("sound");
     let mut session = here.session(&["enc:*"]);
-    let done = session.enc(&key, Suite::Aes256Gcm, &Binding::default(), b"", &mut Vec::new());
+    let done =
+        session.enc(TAG, (&key, Suite::Aes256Gcm), &Binding::default(), b"", &mut Vec::new());
     assert!(matches!(done, Err(EngineError::OtherRoot { .. })));
 }
 
@@ -359,7 +376,7 @@ fn auth_is_refused_alike_for_every_reason() {
     let (app, secret) = world.app(&["enc:*"]);
     let try_with = |app: &AppDocument, attempt: &AuthAttempt<'_>| {
         let signed = world.sign(app);
-        world.gateway.auth_verify(&world.site, &signed, attempt).map(|done| done.server_proof)
+        world.gateway.auth_verify(&world.site, &signed, attempt).now().map(|done| done.server_proof)
     };
     let good = world.attempt(&secret, "ak_test");
     let proof = try_with(&app, &good).expect("good");
@@ -383,7 +400,7 @@ fn a_login_that_was_recorded_cannot_be_verified_again_later() {
     let (app, secret) = world.app(&["enc:*"]);
     let signed = world.sign(&app);
     let verify = |attempt: &AuthAttempt<'_>| {
-        world.gateway.auth_verify(&world.site, &signed, attempt).map(drop)
+        world.gateway.auth_verify(&world.site, &signed, attempt).now().map(drop)
     };
     let recorded = world.attempt(&secret, "ak_test");
     assert_eq!(verify(&recorded), Ok(()));
@@ -393,7 +410,7 @@ fn a_login_that_was_recorded_cannot_be_verified_again_later() {
     for forged in [[0; 32], [0xFF; 32]] {
         assert_eq!(verify(&attempt(&secret, "ak_test", forged)), Err(EngineError::AuthFailed));
     }
-    let mut shifted = world.gateway.challenge(&world.site).expect("a challenge");
+    let mut shifted = world.gateway.challenge(&world.site).now().expect("a challenge");
     shifted[7] ^= 1;
     assert_eq!(verify(&attempt(&secret, "ak_test", shifted)), Err(EngineError::AuthFailed));
 }
@@ -403,7 +420,8 @@ fn a_document_that_was_changed_added_or_moved_does_not_verify() {
     let world = World::new();
     let (app, _) = world.app(&["enc:chat"]);
     let signed = world.sign(&app);
-    let verify = |signed: &SignedDocument| world.gateway.verify::<AppDocument>(&world.site, signed);
+    let verify =
+        |signed: &SignedDocument| world.gateway.verify::<AppDocument>(&world.site, signed).now();
     assert_eq!(&*verify(&signed).expect("as signed"), &app);
 
     let mut widened = signed.clone();
@@ -426,14 +444,15 @@ fn a_capability_is_good_for_its_time_and_its_site() {
     let (app, secret) = world.app(&["enc:*"]);
     let signed = world.sign(&app);
     let attempt = world.attempt(&secret, "ak_test");
-    let done = world.gateway.auth_verify(&world.site, &signed, &attempt).expect("authenticated");
+    let done =
+        world.gateway.auth_verify(&world.site, &signed, &attempt).now().expect("authenticated");
     let session = |site, now| {
         CLOCK.set(now);
         world.gateway.session(site, &done.capability).map(drop)
     };
     assert_eq!(session(&world.site, NOW + 59), Ok(()));
     assert_eq!(session(&world.site, NOW + 60), Err(EngineError::CapabilityExpired));
-    let another = world.manager.make_site().expect("a site");
+    let another = world.manager.make_site().now().expect("a site");
     assert_eq!(session(&another, NOW), Err(EngineError::Capability));
 }
 
@@ -441,7 +460,7 @@ fn a_capability_is_good_for_its_time_and_its_site() {
 fn documents_that_say_what_none_may_say_are_not_signed() {
     let world = World::new();
     let key = key_document("chat", 1, Uid::generate().expect("random"), &[VersionState::Active]);
-    assert!(world.manager.sign(&world.site, &key).is_ok());
+    assert!(world.manager.sign(&world.site, &key).now().is_ok());
     let (first, unset) = (key.versions[0], Renewal::default());
     let scheduled = VersionState::DestroyScheduled;
     let gap = vec![KeyVersion { version: 2, ..first }];
@@ -459,6 +478,6 @@ fn documents_that_say_what_none_may_say_are_not_signed() {
         KeyDocument { versions: vec![KeyVersion { destroy_at: Some(1), ..first }], ..key.clone() },
         KeyDocument { versions: vec![KeyVersion { state: scheduled, ..first }], ..key.clone() },
     ] {
-        assert!(world.manager.sign(&world.site, &wrong).is_err(), "{wrong:?}");
+        assert!(world.manager.sign(&world.site, &wrong).now().is_err(), "{wrong:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealwire_engine::State;
+use sealwire_engine::remote::Answers;
 use sealwire_protocol::message::{Goaway, GoawayReason};
 use sealwire_protocol::{ErrorCode, Frame, Header, Opcode, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -85,6 +86,7 @@ struct Connection<'a, S> {
 enum Event {
     Input(io::Result<usize>),
     Reply(Option<Result<Reply, JoinError>>),
+    Answers(Answers),
     AppChanged,
     EngineChanged,
     Stopping,
@@ -158,6 +160,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn answer_all(&mut self) -> Result<(), End> {
         loop {
             let more = self.answer_batch()?;
+            self.session.engine.send();
             if self.link.output.len() >= GATHER {
                 // The other connections that are ready work first, and the writes follow each other: a
                 // peer with many connections is woken once for all of them, not once for each.
@@ -183,8 +186,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let now = Instant::now();
         self.session.tick(now);
         while output.len() < FLUSH_AT {
-            if self.later.len() >= self.gateway.limits.max_in_flight
-                || self.later_bytes > 4 * max_frame
+            let (sent, sent_bytes) = self.session.engine.waiting();
+            if self.later.len() + sent >= self.gateway.limits.max_in_flight
+                || self.later_bytes + sent_bytes > 4 * max_frame
             {
                 return Ok(false);
             }
@@ -193,7 +197,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     self.last_request = now;
                     self.partial_since = None;
                     match self.session.handle(&frame, output) {
-                        Handled::Replied => {}
+                        Handled::Replied | Handled::Sent => {}
                         Handled::Fatal => return Err(End::Written),
                         Handled::Later(job) => {
                             self.later_bytes += job.size();
@@ -215,11 +219,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     async fn next_event(&mut self) -> Event {
-        let busy = self.later.len() >= self.gateway.limits.max_in_flight
-            || self.later_bytes > 4 * self.gateway.limits.max_frame;
+        let (sent, sent_bytes) = self.session.engine.waiting();
+        let busy = self.later.len() + sent >= self.gateway.limits.max_in_flight
+            || self.later_bytes + sent_bytes > 4 * self.gateway.limits.max_frame;
         let leaving = self.leave_by.is_some();
         tokio::select! {
             biased;
+            answers = self.session.engine.answers(), if sent > 0 => Event::Answers(answers),
             read = self.link.fill(), if !busy => Event::Input(read),
             reply = self.later.join_next(), if !self.later.is_empty() => Event::Reply(reply),
             _ = self.session.app.changed() => Event::AppChanged,
@@ -237,6 +243,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
             }
             Event::Reply(reply) => self.append(reply),
+            Event::Answers(answers) => self.pass(answers),
             Event::AppChanged => return Err(End::connection(ErrorCode::SESSION_ENDED)),
             Event::EngineChanged => self.session.purge(),
             Event::Stopping => {
@@ -247,7 +254,34 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         while let Some(reply) = self.later.try_join_next() {
             self.append(Some(reply));
         }
+        while let Some(answers) = self.session.engine.try_answers() {
+            self.pass(answers);
+        }
         Ok(())
+    }
+
+    /// Passes on what engines of other processes have answered.
+    fn pass(&mut self, answers: Answers) {
+        self.link.output.extend_from_slice(&answers.frames);
+        for refused in answers.refused {
+            if let Some(job) = self.session.refused(refused, &mut self.link.output) {
+                self.later_bytes += job.size();
+                self.later.spawn(job.run());
+            }
+        }
+    }
+
+    /// Waits for an answer that is owed; `false` when there is none.
+    async fn settle_one(&mut self) -> bool {
+        let (sent, _) = self.session.engine.waiting();
+        if sent == 0 && self.later.is_empty() {
+            return false;
+        }
+        tokio::select! {
+            answers = self.session.engine.answers(), if sent > 0 => self.pass(answers),
+            reply = self.later.join_next(), if !self.later.is_empty() => self.append(reply),
+        }
+        true
     }
 
     fn append(&mut self, reply: Option<Result<Reply, JoinError>>) {
@@ -265,9 +299,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn finish(&mut self) -> Result<(), End> {
         loop {
             self.answer_all().await?;
-            match self.later.join_next().await {
-                Some(reply) => self.append(Some(reply)),
-                None => return Err(End::Closed),
+            if !self.settle_one().await {
+                return Err(End::Closed);
             }
         }
     }
@@ -279,7 +312,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if self.partial_since.is_some_and(|since| over(since, limits.frame_timeout)) {
             return Err(End::connection(ErrorCode::TIMEOUT));
         }
-        if self.later.is_empty() && over(self.last_request, limits.idle_timeout) {
+        let idle = self.later.is_empty() && self.session.engine.waiting().0 == 0;
+        if idle && over(self.last_request, limits.idle_timeout) {
             return Err(End::connection(ErrorCode::IDLE));
         }
         match self.leave_by {
@@ -293,9 +327,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// The grace is over: what runs is still answered, nothing more is read.
     async fn leave(&mut self) -> End {
-        while let Some(reply) = self.later.join_next().await {
-            self.append(Some(reply));
-        }
+        while self.settle_one().await {}
         let stopping = self.stop.is_cancelled();
         End::connection(if stopping { ErrorCode::SHUTTING_DOWN } else { ErrorCode::SESSION_ENDED })
     }

@@ -128,6 +128,8 @@ pub struct Gateway {
     /// Large messages that are worked on at once: as many as there are cores, so that they do not
     /// crowd out small ones.
     pub(crate) heavy: Semaphore,
+    /// Requests in bulk that are worked on at once, in this process: by half of the cores.
+    pub(crate) bulk: Semaphore,
 }
 
 impl Gateway {
@@ -140,7 +142,7 @@ impl Gateway {
         limits: Limits,
     ) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let heavy = Semaphore::new(cores);
-        Arc::new(Self { engine, directory, key_maker, limits, heavy })
+        let (heavy, bulk) = (Semaphore::new(cores), Semaphore::new(cores.div_ceil(2)));
+        Arc::new(Self { engine, directory, key_maker, limits, heavy, bulk })
     }
 }

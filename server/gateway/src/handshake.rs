@@ -61,7 +61,7 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// The server nonce: the engine makes it, so that it recognises it again.
 async fn challenge(gateway: &Gateway) -> Result<[u8; limits::AUTH_NONCE_LEN], Refusal> {
-    Ok(gateway.engine.challenge(&gateway.directory.site().await?.site)?)
+    Ok(gateway.engine.challenge(&gateway.directory.site().await?.site).await?)
 }
 
 /// Has the engine check the proof, then the allow-list, then opens the session.
@@ -79,17 +79,17 @@ async fn admit(
     let directory = &gateway.directory;
     let mut document = directory.app(app_key).await?;
     let mut site = directory.site().await?;
-    let mut verified = gateway.engine.auth_verify(&site.site, &document, attempt);
+    let mut verified = gateway.engine.auth_verify(&site.site, &document, attempt).await;
     if let Err(EngineError::OtherRoot { .. }) = verified {
         // A root rotation has ended between reading and opening.
         directory.doubt_site().await;
         document = directory.app(app_key).await?;
         site = directory.site().await?;
-        verified = gateway.engine.auth_verify(&site.site, &document, attempt);
+        verified = gateway.engine.auth_verify(&site.site, &document, attempt).await;
     }
     let Authenticated { server_proof, capability, app } =
         verified.map_err(|error| match error {
-            EngineError::Sealed => ErrorCode::SEALED.into(),
+            EngineError::Sealed | EngineError::Away(_) => error.into(),
             EngineError::AuthFailed => refuse("unknown AppKey, wrong proof, or disabled"),
             other => refuse(&other.to_string()),
         })?;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use sealwire_engine::Session as EngineSession;
 use sealwire_engine::document::Op;
+use sealwire_engine::{Done, Session as EngineSession};
 use sealwire_protocol::message::{GenkeyRequest, GenkeyResponse, KeyinfoRequest, KeyinfoResponse};
-use sealwire_protocol::{ErrorCode, Frame, Header, Opcode};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, limits};
 use zeroize::Zeroizing;
 
 use crate::keyring::Keyring;
@@ -41,6 +41,22 @@ pub(crate) struct Reply {
 struct Work {
     engine: EngineSession,
     keyring: Keyring,
+}
+
+impl Work {
+    /// What an engine of another process has answered.
+    async fn answer(&mut self) -> Result<Zeroizing<Vec<u8>>, Stop> {
+        self.engine.send();
+        let mut answers = self.engine.answers().await;
+        let Some(refused) = answers.refused.pop() else {
+            let body = answers.frames.get(limits::HEADER_LEN..).unwrap_or_default();
+            return Ok(Zeroizing::new(body.to_vec()));
+        };
+        match refused.client_request().map(|request| request.indexes()) {
+            Some(indexes) => Err(self.keyring.refused(refused.error, indexes)),
+            None => Err(Stop::Refuse(refused.error.into())),
+        }
+    }
 }
 
 impl Job {
@@ -122,16 +138,23 @@ impl Job {
     async fn crypt(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         let Self { gateway, header, body, mut work } = self;
         let max_message = max_message(gateway.limits.max_frame);
-        let large = body.len() >= gateway.limits.offload;
+        let large = !work.engine.is_remote() && body.len() >= gateway.limits.offload;
         let body = Arc::new(body);
+        let _turn = match header.flags {
+            Flags::BULK if !work.engine.is_remote() => {
+                let turn = gateway.bulk.acquire().await;
+                tokio::task::yield_now().await;
+                Some(turn)
+            }
+            _ => None,
+        };
         for _ in 0..LOADS {
             let body = body.clone();
             let run = move || {
                 let mut out = Zeroizing::new(Vec::new());
                 let Work { engine, keyring } = &mut work;
-                let ran =
-                    Tools { engine, keyring, max_message }.run(header.opcode, &body, &mut out);
-                (work, ran.map(|()| out))
+                let ran = Tools { engine, keyring, max_message }.run(header, &body, &mut out);
+                (work, ran.map(|done| (done, out)))
             };
             let (returned, ran) = if large {
                 let _permit = gateway.heavy.acquire().await;
@@ -142,7 +165,12 @@ impl Job {
             };
             work = returned;
             match ran {
-                Ok(out) => return Ok(out),
+                Ok((Done::Here, out)) => return Ok(out),
+                Ok((Done::Sent, _)) => match work.answer().await {
+                    Ok(out) => return Ok(out),
+                    Err(Stop::Refuse(refusal)) => return Err(refusal),
+                    Err(Stop::Need(need)) => load(&gateway, &mut work.keyring, need).await?,
+                },
                 Err(Stop::Refuse(refusal)) => return Err(refusal),
                 Err(Stop::Need(need)) => load(&gateway, &mut work.keyring, need).await?,
             }

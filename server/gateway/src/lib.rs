@@ -8,15 +8,15 @@
 //! | [`listener`] | accepts, caps connections, tells TLS from plain TCP |
 //! | [`handshake`](connection) | AUTH: nobody goes on without it |
 //! | [`connection`] | the loop of a connection: a read, every reply that is ready, a write |
-//! | `link`, `buffer` | its stream, and the buffers that frames are parsed and answered in |
+//! | `link` | its stream, and the buffers that frames are parsed and answered in |
 //! | `session` | which operation a frame asks for, and its reply |
 //! | `ops` | ENC, DEC, REENC: parse in place, find the key, hand it to the engine |
 //! | `later` | what cannot be answered at once: key loads, large messages, GENKEY |
+//! | [`managers`](Managers) | managers of other processes, which make keys |
 //! | [`directory`](Directory) | verified documents and wrapped keys, as fresh as the keystore |
 #![forbid(unsafe_code)]
 
 mod admission;
-mod buffer;
 pub mod connection;
 mod directory;
 mod gateway;
@@ -25,6 +25,7 @@ mod keyring;
 mod later;
 mod link;
 pub mod listener;
+mod managers;
 mod ops;
 mod refusal;
 mod session;
@@ -32,4 +33,5 @@ pub mod tls;
 
 pub use directory::{Condition, Directory, DirectoryConfig, Health};
 pub use gateway::{Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey};
+pub use managers::Managers;
 pub use refusal::Refusal;

@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
+use sealwire_engine::wire::ReadBuffer;
 use sealwire_protocol::{ErrorCode, Header};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use zeroize::Zeroize;
 
 use crate::Refusal;
-use crate::buffer::ReadBuffer;
 use crate::handshake::CONNECTION;
 
 /// Output buffer above which it is given back after a large reply.

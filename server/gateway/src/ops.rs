@@ -1,11 +1,13 @@
 //! ENC, DEC, REENC: parse in place, find the key, hand it to the engine. Each appends the body of its
-//! response to `out`, or leaves `out` as it was.
+//! response to `out`, or leaves `out` as it was: then it was refused, or it is on its way to an engine
+//! of another process.
 
 use sealwire_engine::document::{Op, UsableKey, VersionState};
-use sealwire_engine::{EngineError, Session as EngineSession};
+use sealwire_engine::wire::message::Lane;
+use sealwire_engine::{Done, EngineError, Session as EngineSession};
 use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
-use sealwire_protocol::{BodyError, Envelope, ErrorCode, Opcode, Suite, limits};
+use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Header, Opcode, Suite, limits};
 
 use crate::Refusal;
 use crate::directory::KeyEntry;
@@ -58,20 +60,20 @@ impl Tools<'_> {
     #[inline]
     pub(crate) fn run(
         &mut self,
-        opcode: Opcode,
+        header: Header,
         body: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), Stop> {
-        match opcode {
-            Opcode::ENC => self.enc(body, out),
-            Opcode::DEC => self.dec(body, out),
-            Opcode::REENC => self.reenc(body, out),
+    ) -> Result<Done, Stop> {
+        match header.opcode {
+            Opcode::ENC => self.enc(header, body, out),
+            Opcode::DEC => self.dec(header, body, out),
+            Opcode::REENC => self.reenc(header, body, out),
             _ => Err(ErrorCode::UNKNOWN_OPCODE.into()),
         }
     }
 
     #[inline]
-    fn enc(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn enc(&mut self, tag: Header, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = EncRequest::parse(body)?;
         self.check_size(request.message.len())?;
         let mut held = self.keyring.get(request.key_index)?;
@@ -82,25 +84,24 @@ impl Tools<'_> {
             return Err(unpaid(self.engine, held.key(), &ops, suite));
         }
         let done = match held.key().sealing() {
-            Some(key) => self.engine.enc(key, suite, &request.binding, request.message, out),
+            Some(key) => self.engine.enc(tag, (key, suite), &request.binding, request.message, out),
             None => Err(EngineError::NotUsable),
         };
-        if let Err(error) = done {
+        if done.is_err() {
             held.uncharge(suite);
-            return Err(self.keyring.refused(error, [request.key_index; 2]));
         }
-        Ok(())
+        done.map_err(|error| self.keyring.refused(error, [request.key_index; 2]))
     }
 
     #[inline]
-    fn dec(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn dec(&mut self, tag: Header, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = DecRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
         let index = envelope.header.key_index;
         let key = self.keyring.get(index)?.into_key();
         match opening(key, &envelope) {
             Ok(wrapped) => {
-                let done = self.engine.dec(wrapped, &request.binding, &envelope, out);
+                let done = self.engine.dec(tag, wrapped, &request.binding, &envelope, out);
                 done.map_err(|error| self.keyring.refused(error, [index; 2]))
             }
             Err(defect) => {
@@ -110,7 +111,7 @@ impl Tools<'_> {
         }
     }
 
-    fn reenc(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn reenc(&mut self, tag: Header, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = ReencRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
         self.check_size(envelope.ciphertext.len())?;
@@ -138,12 +139,12 @@ impl Tools<'_> {
         let binding = request.binding;
         let new_binding = request.new_binding.unwrap_or(binding);
         let (from, to) = ((wrapped, &envelope, &binding), (new, suite, &new_binding));
-        let done = self.engine.reenc(from, to, out);
-        if let Err(error) = done {
+        let lane = if tag.flags == Flags::BULK { Lane::Bulk } else { Lane::Live };
+        let done = self.engine.reenc((tag, lane), from, to, out);
+        if done.is_err() {
             held.uncharge(suite);
-            return Err(self.keyring.refused(error, [index, target_index]));
         }
-        Ok(())
+        done.map_err(|error| self.keyring.refused(error, [index, target_index]))
     }
 
     #[inline]

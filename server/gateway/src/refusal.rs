@@ -65,6 +65,10 @@ impl From<EngineError> for Refusal {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Sealed => ErrorCode::SEALED.into(),
+            EngineError::Away(why) => {
+                tracing::debug!(why, "no engine");
+                Self::new(ErrorCode::UNAVAILABLE, "no engine can be asked now: try again")
+            }
             EngineError::NotGranted => ErrorCode::KEY_NOT_FOUND.into(),
             EngineError::NotUsable => ErrorCode::KEY_VERSION_UNAVAILABLE.into(),
             EngineError::Aead(AeadError::Auth) => ErrorCode::OPEN_FAILED.into(),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sealwire_engine::Session as EngineSession;
+use sealwire_engine::remote::Refused;
+use sealwire_engine::{Done, EngineError, Session as EngineSession};
 use sealwire_protocol::message::PingRequest;
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::handshake::CONNECTION;
 use crate::keyring::Keyring;
@@ -20,7 +22,7 @@ pub(crate) struct Session {
     pub(crate) app_key: String,
     /// Moves when what the app may do changes: the session ends then.
     pub(crate) app: watch::Receiver<[u8; 32]>,
-    engine: EngineSession,
+    pub(crate) engine: EngineSession,
     keyring: Keyring,
 }
 
@@ -28,6 +30,8 @@ pub(crate) struct Session {
 pub(crate) enum Handled {
     /// Its reply stands in the output.
     Replied,
+    /// It goes to an engine of another process, and its reply comes from there.
+    Sent,
     /// Its reply comes later.
     Later(Job),
     /// Its reply stands in the output, and the connection ends with it.
@@ -55,6 +59,24 @@ impl Session {
         self.engine.purge();
     }
 
+    /// What to do when an engine of another process refuses. A key that is wrapped under a root key which
+    /// none holds may have been moved by a root rotation since it was read: it is read again, once.
+    #[cold]
+    pub(crate) fn refused(&self, refused: Refused, out: &mut Vec<u8>) -> Option<Job> {
+        let header = refused.tag;
+        if let (EngineError::OtherRoot { .. }, Some(request)) =
+            (&refused.error, refused.client_request())
+        {
+            let mut body = Zeroizing::new(Vec::new());
+            if request.encode(&mut body).is_ok() {
+                let frame = Frame { header, body: &body };
+                return Some(self.job(&frame));
+            }
+        }
+        Refusal::from(refused.error).write(header, out);
+        None
+    }
+
     /// Answers a frame, now or later.
     #[inline]
     pub(crate) fn handle(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Handled {
@@ -68,7 +90,10 @@ impl Session {
             let fatal = refusal.code.is_fatal();
             return if fatal { Handled::Fatal } else { Handled::Replied };
         }
-        let large = frame.body.len() >= self.gateway.limits.offload;
+        // What another process computes need not run beside the connection.
+        let here = !self.engine.is_remote();
+        let large = here
+            && (frame.body.len() >= self.gateway.limits.offload || header.flags == Flags::BULK);
         match header.opcode {
             Opcode::ENC | Opcode::DEC | Opcode::REENC if !large => self.run(frame, out),
             Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::GENKEY | Opcode::KEYINFO => {
@@ -97,10 +122,14 @@ impl Session {
             keyring: &mut self.keyring,
             max_message: max_message(self.gateway.limits.max_frame),
         };
-        match tools.run(header.opcode, frame.body, out) {
-            Ok(()) => {
+        match tools.run(header, frame.body, out) {
+            Ok(Done::Here) => {
                 open.finish(out);
                 Handled::Replied
+            }
+            Ok(Done::Sent) => {
+                open.cancel(out);
+                Handled::Sent
             }
             Err(Stop::Refuse(refusal)) => {
                 open.cancel(out);
@@ -144,7 +173,8 @@ pub(crate) fn request_id_0() -> Refusal {
 
 #[inline]
 fn check_header(header: Header) -> Result<(), Refusal> {
-    if header.flags != Flags::REQUEST {
+    let bulk = header.flags == Flags::BULK && header.opcode == Opcode::REENC;
+    if header.flags != Flags::REQUEST && !bulk {
         return Err(ErrorCode::RESERVED_FLAGS.into());
     }
     if header.opcode == Opcode::AUTH {

@@ -48,7 +48,7 @@ impl Manager {
         let made = loop {
             let revision = change.revision().await?;
             // Within the change, and anew for each try: a root rotation may go on, or have ended.
-            let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1)?;
+            let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1).await?;
             let document = AppDocument {
                 kind: DocumentKind::App,
                 id: id.clone(),
@@ -135,7 +135,8 @@ impl Manager {
             for secret in &mut document.secrets {
                 secret.until = Some(now.saturating_add(wish.overlap_seconds));
             }
-            let (wrapped, app_secret) = self.engine.make_app_secret(&document.id, newest + 1)?;
+            let (wrapped, app_secret) =
+                self.engine.make_app_secret(&document.id, newest + 1).await?;
             document.secrets.push(AppSecret::new(&wrapped, None));
             if let Some(app) = change.commit(Draft::of(document)).await? {
                 tracing::info!(app = %app.id, overlap = wish.overlap_seconds, "app has a new secret");

@@ -105,6 +105,7 @@ impl ManagerError {
             Self::IndexRange { .. } | Self::IndexesUsedUp(..) => ErrorCode::INDEX_NOT_ALLOWED,
             Self::Engine(EngineError::Sealed) => ErrorCode::SEALED,
             Self::Unclear(_)
+            | Self::Engine(EngineError::Away(_))
             | Self::Keystore(
                 KeystoreError::Database(_) | KeystoreError::Slow | KeystoreError::Moved(_),
             ) => ErrorCode::UNAVAILABLE,

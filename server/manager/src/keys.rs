@@ -86,7 +86,7 @@ impl Manager {
                 renewal: self.settings.renewal,
                 versions: Vec::new(),
             };
-            if let Some(key) = change.commit(self.next_version(key, revision)?).await? {
+            if let Some(key) = change.commit(self.next_version(key, revision).await?).await? {
                 return Ok(key);
             }
         }
@@ -139,7 +139,7 @@ impl Manager {
         let mut change = self.begin().await?;
         let rotated = loop {
             let revision = change.revision().await?;
-            let draft = self.next_version(self.find(key).await?.into_inner(), revision)?;
+            let draft = self.next_version(self.find(key).await?.into_inner(), revision).await?;
             if let Some(rotated) = change.commit(draft).await? {
                 break rotated;
             }
@@ -199,14 +199,14 @@ impl Manager {
     }
 
     /// A key with its next version, which the engine makes.
-    pub(crate) fn next_version(
+    pub(crate) async fn next_version(
         &self,
         mut document: KeyDocument,
         revision: u64,
     ) -> Result<Draft<KeyDocument>, ManagerError> {
         document.revision = revision;
         let version = push_version(&mut document, self.now())?;
-        let wrapped = self.engine.genkey(document.binding(version))?;
+        let wrapped = self.engine.genkey(document.binding(version)).await?;
         let (uid, blob) = (document.uid.to_string(), wrapped.blob().to_vec());
         let wrapped = Some(WrappedRow { uid, version, blob });
         Ok(Draft { document, wrapped, erased: Vec::new() })

@@ -20,6 +20,7 @@ mod error;
 mod keys;
 mod lifecycle;
 mod manager;
+pub mod orders;
 mod pin;
 mod renewal;
 mod rotation;

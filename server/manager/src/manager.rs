@@ -145,35 +145,36 @@ impl Manager {
     }
 
     async fn read_or_make_site(&self) -> Result<Site, ManagerError> {
-        if let Some(row) = self.keystore.site().await? {
-            return Ok(Site::from_bytes(&row.keys)?);
-        }
-        let (site, row) = self.make_site()?;
+        let row = match self.keystore.site().await? {
+            Some(row) => row,
+            None => self.make_site().await?,
+        };
+        let site = Site::from_bytes(&row.keys)?;
+        self.engine.set_site(&site, &row.decoy);
+        Ok(site)
+    }
+
+    /// Makes the site's keys, unless another manager is faster.
+    async fn make_site(&self) -> Result<SiteRow, ManagerError> {
+        let site = self.engine.make_site().await?;
+        let row = SiteRow { keys: site.to_bytes(), decoy: self.make_decoy(&site).await? };
         match self.keystore.init_site(&row).await {
             Ok(()) => {
                 tracing::info!("a new site: its keys were made and wrapped");
-                Ok(site)
+                Ok(row)
             }
             Err(KeystoreError::Taken(Taken::Id)) => {
                 let row = self.keystore.site().await?;
-                let row = row.ok_or(KeystoreError::Taken(Taken::Id))?;
-                Ok(Site::from_bytes(&row.keys)?)
+                Ok(row.ok_or(KeystoreError::Taken(Taken::Id))?)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The keys of a new site.
-    fn make_site(&self) -> Result<(Site, SiteRow), ManagerError> {
-        let site = self.engine.make_site()?;
-        let row = SiteRow { keys: site.to_bytes(), decoy: self.make_decoy(&site)? };
-        Ok((site, row))
-    }
-
     /// The decoy that unknown AppKeys are checked against: an app whose secret nobody was shown.
-    pub(crate) fn make_decoy(&self, site: &Site) -> Result<SignedDocument, ManagerError> {
+    pub(crate) async fn make_decoy(&self, site: &Site) -> Result<SignedDocument, ManagerError> {
         let id = app_key()?;
-        let (wrapped, _) = self.engine.make_app_secret(&id, 1)?;
+        let (wrapped, _) = self.engine.make_app_secret(&id, 1).await?;
         let decoy = AppDocument {
             kind: DocumentKind::App,
             id,
@@ -185,7 +186,7 @@ impl Manager {
             grants: Grants::default(),
             secrets: vec![AppSecret::new(&wrapped, None)],
         };
-        Ok(self.engine.sign(site, &decoy)?)
+        Ok(self.engine.sign(site, &decoy).await?)
     }
 
     /// Reads a document and has the engine verify it.
@@ -196,7 +197,7 @@ impl Manager {
         let mut tries = LOOKS;
         loop {
             let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
-            let document = self.verify(&*self.site().await?, &row)?;
+            let document = self.verify(&*self.site().await?, &row).await?;
             if !self.marks.check(&[&row.signed]).await?[0] {
                 return Ok(Some(document));
             }
@@ -221,10 +222,10 @@ impl Manager {
         let mut page = Page { documents: Vec::new(), unverified, next };
         let mut verified = Vec::with_capacity(rows.len());
         for row in &rows {
-            match self.verify(&site, row) {
+            match self.verify(&site, row).await {
                 Ok(document) => verified.push((row, document)),
-                Err(ManagerError::Engine(EngineError::Sealed)) => {
-                    return Err(EngineError::Sealed.into());
+                Err(error @ ManagerError::Engine(EngineError::Sealed | EngineError::Away(_))) => {
+                    return Err(error);
                 }
                 Err(error) => {
                     tracing::error!(%error, "a row of the keystore");
@@ -254,12 +255,12 @@ impl Manager {
         Ok(page)
     }
 
-    pub(crate) fn verify<D: Document>(
+    pub(crate) async fn verify<D: Document>(
         &self,
         site: &Site,
         row: &DocumentRow,
     ) -> Result<Verified<D>, ManagerError> {
-        let document = self.engine.verify(site, &row.signed)?;
+        let document = self.engine.verify(site, &row.signed).await?;
         row.check::<D>(&document)?;
         Ok(document)
     }
@@ -315,7 +316,7 @@ impl Changing<'_> {
         draft: Draft<D>,
     ) -> Result<Option<D>, ManagerError> {
         let Draft { document, wrapped, erased } = draft;
-        let signed = self.manager.engine.sign(&self.site, &document)?;
+        let signed = self.manager.engine.sign(&self.site, &document).await?;
         let document_row = DocumentRow::new(&document, signed);
         let change = Change { upon: self.upon, document: document_row, wrapped, erased };
         self.tries += 1;

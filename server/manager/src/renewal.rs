@@ -54,7 +54,7 @@ impl Manager {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            if self.engine.state() == State::Sealed {
+            if !matches!(self.engine.state(), State::Open { .. }) {
                 continue;
             }
             let tended = tokio::select! {
@@ -148,7 +148,7 @@ impl Manager {
                 }
                 _ => {}
             }
-            let draft = self.next_version(key.into_inner(), revision)?;
+            let draft = self.next_version(key.into_inner(), revision).await?;
             if let Some(key) = change.commit(draft).await? {
                 tracing::info!(key = %key.name, version = key.versions.len(), "key renewed");
                 return Ok(Renewed::Yes);

@@ -103,7 +103,7 @@ impl Manager {
     pub async fn begin_rotation(&self) -> Result<RotationView, ManagerError> {
         if self.rotation().await?.stage == RotationStage::Waiting {
             let site = self.site().await?;
-            let wrapped = self.rotation.wrapped_previous()?;
+            let wrapped = self.rotation.wrapped_previous().await?;
             let old = RootKeyId::from_bytes(wrapped.binding().uid.to_bytes());
             let (new, blob) = (wrapped.root(), wrapped.blob().to_vec());
             if ![old, new].contains(&site.root()) {
@@ -180,7 +180,7 @@ impl Manager {
             tracing::warn!(rows = ?stuck, "root rotation: left behind");
         }
         self.keystore.end_rotation(new).await?;
-        self.rotation.forget_previous(old, new)?;
+        self.rotation.forget_previous(old, new).await?;
         self.rotated.send_modify(|view| view.stage = RotationStage::Done);
         tracing::info!(%old, %new, "root rotation: done, the old root key is forgotten");
         Ok(())
@@ -211,7 +211,7 @@ impl Manager {
                 Ok(None)
             }
             None => {
-                self.rotation.admit_previous(row.old, &row.wrapped)?;
+                self.rotation.admit_previous(row.old, &row.wrapped).await?;
                 Ok(Some(row))
             }
         }
@@ -221,18 +221,18 @@ impl Manager {
         loop {
             let Some(row) = self.keystore.site().await? else { return Ok(()) };
             let site = Site::from_bytes(&row.keys)?;
-            let moved_site = self.rotation.rewrap_site(&site)?;
+            let moved_site = self.rotation.rewrap_site(&site).await?;
             let new_site = moved_site.as_ref().unwrap_or(&site);
-            let decoy = match self.engine.verify::<AppDocument>(&site, &row.decoy) {
-                Ok(decoy) => match self.rotation.rewrap_app(&decoy)? {
+            let decoy = match self.engine.verify::<AppDocument>(&site, &row.decoy).await {
+                Ok(decoy) => match self.rotation.rewrap_app(&decoy).await? {
                     None if moved_site.is_none() => return Ok(()),
                     None => row.decoy,
-                    Some(decoy) => self.engine.sign(new_site, &decoy)?,
+                    Some(decoy) => self.engine.sign(new_site, &decoy).await?,
                 },
                 // Nobody has its secret: another one is as good.
                 Err(error @ (EngineError::DocumentMac { .. } | EngineError::Document(_))) => {
                     tracing::error!(%error, "root rotation: the decoy is made anew");
-                    self.make_decoy(new_site)?
+                    self.make_decoy(new_site).await?
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -252,7 +252,7 @@ impl Manager {
                 stuck.push(format!("app `{name}`: its document does not verify"));
             }
             for app in page.documents {
-                match self.rotation.rewrap_app(&app) {
+                match self.rotation.rewrap_app(&app).await {
                     Ok(None) => {}
                     Ok(Some(_)) => self.move_app(&app.id).await?,
                     Err(error) => stuck.push(stuck_or_fail(&format!("app `{}`", app.id), error)?),
@@ -270,7 +270,7 @@ impl Manager {
         loop {
             let revision = change.revision().await?;
             let Some(app) = self.read::<AppDocument>(By::Id(app_key)).await? else { return Ok(()) };
-            let Some(moved) = self.rotation.rewrap_app(&app)? else { return Ok(()) };
+            let Some(moved) = self.rotation.rewrap_app(&app).await? else { return Ok(()) };
             let document = AppDocument { revision, ..moved };
             if change.commit(Draft::of(document)).await?.is_some() {
                 return Ok(());
@@ -313,8 +313,11 @@ impl Manager {
                     continue;
                 }
             };
-            let wrapped = document.wrapped(row.version, &row.blob);
-            match wrapped.and_then(|wrapped| self.rotation.rewrap(&wrapped)) {
+            let moved_key = match document.wrapped(row.version, &row.blob) {
+                Ok(wrapped) => self.rotation.rewrap(&wrapped).await,
+                Err(error) => Err(error),
+            };
+            match moved_key {
                 Ok(Some(wrapped)) => moved.push(Rewrapped {
                     uid: row.uid,
                     version: row.version,

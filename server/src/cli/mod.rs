@@ -6,6 +6,7 @@ pub(crate) mod root;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sealwire_engine::host::process::LogFormat;
 use sealwire_protocol::Suite;
 
 pub(crate) use manage::{Account, App, Key, Keystore, OneApp, OneKey, SomeVersions};
@@ -22,9 +23,12 @@ pub(crate) use root::{Engines, Root, Shared};
 )]
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, or a tracing filter.
-    /// Unless given: info for `serve`, else warn.
+    /// Unless given: info for what serves, else warn.
     #[arg(long, global = true, env = "SEALWIRE_LOG")]
     pub(crate) log: Option<String>,
+    /// How to log.
+    #[arg(long, global = true, env = "SEALWIRE_LOG_FORMAT", value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -43,6 +47,23 @@ pub(crate) enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Run a gateway by itself: the crypto service, with engines and managers of other processes.
+    #[command(after_help = "Example:\n  sealwire gateway --config /etc/sealwire/gateway.toml")]
+    Gateway {
+        /// The configuration; `sealwire config check FILE` says what it means.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run a manager by itself: the management service, with engines of other processes.
+    #[command(after_help = "Example:\n  sealwire manager --config /etc/sealwire/manager.toml")]
+    Manager {
+        /// The configuration; `sealwire config check FILE` says what it means.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Certificates of a site's parts, for trying out.
+    #[command(subcommand)]
+    Tls(Tls),
     /// The root key: ceremonies with key cards.
     #[command(subcommand)]
     Root(Root),
@@ -78,6 +99,35 @@ pub(crate) enum Command {
     /// Look at a configuration.
     #[command(subcommand)]
     Config(Config),
+}
+
+impl Command {
+    /// Whether it serves, rather than does something and ends.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self, Self::Serve { .. } | Self::Gateway { .. } | Self::Manager { .. })
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Tls {
+    /// Make a small authority, and a certificate for each role. Repeat it to renew the certificates under
+    /// the same authority: the parts take them into use by themselves.
+    #[command(after_help = "Examples:\n  sealwire tls init --dir ./tls\n  \
+                            sealwire tls init --dir ./tls --days 30 --gateway-name im.example.net\n\n\
+                            For earnest use your own authority: a certificate names its role as a DNS name,\n\
+                            engine.sealwire.internal, gateway.sealwire.internal or manager.sealwire.internal.")]
+    Init {
+        /// Where to put them.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Days for which the certificates are good; the authority is for ten years.
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+        /// Names or addresses that clients call the gateway by: makes `gateway-clients.pem`, for
+        /// `[gateway] tls_certificate`.
+        #[arg(long)]
+        gateway_name: Vec<String>,
+    },
 }
 
 #[derive(Args)]

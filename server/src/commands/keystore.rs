@@ -13,8 +13,8 @@ use sealwire_keystore::{Marks, MysqlKeystore, SqliteKeystore};
 use super::print;
 use crate::cli::{Account, Keystore};
 use crate::config::Config;
-use crate::data_dir;
 use crate::storage::Storage;
+use sealwire_engine::host::data_dir;
 
 pub(super) async fn run(command: Keystore) -> Result<()> {
     match command {

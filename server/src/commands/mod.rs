@@ -9,6 +9,7 @@ mod quickstart;
 mod root;
 mod serve;
 mod steal;
+mod tls;
 
 use std::io::{self, Write};
 
@@ -18,7 +19,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::cli::{Command, Config as ConfigCommand, Connection};
-use crate::config::Config;
+use crate::config::{Config, Part};
 
 /// The variable that holds the AppSecret: it is never an argument.
 const APP_SECRET: &str = "SEALWIRE_APP_SECRET";
@@ -27,7 +28,10 @@ const APP_SECRET: &str = "SEALWIRE_APP_SECRET";
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
         Command::Quickstart(args) => quickstart::run(args).await,
-        Command::Serve { config } => serve::run(&config).await,
+        Command::Serve { config } => serve::run(&config, Part::All).await,
+        Command::Gateway { config } => serve::run(&config, Part::Gateway).await,
+        Command::Manager { config } => serve::run(&config, Part::Manager).await,
+        Command::Tls(command) => tls::run(&command),
         // A ceremony whose output nobody has seen has not been held.
         Command::Root(command) => root::run(command).await.map_err(|error| {
             if is_output_closed(&error) { anyhow::anyhow!("{error:#}") } else { error }
@@ -40,7 +44,11 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         Command::Reenc(args) => crypt::reenc(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Config(ConfigCommand::Check { file }) => {
-            print(&format!("{}\n", Config::read(&file)?))
+            let config = Config::read(&file)?;
+            config
+                .suits_something()
+                .with_context(|| format!("configuration {}", file.display()))?;
+            print(&format!("{config}\n"))
         }
     }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::steal::{self, Loot};
 use super::{print, root, serve};
 use crate::cli::Quickstart;
-use crate::config::Config;
+use crate::config::{Config, Part};
 use crate::parts::Parts;
 
 const MESSAGE: &str = "你好, Sealwire 👋";
@@ -57,10 +57,15 @@ pub(super) async fn run(args: Quickstart) -> Result<()> {
 }
 
 /// Serves what an earlier quickstart has made: the chip opens the engine.
+/// Where the gateway listens.
+fn listen(parts: &Parts) -> Result<SocketAddr> {
+    parts.listen.context("the gateway does not run")
+}
+
 async fn resume(dir: &Path, config: &Config) -> Result<()> {
-    let parts = Parts::start(config).await?;
+    let parts = Parts::start(config, Part::All).await?;
     ensure!(
-        parts.opened_by_chip,
+        parts.opened.by_chip,
         "the software chip did not open the engine; see {}",
         config.data_dir.display()
     );
@@ -73,7 +78,7 @@ async fn stay(dir: &Path, parts: Parts) -> Result<()> {
     print(&format!(
         "\nServing on {}. In another terminal:\n\n  source {}\n  echo -n 'my message' | sealwire enc --key {KEY} | sealwire dec\n\n\
          (Without an installed sealwire: target/release/sealwire.) Ctrl-C stops.\n",
-        parts.listen,
+        listen(&parts)?,
         env.display()
     ))?;
     serve::until_stopped(parts).await
@@ -85,7 +90,7 @@ async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
         "Sealwire: messages are encrypted before they reach queues, caches and databases,\nand the key is where none of those who run them can get at it.\n",
     )?;
     step("the root key: made inside the engine, split over three key cards")?;
-    let parts = Parts::start(config).await?;
+    let parts = Parts::start(config, Part::All).await?;
     let ceremony = CeremonyClient::new(config.ceremony_socket());
     let cards = make_cards(dir, &ceremony).await?;
     print(
@@ -96,14 +101,14 @@ async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
         "a restart: the chip opens the engine by itself (software chip: handy, and weaker than a token)",
     )?;
     parts.stop().await;
-    let parts = Parts::start(config).await?;
-    ensure!(parts.opened_by_chip, "the chip did not open the engine");
+    let parts = Parts::start(config, Part::All).await?;
+    ensure!(parts.opened.by_chip, "the chip did not open the engine");
     say("opened by the chip, without a card")?;
 
     step("sealed, then opened by its three custodians, one after another")?;
     ceremony.seal().await?;
     unseal(&ceremony, &cards).await?;
-    ensure!(parts.state() != State::Sealed, "the engine did not open");
+    ensure!(matches!(parts.state(), State::Open { .. }), "the engine did not open");
 
     step("a key for messages, made in the engine; the database holds it only wrapped")?;
     let manager = ManagerClient::new(config.manager_socket());
@@ -119,11 +124,11 @@ async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
         app.app.app_key
     ))?;
     if keep {
-        write_env(dir, config, parts.listen, &app)?;
+        write_env(dir, config, listen(&parts)?, &app)?;
         say(&format!("written to {}", dir.join("client.env").display()))?;
     }
 
-    let address = format!("sealwire+tcp://{}", parts.listen);
+    let address = format!("sealwire+tcp://{}", listen(&parts)?);
     let credentials = Credentials::new(&app.app.app_key, &app.app_secret)?;
     let client = Client::connect(&address, credentials).await?;
     let aad = MessageAad::new("tenant-1", "conversation-7", "42").to_bytes()?;

@@ -1,50 +1,41 @@
-//! `sealwire serve`: all parts in one process.
+//! `sealwire serve`, `gateway`, `manager`: all parts in one process, or one.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use sealwire_engine::State;
-use sealwire_engine::custody::Chip;
-use tokio::signal::unix::{SignalKind, signal};
+use sealwire_engine::host::process;
 
-use crate::config::Config;
+use crate::config::{Config, Part};
 use crate::parts::Parts;
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(path: &Path) -> Result<()> {
-    let config = Config::read(path)?;
-    if let Chip::Software { key_file } = config.chip()? {
-        tracing::warn!(key_file = %key_file.display(), "software chip: a stolen machine opens itself");
+pub(super) async fn run(path: &Path, part: Part) -> Result<()> {
+    let config = Config::read_for(path, part)?;
+    let parts = Parts::start(&config, part).await?;
+    for (what, place) in &parts.places {
+        eprintln!("sealwire: {what} on {place}");
     }
-    let parts = Parts::start(&config).await?;
-    eprintln!("sealwire: health and metrics on {}", parts.health);
-    eprintln!("sealwire: gateway on {}", parts.listen);
-    eprintln!("sealwire: manager on {}", config.manager_socket().display());
-    eprintln!("sealwire: ceremonies on {}", config.ceremony_socket().display());
-    if let Some(problem) = &parts.chip_problem {
+    if let Some(problem) = &parts.opened.problem {
         eprintln!("sealwire: the chip did not open the root key: {problem}");
     }
-    if parts.state() == State::Sealed {
-        eprintln!(
+    match (part, parts.state()) {
+        (Part::All, State::Sealed | State::Away) => eprintln!(
             "sealwire: sealed; `sealwire root unseal --card …` opens it (`root init` makes a first \
              root key)"
-        );
-    } else {
-        eprintln!("sealwire: open");
+        ),
+        (Part::All, State::Open { .. }) => eprintln!("sealwire: open"),
+        _ => eprintln!("sealwire: engines {}", config.engines.addresses.join(", ")),
     }
     until_stopped(parts).await
 }
 
 /// Waits for SIGTERM or SIGINT, then stops the parts in order.
 pub(super) async fn until_stopped(parts: Parts) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let failed = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = parts.failed() => true,
-    };
+    process::ready();
+    let failed = process::until_stopped(parts.stop_token()).await?;
     eprintln!("sealwire: stopping: finishing what is in flight");
+    process::stopping();
     parts.stop().await;
     if failed {
         bail!("a part has failed");

@@ -33,6 +33,7 @@ pub(super) async fn from_the_files(
 ) -> Result<()> {
     let keys = wrapped_keys(manager).await?;
     let secret = credential::decode_app_secret(loot.app_secret).context("the app's secret")?;
+    let engine = parts.engine().context("the engine is another process")?;
     let (mut files, mut bytes) = (0, 0);
     for file in files_in(&config.data_dir)? {
         let content = fs::read(&file)?;
@@ -41,7 +42,7 @@ pub(super) async fn from_the_files(
             || holds(loot.app_secret.as_bytes())
             || holds(secret.as_slice())
             || loot.cards.iter().any(|(_, passphrase)| holds(passphrase.as_bytes()))
-            || parts.engine().finds_in_clear(&content, &keys)?;
+            || engine.finds_in_clear(&content, &keys)?;
         ensure!(!found, "{} holds a secret in clear", file.display());
         files += 1;
         bytes += content.len();

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use sealwire_engine::custody::{Chip, Custodian, TokenChip, TokenUri};
+use anyhow::{Context, Result, ensure};
+use sealwire_engine::MAX_LIFETIME;
 use sealwire_engine::document::Renewal;
-use sealwire_engine::{MAX_LIFETIME, Protection};
+use sealwire_engine::remote::MAX_ENGINES;
+use sealwire_engine::settings::{ChipName, EngineSettings, TlsSettings};
+use sealwire_engine::wire::FRAME_ROOM;
 use sealwire_gateway::{DirectoryConfig, Limits};
 use sealwire_manager::Settings;
 use sealwire_protocol::{Suite, limits};
@@ -26,7 +28,13 @@ const CENTURY: u64 = 100 * 365 * 24 * 3600;
 pub(crate) struct Config {
     /// Where the server keeps what it keeps. Made with mode 0700 when it is not there.
     pub(crate) data_dir: PathBuf,
-    pub(crate) engine: EngineConfig,
+    /// The engine, where it runs in the same process; `sealwire-engine` reads it, too.
+    pub(crate) engine: Option<EngineSettings>,
+    /// The engines, where they are processes of their own.
+    #[serde(default)]
+    pub(crate) engines: EnginesConfig,
+    /// What the parts prove themselves to each other with, where they are apart.
+    pub(crate) tls: Option<TlsSettings>,
     #[serde(default)]
     pub(crate) keystore: KeystoreConfig,
     #[serde(default)]
@@ -37,46 +45,44 @@ pub(crate) struct Config {
     pub(crate) health: HealthConfig,
 }
 
-/// What seals the root key for the disk. It must be named: there is no safe default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ChipName {
-    None,
-    Software,
-    Pkcs11,
+/// What a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything, the engine too.
+    All,
+    /// The crypto service.
+    Gateway,
+    /// The management service.
+    Manager,
 }
 
-impl ChipName {
-    const fn name(self) -> &'static str {
+impl Part {
+    pub(crate) const ALL: [Self; 3] = [Self::All, Self::Gateway, Self::Manager];
+
+    /// The command that runs it.
+    pub(crate) const fn command(self) -> &'static str {
         match self {
-            Self::None => "none",
-            Self::Software => "software",
-            Self::Pkcs11 => "pkcs11",
+            Self::All => "serve",
+            Self::Gateway => "gateway",
+            Self::Manager => "manager",
         }
     }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EngineConfig {
-    pub(crate) chip: ChipName,
-    /// The software chip's key file, outside the data folder.
-    pub(crate) chip_key_file: Option<PathBuf>,
-    /// The PKCS#11 chip's token and key: `pkcs11:token=LABEL;object=KEY`.
-    pub(crate) chip_token: Option<String>,
-    /// The library that speaks to the token, unless the URI has module-path.
-    pub(crate) chip_module: Option<PathBuf>,
-    /// The file with the token's PIN, mode 0600, unless the URI has pin-source.
-    pub(crate) chip_pin_file: Option<PathBuf>,
-    /// `memfd-secret`, `mlock` or `unprotected`; the best that the machine has unless set.
-    pub(crate) memory: Option<Protection>,
-    /// Seconds after which the cards shown are forgotten when no other follows.
-    #[serde(default = "default_lapse")]
-    pub(crate) unseal_lapse_seconds: u64,
-    /// `DATA_DIR/engine.sock` unless set.
-    pub(crate) ceremony_socket: Option<PathBuf>,
-    #[serde(default = "default_ciphers")]
-    pub(crate) cached_ciphers: usize,
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EnginesConfig {
+    /// HOST:PORT of each engine.
+    pub(crate) addresses: Vec<String>,
+    /// Connections to each for live traffic; one more is for what may wait.
+    pub(crate) connections: usize,
+    pub(crate) connect_timeout_seconds: u64,
+}
+
+impl Default for EnginesConfig {
+    fn default() -> Self {
+        Self { addresses: Vec::new(), connections: 2, connect_timeout_seconds: 3 }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +110,8 @@ pub(crate) struct KeystoreConfig {
 pub(crate) struct ManagerConfig {
     /// `DATA_DIR/manager.sock` unless set.
     pub(crate) socket: Option<PathBuf>,
+    /// Where a manager that is a process of its own takes orders for keys from gateways.
+    pub(crate) listen: SocketAddr,
     /// The indexes that keys get, first and last.
     pub(crate) first_index: u32,
     pub(crate) last_index: u32,
@@ -136,6 +144,8 @@ impl Default for HealthConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GatewayConfig {
     pub(crate) listen: SocketAddr,
+    /// HOST:PORT of each manager, for a gateway that is a process of its own: GENKEY is handed on to one.
+    pub(crate) managers: Vec<String>,
     /// TLS: a PEM file with the certificate and its chain, and one with the key.
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -158,14 +168,6 @@ pub(crate) struct GatewayConfig {
     pub(crate) drain_timeout_seconds: u64,
 }
 
-fn default_lapse() -> u64 {
-    Custodian::LAPSE.as_secs()
-}
-
-fn default_ciphers() -> usize {
-    sealwire_engine::EngineConfig::default().cached_ciphers
-}
-
 impl Default for KeystoreConfig {
     fn default() -> Self {
         let directory = DirectoryConfig::default();
@@ -186,6 +188,7 @@ impl Default for ManagerConfig {
         let settings = Settings::default();
         Self {
             socket: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7705)),
             first_index: *settings.indexes.start(),
             last_index: *settings.indexes.end(),
             suites: settings.suites.iter().map(|suite| suite.name().to_owned()).collect(),
@@ -202,6 +205,7 @@ impl Default for GatewayConfig {
         let limits = Limits::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            managers: Vec::new(),
             tls_certificate: None,
             tls_key: None,
             plain_tcp_beyond_loopback: false,
@@ -223,6 +227,13 @@ impl Default for GatewayConfig {
 }
 
 impl Config {
+    /// Reads and checks a file for a process of a kind.
+    pub(crate) fn read_for(path: &Path, part: Part) -> Result<Self> {
+        let config = Self::read(path)?;
+        config.suits(part).with_context(|| format!("configuration {}", path.display()))?;
+        Ok(config)
+    }
+
     /// Reads and checks a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
@@ -237,17 +248,12 @@ impl Config {
     pub(crate) fn demonstration(dir: &Path, listen: SocketAddr) -> Self {
         Self {
             data_dir: dir.join("data"),
-            engine: EngineConfig {
-                chip: ChipName::Software,
+            engine: Some(EngineSettings {
                 chip_key_file: Some(dir.join("chip.key")),
-                chip_token: None,
-                chip_module: None,
-                chip_pin_file: None,
-                memory: None,
-                unseal_lapse_seconds: default_lapse(),
-                ceremony_socket: None,
-                cached_ciphers: default_ciphers(),
-            },
+                ..EngineSettings::new(ChipName::Software)
+            }),
+            engines: EnginesConfig::default(),
+            tls: None,
             keystore: KeystoreConfig::default(),
             manager: ManagerConfig::default(),
             gateway: GatewayConfig { listen, ..GatewayConfig::default() },
@@ -262,8 +268,18 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        self.chip()?;
-        ensure!(self.engine.unseal_lapse_seconds > 0, "engine: unseal_lapse_seconds must not be 0");
+        if let Some(engine) = &self.engine {
+            engine.check(&self.data_dir)?;
+        }
+        ensure!(
+            self.engines.addresses.len() <= MAX_ENGINES,
+            "engines: at most {MAX_ENGINES} addresses"
+        );
+        ensure!(
+            (1..=64).contains(&self.engines.connections)
+                && (1..=60).contains(&self.engines.connect_timeout_seconds),
+            "engines: connections must be from 1 to 64, connect_timeout_seconds from 1 to 60"
+        );
         Storage::of(self, None)?;
         ensure!(self.keystore.connections > 0, "keystore: connections must not be 0");
         ensure!(
@@ -326,51 +342,51 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn chip(&self) -> Result<Chip> {
-        let engine = &self.engine;
-        let set = [
-            ("chip_key_file", ChipName::Software, engine.chip_key_file.is_some()),
-            ("chip_token", ChipName::Pkcs11, engine.chip_token.is_some()),
-            ("chip_module", ChipName::Pkcs11, engine.chip_module.is_some()),
-            ("chip_pin_file", ChipName::Pkcs11, engine.chip_pin_file.is_some()),
-        ];
-        if let Some((name, chip, _)) =
-            set.iter().find(|(_, chip, set)| *set && *chip != engine.chip)
-        {
-            bail!("engine: {name} belongs to chip = \"{}\"", chip.name());
-        }
-        match engine.chip {
-            ChipName::None => Ok(Chip::None),
-            ChipName::Software => {
-                let file = engine.chip_key_file.clone();
-                let key_file = file.context("engine: chip = \"software\" needs chip_key_file")?;
-                ensure!(
-                    !key_file.starts_with(&self.data_dir),
-                    "engine: chip_key_file must not lie in data_dir, which it protects"
-                );
-                Ok(Chip::Software { key_file })
-            }
-            ChipName::Pkcs11 => self.token(),
-        }
+    /// Whether any process can run with it.
+    pub(crate) fn suits_something(&self) -> Result<()> {
+        let why_not: Vec<String> = Part::ALL
+            .into_iter()
+            .map_while(|part| self.suits(part).err().map(|error| error.to_string()))
+            .collect();
+        ensure!(why_not.len() < Part::ALL.len(), "no command runs with it: {}", why_not.join("; "));
+        Ok(())
     }
 
-    fn token(&self) -> Result<Chip> {
-        let engine = &self.engine;
-        let uri = engine.chip_token.as_deref();
-        let uri = uri.context(
-            "engine: chip = \"pkcs11\" needs chip_token, a URI such as pkcs11:token=chip",
-        )?;
-        let token: TokenUri = uri.parse().context("engine: chip_token")?;
-        let module = token.module_path.clone().or_else(|| engine.chip_module.clone());
-        let module =
-            module.context("engine: chip = \"pkcs11\" needs chip_module, the token's library")?;
-        let pin_file = token.pin_source.clone().or_else(|| engine.chip_pin_file.clone());
-        let pin_file = pin_file.context("engine: chip = \"pkcs11\" needs chip_pin_file")?;
-        Ok(Chip::Pkcs11(Box::new(TokenChip { token, module, pin_file })))
-    }
-
-    pub(crate) fn lapse(&self) -> Duration {
-        Duration::from_secs(self.engine.unseal_lapse_seconds)
+    /// Whether a process of this kind can run with it.
+    pub(crate) fn suits(&self, part: Part) -> Result<()> {
+        if part == Part::All {
+            ensure!(
+                self.engine.is_some(),
+                "`serve` runs the engine, too: the section [engine] must name its chip"
+            );
+            ensure!(
+                self.engines.addresses.is_empty(),
+                "`serve` runs the engine in its own process: [engines] addresses are for `gateway` and `manager`"
+            );
+            return Ok(());
+        }
+        let command = part.command();
+        ensure!(
+            self.tls.is_some(),
+            "`{command}` needs the section [tls]: authority, certificate and key (`sealwire tls init` makes them \
+             for a trial)"
+        );
+        ensure!(
+            !self.engines.addresses.is_empty(),
+            "`{command}` needs [engines] addresses, HOST:PORT of each engine"
+        );
+        if part == Part::Gateway {
+            ensure!(
+                !self.gateway.managers.is_empty(),
+                "`gateway` needs [gateway] managers, HOST:PORT of each: GENKEY is handed on to them"
+            );
+            ensure!(
+                self.gateway.max_frame + FRAME_ROOM <= limits::MAX_FRAME,
+                "gateway: with engines apart, max_frame must be at most {} bytes",
+                limits::MAX_FRAME - FRAME_ROOM
+            );
+        }
+        Ok(())
     }
 
     /// The marks of what was seen of the keystore: kept outside it.
@@ -424,7 +440,8 @@ impl Config {
     }
 
     pub(crate) fn ceremony_socket(&self) -> PathBuf {
-        self.engine.ceremony_socket.clone().unwrap_or_else(|| self.data_dir.join("engine.sock"))
+        let set = self.engine.as_ref().map(|engine| engine.ceremony_socket(&self.data_dir));
+        set.unwrap_or_else(|| self.data_dir.join("engine.sock"))
     }
 
     pub(crate) fn manager_socket(&self) -> PathBuf {

@@ -1,32 +1,34 @@
-//! The parts, wired together in one process.
+//! The parts, wired together: all in one process, or a gateway or a manager by itself.
+
+mod engines;
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use futures_util::FutureExt;
-use sealwire_engine::custody::{self, Custodian};
-use sealwire_engine::{
-    Engine, EngineConfig, GatewayRole, ManagerRole, Protection, RotationRole, State,
-};
+use sealwire_engine::host::process::now;
+use sealwire_engine::host::{bind_socket, data_dir, infallible, watched};
+use sealwire_engine::wire::Role;
+use sealwire_engine::{Engine, State};
 use sealwire_gateway::listener::{self, Service};
-use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, tls};
+use sealwire_gateway::{
+    Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, Managers, tls,
+};
 use sealwire_keystore::{Keystore, Marks};
-use sealwire_manager::{Manager, RootPin};
-use tokio::net::{TcpListener, UnixListener};
+use sealwire_manager::{Manager, RootPin, orders};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
-use crate::process::now;
-use crate::{data_dir, health, storage};
+use crate::config::{Config, Part};
+use crate::health::{self, Watched};
+use crate::storage;
+pub(crate) use engines::{Engines, Opened};
 
 /// Time beyond the connections' own limits that parts get to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -34,125 +36,175 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Time between two tries to make the site's keys.
 const SITE_RETRY: Duration = Duration::from_secs(1);
 
-/// All parts, running.
+/// Parts, running.
 pub(crate) struct Parts {
-    /// Where the gateway listens.
-    pub(crate) listen: SocketAddr,
-    /// Where health and metrics are.
-    pub(crate) health: SocketAddr,
-    /// Whether the chip has opened the engine.
-    pub(crate) opened_by_chip: bool,
-    /// Why it has not, when it should have.
-    pub(crate) chip_problem: Option<String>,
-    engine: Arc<Engine>,
+    /// Where things are, for people: what, and where.
+    pub(crate) places: Vec<(&'static str, String)>,
+    /// Where the gateway listens, when it runs here.
+    pub(crate) listen: Option<SocketAddr>,
+    /// How the engine has opened, when it runs here.
+    pub(crate) opened: Opened,
+    engines: Engines,
     keystore: Arc<dyn Keystore>,
     marks: Arc<Marks>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    sockets: [PathBuf; 2],
+    sockets: Vec<PathBuf>,
     patience: Duration,
     /// Held for as long as the parts run.
     _lock: File,
 }
 
 impl Parts {
-    /// Starts all parts.
-    pub(crate) async fn start(config: &Config) -> Result<Self> {
+    /// Starts what a process of this kind runs.
+    pub(crate) async fn start(config: &Config, part: Part) -> Result<Self> {
         data_dir::make(&config.data_dir)?;
         let lock = data_dir::lock(&config.data_dir)?;
         health::record();
-        let engine = make_engine(config)?;
-        let (data, chip) = (config.data_dir.clone(), config.chip()?);
-        let custodian = Custodian::new(engine.clone(), data, chip, config.lapse());
-        let (opened_by_chip, chip_problem) = match custodian.start() {
-            Ok(opened) => (opened, None),
-            Err(error) => (false, Some(format!("{:#}", anyhow::Error::new(error)))),
+        let (engines, opened) = match part {
+            Part::All => Engines::here(config)?,
+            Part::Gateway => (Engines::there(config, Role::Gateway)?, Opened::default()),
+            Part::Manager => (Engines::there(config, Role::Manager)?, Opened::default()),
         };
-        if let Some(problem) = &chip_problem {
-            tracing::error!(
-                problem,
-                "the chip did not open the root key: unseal with the key cards"
-            );
-        }
         let keystore = storage::open(config).await?;
         let marks = storage::open_marks(config).await?;
+        let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
+        let mut parts = Self {
+            places: Vec::new(),
+            listen: None,
+            opened,
+            engines,
+            keystore,
+            marks,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            sockets: Vec::new(),
+            patience,
+            _lock: lock,
+        };
+        parts.run(config, part).await?;
+        Ok(parts)
+    }
+
+    async fn run(&mut self, config: &Config, part: Part) -> Result<()> {
+        let monitors = bind("health", config.health.listen).await?;
+        self.place("health and metrics", monitors.local_addr()?.to_string());
+        if let Some(socket) = self.engines.attend(config, &self.tasks, &self.stop)? {
+            self.place("ceremonies", socket.display().to_string());
+            self.sockets.push(socket);
+        }
+        let manager = match part {
+            Part::Gateway => None,
+            Part::All | Part::Manager => Some(self.run_manager(config, part).await?),
+        };
+        let directory = match part {
+            Part::Manager => None,
+            Part::All | Part::Gateway => Some(self.run_gateway(config, manager).await?),
+        };
+        let watched = Watched {
+            engine: self.engines.gateway_role(),
+            pool: self.engines.pool(),
+            directory,
+            keystore: self.keystore.clone(),
+        };
+        self.spawn("health", health::serve(monitors, watched, self.stop.clone()));
+        Ok(())
+    }
+
+    async fn run_manager(&mut self, config: &Config, part: Part) -> Result<Arc<Manager>> {
         let manager = Arc::new(Manager::new(
-            ManagerRole::new(engine.clone()),
-            RotationRole::new(custodian.clone()),
+            self.engines.manager_role(),
+            self.engines.rotation_role(),
             RootPin::new(config.data_dir.clone()),
-            (keystore.clone(), marks.clone()),
+            (self.keystore.clone(), self.marks.clone()),
             config.settings()?,
             now,
         ));
-        let listener = TcpListener::bind(config.gateway.listen)
-            .await
-            .with_context(|| format!("gateway: {}", config.gateway.listen))?;
+        let socket = config.manager_socket();
+        let management = bind_socket(&socket)?;
+        self.place("manager", socket.display().to_string());
+        self.sockets.push(socket);
+        let stop = self.stop.clone();
+        let site = make_site(self.engines.watch(), manager.clone(), stop.clone());
+        self.spawn("the site's keys", infallible(site));
+        let rotations = manager.clone().lead_rotations(stop.clone());
+        self.spawn("root rotation", infallible(rotations));
+        let tended = manager.clone().tend_keys(stop.clone());
+        self.spawn("due keys", infallible(tended));
+        let api = sealwire_manager::api::serve(management, manager.clone(), stop.clone());
+        self.spawn("manager socket", api);
+        if let (Part::Manager, Some(identity)) = (part, self.engines.identity()) {
+            let listener = bind("manager", config.manager.listen).await?;
+            self.place("orders for keys", listener.local_addr()?.to_string());
+            let served = orders::serve(listener, identity, manager.clone(), stop);
+            self.spawn("orders for keys", infallible(served));
+        }
+        Ok(manager)
+    }
+
+    async fn run_gateway(
+        &mut self,
+        config: &Config,
+        manager: Option<Arc<Manager>>,
+    ) -> Result<Arc<Directory>> {
+        let listener = bind("gateway", config.gateway.listen).await?;
         let listen = listener.local_addr()?;
-        let monitors = TcpListener::bind(config.health.listen)
-            .await
-            .with_context(|| format!("health: {}", config.health.listen))?;
-        let health = monitors.local_addr()?;
-        let role = GatewayRole::new(engine.clone());
-        let directory =
-            Directory::new(keystore.clone(), role.clone(), marks.clone(), &config.directory());
-        let maker = Arc::new(InProcess(manager.clone()));
-        let gateway = Gateway::new(role, directory.clone(), maker, config.limits());
+        self.listen = Some(listen);
+        self.place("gateway", listen.to_string());
+        let role = self.engines.gateway_role();
+        let directory = Directory::new(
+            self.keystore.clone(),
+            role.clone(),
+            self.marks.clone(),
+            &config.directory(),
+        );
+        let maker: Arc<dyn KeyMaker> = match (manager, self.engines.identity()) {
+            (Some(manager), _) => Arc::new(InProcess(manager)),
+            (None, Some(identity)) => {
+                Arc::new(Managers::new(config.gateway.managers.clone(), identity))
+            }
+            (None, None) => unreachable!("a gateway by itself has an identity"),
+        };
         let service = Service {
-            gateway,
+            gateway: Gateway::new(role, directory.clone(), maker, config.limits()),
             tls: read_tls(config)?,
             plain_everywhere: config.gateway.plain_tcp_beyond_loopback,
         };
-
-        let ceremonies = bind_socket(&config.ceremony_socket())?;
-        let management = bind_socket(&config.manager_socket())?;
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let site = make_site(engine.clone(), manager.clone(), stop.clone());
-        tasks.spawn(watched("the site's keys", stop.clone(), infallible(site)));
-        let monitored = health::serve(monitors, engine.clone(), directory.clone(), stop.clone());
-        tasks.spawn(watched("health", stop.clone(), monitored));
-        let follow = directory.follow(stop.clone());
-        tasks.spawn(watched("directory", stop.clone(), infallible(follow)));
-        let gateway = listener::run(listener, service, stop.clone());
-        tasks.spawn(watched("gateway", stop.clone(), infallible(gateway)));
-        let officers = custody::serve(ceremonies, custodian, stop.clone());
-        tasks.spawn(watched("ceremony socket", stop.clone(), infallible(officers)));
-        let rotations = manager.clone().lead_rotations(stop.clone());
-        tasks.spawn(watched("root rotation", stop.clone(), infallible(rotations)));
-        let tended = manager.clone().tend_keys(stop.clone());
-        tasks.spawn(watched("due keys", stop.clone(), infallible(tended)));
-        let api = sealwire_manager::api::serve(management, manager, stop.clone());
-        tasks.spawn(watched("manager socket", stop.clone(), api));
-        let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
-        let sockets = [config.ceremony_socket(), config.manager_socket()];
-        Ok(Self {
-            listen,
-            health,
-            opened_by_chip,
-            chip_problem,
-            engine,
-            keystore,
-            marks,
-            tasks,
-            stop,
-            sockets,
-            patience,
-            _lock: lock,
-        })
+        let follow = directory.clone().follow(self.stop.clone());
+        self.spawn("directory", infallible(follow));
+        let run = listener::run(listener, service, self.stop.clone());
+        self.spawn("gateway", infallible(run));
+        Ok(directory)
     }
 
-    /// Sealed or open.
+    fn place(&mut self, what: &'static str, place: String) {
+        self.places.push((what, place));
+    }
+
+    fn spawn(
+        &self,
+        name: &'static str,
+        part: impl Future<Output = std::io::Result<()>> + Send + 'static,
+    ) {
+        self.tasks.spawn(watched(name, self.stop.clone(), part));
+    }
+
+    /// Sealed, open or away.
     pub(crate) fn state(&self) -> State {
-        self.engine.state()
+        self.engines.state()
     }
 
-    /// The engine, for the quickstart's search of files.
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    /// The engine of this process, for the quickstart's search of files.
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match &self.engines {
+            Engines::Here(custodian) => Some(custodian.engine()),
+            Engines::There { .. } => None,
+        }
     }
 
-    /// Ends when a part has failed.
-    pub(crate) async fn failed(&self) {
-        self.stop.cancelled().await;
+    /// Cancelled when a part has failed.
+    pub(crate) fn stop_token(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Stops accepting, finishes what is in flight, and closes everything.
@@ -164,13 +216,17 @@ impl Parts {
         }
         self.keystore.close().await;
         self.marks.close().await;
-        self.engine.seal();
+        self.engines.close();
         for socket in &self.sockets {
             if let Err(error) = std::fs::remove_file(socket) {
                 tracing::warn!(%error, socket = %socket.display(), "removing a socket");
             }
         }
     }
+}
+
+async fn bind(part: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{part}: {address}"))
 }
 
 /// The manager as the gateway's maker of keys, in this process.
@@ -191,78 +247,27 @@ impl KeyMaker for InProcess {
     }
 }
 
-/// Makes the site's own keys as soon as the engine is open.
-async fn make_site(engine: Arc<Engine>, manager: Arc<Manager>, stop: CancellationToken) {
-    let mut states = engine.watch();
+/// Makes the site's own keys as soon as an engine is open.
+async fn make_site(
+    mut states: watch::Receiver<State>,
+    manager: Arc<Manager>,
+    stop: CancellationToken,
+) {
+    let is_open = |state: &State| matches!(state, State::Open { .. });
     loop {
-        if *states.borrow_and_update() != State::Sealed {
+        if is_open(&states.borrow_and_update()) {
             match manager.site().await {
                 Ok(_) => return,
                 Err(error) => tracing::error!(%error, "the site's keys"),
             }
         }
-        let open = *states.borrow() != State::Sealed;
+        let open = is_open(&states.borrow());
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(SITE_RETRY), if open => {}
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// Runs a part; when it fails, or panics, everything stops: half a server is worse than none.
-async fn watched(
-    name: &str,
-    stop: CancellationToken,
-    part: impl Future<Output = std::io::Result<()>>,
-) {
-    let problem = match AssertUnwindSafe(part).catch_unwind().await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "it has panicked".to_owned(),
-    };
-    tracing::error!(problem, "{name}");
-    eprintln!("sealwire: {name}: {problem}");
-    stop.cancel();
-}
-
-/// A part that cannot fail but by a panic.
-async fn infallible(part: impl Future<Output = ()>) -> std::io::Result<()> {
-    part.await;
-    Ok(())
-}
-
-/// Binds a unix socket, mode 0600. One that another process left behind is removed.
-fn bind_socket(path: &Path) -> Result<UnixListener> {
-    let bind = || -> Result<UnixListener> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
-    };
-    bind().with_context(|| format!("socket {}", path.display()))
-}
-
-/// Makes a sealed engine, in memory that is protected as the configuration says.
-fn make_engine(config: &Config) -> Result<Arc<Engine>> {
-    let (cached_ciphers, protection) = (config.engine.cached_ciphers, config.engine.memory);
-    let engine = Engine::new(&EngineConfig { cached_ciphers, protection }, now).context(
-        "memory for the root key: the kernel must have memfd_secret, or the process must be allowed to lock \
-         192 KiB (`ulimit -l`, LimitMEMLOCK= in a systemd unit)",
-    )?;
-    match engine.vault().protection() {
-        Protection::MemfdSecret => {}
-        Protection::Mlock => {
-            tracing::info!("the root key lies in locked memory, without memfd_secret");
-        }
-        Protection::Unprotected => tracing::warn!(
-            "engine.memory is `unprotected`: the root key lies in clear; for trying out a search of memory only"
-        ),
-    }
-    Ok(engine)
 }
 
 fn read_tls(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>> {

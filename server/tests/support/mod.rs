@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod load;
 #[path = "../../keystore/tests/support/mariadb.rs"]

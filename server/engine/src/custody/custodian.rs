@@ -253,7 +253,9 @@ impl Custodian {
         Ok(())
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 

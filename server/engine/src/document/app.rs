@@ -49,8 +49,7 @@ impl AppSecret {
         let purpose = Purpose::AppSecret;
         let blob =
             STANDARD.decode(&self.wrapped).map_err(|_| EngineError::Unwrap(purpose.name()))?;
-        let (uid, version, name) = (self.uid, self.version, app.to_owned());
-        WrappedKey::new(KeyBinding { purpose, uid, index: 0, version, name }, &blob)
+        WrappedKey::new(KeyBinding::of_secret(app, self.uid, self.version), &blob)
     }
 }
 

@@ -7,15 +7,31 @@ use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
 };
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// How to log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line, for machines.
+    Json,
+}
+
 /// Unix time in seconds.
-pub(crate) fn now() -> u64 {
+#[must_use]
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// No core dumps, no debugger of another user, and no file that others may read.
-pub(crate) fn harden() -> io::Result<()> {
+///
+/// # Errors
+/// When the machine does not take it.
+pub fn harden() -> io::Result<()> {
     umask(Mode::RWXG | Mode::RWXO);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -23,18 +39,51 @@ pub(crate) fn harden() -> io::Result<()> {
 }
 
 /// Logs to stderr.
-pub(crate) fn log(filter: &str) {
+pub fn log(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// Tells systemd that the process serves, when it was started by it.
+pub fn ready() {
+    notify(sd_notify::NotifyState::Ready);
+}
+
+/// Tells systemd that the process is stopping.
+pub fn stopping() {
+    notify(sd_notify::NotifyState::Stopping);
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "sd_notify");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT, or until `stop`: then a part has failed.
+///
+/// # Errors
+/// When signals cannot be had.
+pub async fn until_stopped(stop: &CancellationToken) -> io::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = stop.cancelled() => true,
+    })
 }
 
 /// Checks that the CPU has what this binary was built for: otherwise it would die of an illegal
 /// instruction somewhere on its way, without a word.
-pub(crate) fn check_cpu() -> Result<(), String> {
+///
+/// # Errors
+/// What is missing, in words.
+pub fn check_cpu() -> Result<(), String> {
     let missing = missing_features();
     if missing.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! ENC, DEC and REENC in place on the caller's buffer, under a capability that was checked once.
+//! ENC, DEC and REENC in place on the caller's buffer, in the engine's process.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,13 +8,10 @@ use sealwire_protocol::{Binding, Suite};
 use zeroize::Zeroize;
 
 use crate::aead::{Cipher, TAG_LEN};
-use crate::document::{Grants, Op, Ops, UsableKey};
+use crate::document::{Grants, Op, Ops};
 use crate::nonce::NoncePool;
 use crate::wrap::Fingerprint;
 use crate::{Engine, EngineError, WrappedKey};
-
-/// Ciphers that a session keeps for itself, so that the hot path takes no lock.
-const SLOTS: usize = 64;
 
 /// What the session's app may do with a key, and the key's cipher.
 struct Slot {
@@ -25,41 +22,49 @@ struct Slot {
     cipher: Arc<Cipher>,
 }
 
-/// The handle behind a capability: one for each connection. It is not shared, and takes no lock that
-/// two connections share once a key is warm.
-pub struct Session {
-    engine: Arc<Engine>,
-    grants: Arc<Grants>,
-    slots: Box<[Option<Slot>]>,
+/// What sealing needs besides a key. Never shared between connections.
+pub(crate) struct Workbench {
     nonces: NoncePool,
     aad: Vec<u8>,
 }
 
-impl Session {
-    pub(crate) fn new(engine: Arc<Engine>, grants: Arc<Grants>) -> Self {
-        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        Self { engine, grants, slots, nonces: NoncePool::new(), aad: Vec::new() }
-    }
-
-    /// Another session under the same capability, for work beside this one.
-    #[must_use]
-    pub fn fork(&self) -> Self {
-        Self::new(self.engine.clone(), self.grants.clone())
-    }
-
-    /// The grants of the session's app.
-    #[must_use]
-    pub fn grants(&self) -> &Grants {
-        &self.grants
+impl Workbench {
+    pub(crate) fn new() -> Self {
+        Self { nonces: NoncePool::new(), aad: Vec::new() }
     }
 
     /// Called once for each batch of requests: drops nonces that were drawn too long ago.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         self.nonces.tick(now);
+    }
+}
+
+/// What an app may do, and the ciphers that it has used lately. It is not shared, and takes no lock
+/// that two connections share once a key is warm.
+pub(crate) struct LocalSession {
+    engine: Arc<Engine>,
+    grants: Arc<Grants>,
+    slots: Box<[Option<Slot>]>,
+}
+
+impl LocalSession {
+    /// A session that keeps `slots` ciphers for itself, so that the hot path takes no lock.
+    pub(crate) fn new(engine: Arc<Engine>, grants: Arc<Grants>, slots: usize) -> Self {
+        let slots = std::iter::repeat_with(|| None).take(slots).collect();
+        Self { engine, grants, slots }
+    }
+
+    /// Another session under the same capability, for work beside this one.
+    pub(crate) fn fork(&self) -> Self {
+        Self::new(self.engine.clone(), self.grants.clone(), self.slots.len())
+    }
+
+    pub(crate) fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     /// Drops every cipher that is kept here, after the engine was sealed.
-    pub fn purge(&mut self) {
+    pub(crate) fn purge(&mut self) {
         self.slots.fill_with(|| None);
     }
 
@@ -68,18 +73,18 @@ impl Session {
     /// # Errors
     /// [`EngineError`]; `out` is as it was before then.
     #[inline]
-    pub fn enc(
+    pub(crate) fn enc(
         &mut self,
-        key: &UsableKey,
-        suite: Suite,
+        bench: &mut Workbench,
+        (key, suite): (&WrappedKey, Suite),
         binding: &Binding<'_>,
         message: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
-        let key = sealing(key, suite)?;
         let start = out.len();
         let header = header_of(key, suite);
-        let (slot, nonces, aad) = self.slot(key, suite, Some(Op::Enc))?;
+        let slot = self.slot(key, suite, Some(Op::Enc))?;
+        let Workbench { nonces, aad } = bench;
         binding.bound_aad(header, aad)?;
         let nonce = nonces.next(suite.nonce_len())?;
         out.reserve(envelope::MAX_OVERHEAD + message.len());
@@ -101,17 +106,17 @@ impl Session {
     /// # Errors
     /// [`EngineError`]; `out` is as it was before then, and holds no plaintext behind its end.
     #[inline]
-    pub fn dec(
+    pub(crate) fn dec(
         &mut self,
-        key: &UsableKey,
+        bench: &mut Workbench,
+        key: &WrappedKey,
         binding: &Binding<'_>,
         envelope: &Envelope<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
-        let key = opening(key)?;
         check_key(key, envelope)?;
-        let (slot, _, aad) = self.slot(key, envelope.header.suite, Some(Op::Dec))?;
-        open(&slot.cipher, binding, envelope, aad, out)
+        let slot = self.slot(key, envelope.header.suite, Some(Op::Dec))?;
+        open(&slot.cipher, binding, envelope, &mut bench.aad, out)
     }
 
     /// REENC: opens `envelope` under `key` and appends an envelope of the same message under
@@ -123,13 +128,14 @@ impl Session {
     /// # Errors
     /// [`EngineError`]; `out` is as it was before then, and holds no plaintext behind its end.
     #[inline]
-    pub fn reenc(
+    pub(crate) fn reenc(
         &mut self,
-        (key, envelope, binding): (&UsableKey, &Envelope<'_>, &Binding<'_>),
-        (target, suite, new_binding): (&UsableKey, Suite, &Binding<'_>),
+        bench: &mut Workbench,
+        (key, envelope, binding): (&WrappedKey, &Envelope<'_>, &Binding<'_>),
+        (target, suite, new_binding): (&WrappedKey, Suite, &Binding<'_>),
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
-        let (key, target) = (opening(key)?, sealing(target, suite)?);
+        let Workbench { nonces, aad } = bench;
         check_key(key, envelope)?;
         self.check_reenc(key, target, binding == new_binding)?;
         let start = out.len();
@@ -141,9 +147,9 @@ impl Session {
         let body = out.len();
         let result = self
             .slot(key, envelope.header.suite, None)
-            .and_then(|(slot, _, aad)| open(&slot.cipher, binding, envelope, aad, out))
+            .and_then(|slot| open(&slot.cipher, binding, envelope, aad, out))
             .and_then(|()| self.slot(target, suite, None))
-            .and_then(|(slot, nonces, aad)| {
+            .and_then(|slot| {
                 new_binding.bound_aad(header, aad)?;
                 let nonce = nonces.next(suite.nonce_len())?;
                 out[nonce_at..body].copy_from_slice(nonce);
@@ -174,7 +180,7 @@ impl Session {
         if allowed && rebound { Ok(()) } else { Err(EngineError::NotGranted) }
     }
 
-    /// The slot of a key and a suite, with the session's nonces and its AAD buffer. Where `need` is not
+    /// The slot of a key and a suite. Where `need` is not
     /// granted on the key, the key is not even unwrapped.
     #[inline]
     fn slot(
@@ -182,10 +188,10 @@ impl Session {
         key: &WrappedKey,
         suite: Suite,
         need: Option<Op>,
-    ) -> Result<(&Slot, &mut NoncePool, &mut Vec<u8>), EngineError> {
+    ) -> Result<&Slot, EngineError> {
         let epoch = self.engine.epoch();
         let fingerprint = key.fingerprint();
-        let position = usize::from(fingerprint[0] ^ (suite.id() << 3)) % SLOTS;
+        let position = usize::from(fingerprint[0] ^ (suite.id() << 3)) % self.slots.len();
         let slot = &mut self.slots[position];
         let warm = slot.as_ref().is_some_and(|slot| {
             slot.epoch == epoch && slot.suite == suite && slot.fingerprint == *fingerprint
@@ -202,20 +208,8 @@ impl Session {
         if need.is_some_and(|need| !slot.ops.contains(need)) {
             return Err(EngineError::NotGranted);
         }
-        Ok((slot, &mut self.nonces, &mut self.aad))
+        Ok(slot)
     }
-}
-
-/// The wrapped key, when its document lets it seal under this suite.
-#[inline]
-fn sealing(key: &UsableKey, suite: Suite) -> Result<&WrappedKey, EngineError> {
-    if key.seals(suite) { Ok(key.wrapped()) } else { Err(EngineError::NotUsable) }
-}
-
-/// The wrapped key, when its document lets it open.
-#[inline]
-fn opening(key: &UsableKey) -> Result<&WrappedKey, EngineError> {
-    if key.opens() { Ok(key.wrapped()) } else { Err(EngineError::NotUsable) }
 }
 
 fn header_of(key: &WrappedKey, suite: Suite) -> EnvelopeHeader {

@@ -14,26 +14,29 @@ const FULL: usize = 64 * 1024;
 
 /// A read buffer that grows with what has arrived, never with what a peer has announced. It holds
 /// plaintext, and is zeroized when it goes.
-pub(crate) struct ReadBuffer {
+pub struct ReadBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl ReadBuffer {
-    pub(crate) fn new() -> Self {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
         Self { bytes: vec![0; START], start: 0, end: 0 }
     }
 
     /// What has arrived and was not consumed.
     #[inline]
-    pub(crate) fn unread(&self) -> &[u8] {
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
     /// Drops the first `length` bytes of [`ReadBuffer::unread`].
     #[inline]
-    pub(crate) fn consume(&mut self, length: usize) {
+    pub fn consume(&mut self, length: usize) {
         self.start += length;
         debug_assert!(self.start <= self.end);
         if self.start == self.end {
@@ -46,7 +49,10 @@ impl ReadBuffer {
     }
 
     /// Reads once from `stream`; 0 is its end. Safe to cancel.
-    pub(crate) async fn fill<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<usize> {
+    ///
+    /// # Errors
+    /// The stream's.
+    pub async fn fill<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<usize> {
         self.make_room();
         let room = self.bytes.len() - self.end;
         let length = stream.read(&mut self.bytes[self.end..]).await?;
@@ -77,6 +83,12 @@ impl ReadBuffer {
         larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
         self.bytes.zeroize();
         self.bytes = larger;
+    }
+}
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -187,7 +187,7 @@ impl Loader {
 
     async fn verify(&self, row: &DocumentRow) -> Result<Verified<KeyDocument>, Refusal> {
         let site = self.site.get().await?;
-        let document: Verified<KeyDocument> = self.engine.verify(&site.site, &row.signed)?;
+        let document: Verified<KeyDocument> = self.engine.verify(&site.site, &row.signed).await?;
         row.check::<KeyDocument>(&document).map_err(|error| unavailable(&error))?;
         Ok(document)
     }

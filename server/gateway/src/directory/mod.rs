@@ -395,9 +395,9 @@ impl Directory {
         document: &SignedDocument,
     ) -> Result<Option<Verified<D>>, Refusal> {
         let site = self.site().await?;
-        match self.engine.verify(&site.site, document) {
+        match self.engine.verify(&site.site, document).await {
             Ok(verified) => Ok(Some(verified)),
-            Err(EngineError::Sealed) => Err(ErrorCode::SEALED.into()),
+            Err(error @ (EngineError::Sealed | EngineError::Away(_))) => Err(error.into()),
             Err(error) => {
                 tracing::debug!(%error, "a changed row");
                 Ok(None)

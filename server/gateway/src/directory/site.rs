@@ -64,6 +64,7 @@ impl SiteKeys {
             Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
         })?;
         let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
+        self.engine.set_site(&entry.site, &entry.decoy);
         *known = Some(Known { entry: entry.clone(), read: Some(Instant::now()) });
         Ok(entry)
     }

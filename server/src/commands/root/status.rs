@@ -37,6 +37,7 @@ fn words(status: &Status) -> String {
             format!("sealed, {have} of {need} cards shown (forgotten {lapse} after the last one)")
         }
         (State::Sealed, None) => "sealed".to_owned(),
+        (State::Away, _) => "cannot be reached".to_owned(),
     };
     let root = match status.root {
         Some(root) => root.to_string(),

@@ -1,0 +1,298 @@
+//! Engines of other processes, as a gateway or a manager uses them.
+//!
+//! Each engine gets a few connections that are kept up, pipelined, and shared by all callers. A request
+//! goes to the less loaded of two of them, chosen at random; one that breaks, hangs or is sealed is left
+//! out, and what it has not answered goes to another engine: every word may be said twice.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `link` | keeps a connection up |
+//! | `connection` | proves the engine, sends requests, takes answers |
+//! | `ring` | what a connection waits for |
+//! | `batch` | requests that go together, and their answers |
+//! | `session` | ENC, DEC and REENC of one client |
+//! | `calls` | the other words, one function each |
+
+mod batch;
+mod calls;
+mod connection;
+mod link;
+mod ring;
+mod session;
+
+pub use batch::{Answers, ClientRequest, Refused};
+pub(crate) use session::RemoteSession;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::wire::message::{Lane, Status};
+use crate::wire::tls::Identity;
+use crate::{EngineError, SignedDocument, Site, State};
+use batch::{Batch, Work};
+use link::{Condition, Link};
+
+/// Most engines of a site.
+pub const MAX_ENGINES: usize = 64;
+
+/// Requests, and their bytes, that may wait for engines. Beyond, they are refused at once.
+const MAX_WAITING: usize = 262_144;
+const MAX_WAITING_BYTES: usize = 512 * 1024 * 1024;
+
+/// Where the engines are.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// HOST:PORT of each engine, at most [`MAX_ENGINES`].
+    pub engines: Vec<String>,
+    /// Connections to each for live traffic; one more is for what may wait.
+    pub connections: usize,
+    /// Time for a connection, TLS included.
+    pub connect_timeout: Duration,
+}
+
+/// Connections to the engines of a site.
+pub struct Pool {
+    engines: Vec<Engine>,
+    identity: Arc<Identity>,
+    connect_timeout: Duration,
+    /// The site's keys, and a document that only they verify.
+    site: watch::Sender<Option<Arc<Proof>>>,
+    state: watch::Sender<State>,
+    next_session: AtomicU64,
+    waiting: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+    dice: AtomicU64,
+}
+
+/// An engine.
+struct Engine {
+    address: String,
+    /// By lane.
+    links: [Vec<Arc<Link>>; 2],
+    /// What it has told last, while it is connected.
+    status: Mutex<Option<Status>>,
+}
+
+/// What an engine must verify before it gets work.
+pub(crate) struct Proof {
+    pub(crate) site: Arc<[u8]>,
+    pub(crate) decoy: SignedDocument,
+}
+
+/// What is known of an engine.
+#[derive(Debug, Clone)]
+pub struct EngineReport {
+    /// HOST:PORT.
+    pub address: String,
+    /// What it has told last; `None` while it cannot be reached.
+    pub status: Option<Status>,
+    /// Connections that take work.
+    pub links_up: usize,
+}
+
+impl Engine {
+    fn status(&self) -> MutexGuard<'_, Option<Status>> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    /// Connects to engines, until `stop`.
+    #[must_use]
+    pub fn start(
+        config: &PoolConfig,
+        identity: Arc<Identity>,
+        stop: &CancellationToken,
+    ) -> Arc<Self> {
+        let mut queues = Vec::new();
+        let addresses = config.engines.iter().take(MAX_ENGINES).enumerate();
+        let engines = addresses.map(|(number, address)| {
+            let mut links = |lane, count: usize| {
+                let made = (0..count).map(|_| {
+                    let (sender, queue) = mpsc::unbounded_channel();
+                    let link = Arc::new(Link::new(number, lane, sender));
+                    queues.push((link.clone(), queue));
+                    link
+                });
+                made.collect::<Vec<_>>()
+            };
+            let links = [links(Lane::Live, config.connections.max(1)), links(Lane::Bulk, 1)];
+            Engine { address: address.clone(), links, status: Mutex::new(None) }
+        });
+        let engines = engines.collect();
+        let pool = Arc::new(Self {
+            engines,
+            identity,
+            connect_timeout: config.connect_timeout,
+            site: watch::Sender::new(None),
+            state: watch::Sender::new(State::Away),
+            next_session: AtomicU64::new(1),
+            waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            dice: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
+        });
+        for (link, queue) in queues {
+            tokio::spawn(link::run(pool.clone(), link, queue, stop.clone()));
+        }
+        pool
+    }
+
+    /// What is known of each engine.
+    #[must_use]
+    pub fn report(&self) -> Vec<EngineReport> {
+        let report = |engine: &Engine| EngineReport {
+            address: engine.address.clone(),
+            status: engine.status().clone(),
+            links_up: engine.links.iter().flatten().filter(|link| link.is_up()).count(),
+        };
+        self.engines.iter().map(report).collect()
+    }
+
+    /// Requests that wait for engines.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Says which site it is: before an engine gets work, it must verify this document under these keys.
+    pub(crate) fn set_site(&self, site: &Site, decoy: &SignedDocument) {
+        let site: Arc<[u8]> = site.to_bytes().into();
+        self.site.send_if_modified(|known| {
+            let same = known.as_ref().is_some_and(|known| known.site == site);
+            if !same {
+                *known = Some(Arc::new(Proof { site, decoy: decoy.clone() }));
+            }
+            !same
+        });
+    }
+
+    pub(crate) fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Notes what an engine has told; `None` when its last connection is gone.
+    fn note(&self, engine: usize, status: Option<Status>) {
+        *self.engines[engine].status() = status;
+        let statuses: Vec<Status> =
+            self.engines.iter().filter_map(|engine| engine.status().clone()).collect();
+        let open = statuses.iter().filter(|status| matches!(status.state, State::Open { .. }));
+        // In the midst of a root rotation, who holds both has the newer one.
+        let newest = open.clone().find(|status| status.previous.is_some());
+        let state = newest.or_else(|| open.clone().next()).map(|status| status.state);
+        let none = if statuses.is_empty() { State::Away } else { State::Sealed };
+        let state = state.unwrap_or(none);
+        self.state.send_if_modified(|known| std::mem::replace(known, state) != state);
+    }
+
+    /// Sends work to an engine, or tells its origin why not.
+    pub(crate) fn dispatch(&self, work: Work) {
+        let count = work.range.len();
+        let bytes = bytes_of(&work.batch, &work.range);
+        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed) + count;
+        let held = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if waiting > MAX_WAITING || held > MAX_WAITING_BYTES {
+            let error = EngineError::Away("too many requests wait for the engines".into());
+            return self.refuse(&work, &error);
+        }
+        self.pass_on(work);
+    }
+
+    /// Sends work that waits already to an engine that was not tried, or gives it back as refused.
+    fn pass_on(&self, work: Work) {
+        match self.pick(&work) {
+            Some(link) => {
+                link.add_load(work.range.len());
+                if let Err(mpsc::error::SendError(work)) = link.queue.send(work) {
+                    self.refuse(&work, &EngineError::Away("shutting down".into()));
+                }
+            }
+            None => self.refuse(&work, &self.why_not()),
+        }
+    }
+
+    /// Whether work could go to an engine that was not tried.
+    fn has_another(&self, work: &Work) -> bool {
+        self.pick(work).is_some()
+    }
+
+    /// The less loaded of two links that are up, of engines that were not tried. One that is slow to answer
+    /// is better than none.
+    fn pick(&self, work: &Work) -> Option<&Arc<Link>> {
+        let Batch { lane, engine: only, .. } = *work.batch;
+        let candidates = |condition: Condition| {
+            let engines = self.engines.iter().enumerate();
+            let engines = engines.filter(move |(number, _)| {
+                work.tried >> number & 1 == 0 && only.is_none_or(|only| only == *number)
+            });
+            engines
+                .flat_map(move |(_, engine)| &engine.links[lane as usize])
+                .filter(move |link| link.condition() == condition)
+        };
+        for condition in [Condition::Up, Condition::Suspect] {
+            let count = candidates(condition).count();
+            if count == 0 {
+                continue;
+            }
+            let (one, other) = (self.roll(count), self.roll(count));
+            let one = candidates(condition).nth(one);
+            let other = candidates(condition).nth(other);
+            // Between two looks one may have gone.
+            let best = [one, other].into_iter().flatten().min_by_key(|link| link.load());
+            if best.is_some() {
+                return best;
+            }
+        }
+        None
+    }
+
+    /// A number below `sides`: chance spreads work, nothing else hangs on it.
+    fn roll(&self, sides: usize) -> usize {
+        let seed = self.dice.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let mut mixed = seed ^ (seed >> 30);
+        mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed ^= mixed >> 27;
+        mixed = mixed.wrapping_mul(0x94D0_49BB_1331_11EB) ^ (mixed >> 31);
+        usize::try_from(mixed >> 33).unwrap_or(0) % sides
+    }
+
+    /// Why no engine can be asked.
+    fn why_not(&self) -> EngineError {
+        match self.state() {
+            State::Sealed => EngineError::Sealed,
+            _ => EngineError::Away("none is reachable, open, and of this site's root key".into()),
+        }
+    }
+
+    /// Gives work back to its origin.
+    fn refuse(&self, work: &Work, error: &EngineError) {
+        let mut answers = Answers::new();
+        for at in work.range.clone() {
+            let (tag, request) = (work.batch.items[at].tag, (work.batch.clone(), at));
+            answers.bytes += work.batch.frame(at).len();
+            answers.refused.push(Refused { tag, error: error.clone(), request });
+        }
+        self.deliver(&work.batch.origin, answers);
+    }
+
+    /// Gives answers to who waits for them.
+    fn deliver(&self, origin: &mpsc::UnboundedSender<Answers>, answers: Answers) {
+        self.waiting.fetch_sub(answers.count(), Ordering::Relaxed);
+        self.waiting_bytes.fetch_sub(answers.bytes, Ordering::Relaxed);
+        // Who has gone does not wait.
+        let _ = origin.send(answers);
+    }
+}
+
+fn bytes_of(batch: &Batch, range: &std::ops::Range<usize>) -> usize {
+    let start = range.start.checked_sub(1).map_or(0, |before| batch.items[before].end);
+    let end = range.end.checked_sub(1).map_or(0, |last| batch.items[last].end);
+    end.saturating_sub(start)
+}

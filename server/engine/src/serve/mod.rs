@@ -1,0 +1,170 @@
+//! The engine as a process of its own: what listens for gateways and managers.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `connection` | the loop of a connection: a read, every answer that is ready, a write |
+//! | `caller` | what a connection has said so far, and the words |
+//! | `keys` | the wrapped keys that a connection has used lately |
+
+mod caller;
+mod connection;
+mod keys;
+
+use std::io;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::custody::Custodian;
+use crate::wire::Role;
+use crate::wire::message::{Figures, Status};
+use crate::wire::tls::Identity;
+
+/// Connections that are served at once.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Time for the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Rest after a failed accept: out of descriptors, most likely.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Time that callers get to leave when the engine stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What an engine serves with.
+#[derive(Clone)]
+pub struct Service {
+    /// The engine, and what may be done with its root key.
+    pub custodian: Arc<Custodian>,
+    /// What it proves itself with.
+    pub identity: Arc<Identity>,
+}
+
+/// What the connections of an engine share.
+struct Shared {
+    custodian: Arc<Custodian>,
+    counters: Counters,
+    /// What may wait is worked on by half of the cores at most, so that live traffic always finds one.
+    bulk: Semaphore,
+}
+
+/// Counted by each connection for itself, and added up here once for each batch.
+#[derive(Default)]
+struct Counters {
+    enc: AtomicU64,
+    dec: AtomicU64,
+    reenc: AtomicU64,
+    auth: AtomicU64,
+    refused: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl Counters {
+    fn add(&self, done: &mut Figures) {
+        for (counter, count) in [
+            (&self.enc, done.enc),
+            (&self.dec, done.dec),
+            (&self.reenc, done.reenc),
+            (&self.auth, done.auth),
+            (&self.refused, done.refused),
+        ] {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        *done = Figures::default();
+    }
+}
+
+impl Shared {
+    fn status(&self) -> Status {
+        let engine = self.custodian.engine();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        Status {
+            state: engine.state(),
+            previous: engine.roots().and_then(|(_, previous)| previous),
+            rotating: self.custodian.is_rotating(),
+            since: engine.since(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            figures: Figures {
+                enc: read(&counters.enc),
+                dec: read(&counters.dec),
+                reenc: read(&counters.reenc),
+                auth: read(&counters.auth),
+                refused: read(&counters.refused),
+                connections: read(&counters.connections),
+                ciphers: engine.cached_ciphers(),
+            },
+        }
+    }
+}
+
+/// Serves gateways and managers until `stop`, then lets those that are connected finish.
+pub async fn run(listener: TcpListener, service: Service, stop: CancellationToken) {
+    let half = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+    let shared = Arc::new(Shared {
+        custodian: service.custodian,
+        counters: Counters::default(),
+        bulk: Semaphore::new(half),
+    });
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!(%peer, "too many connections");
+            continue;
+        };
+        let (shared, identity, stop) = (shared.clone(), service.identity.clone(), stop.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let peer = peer.to_string();
+            match handshake(stream, &identity).await {
+                Ok((stream, role)) => {
+                    connection::serve(stream, (role, &peer), &shared, &stop).await;
+                }
+                Err(error) => tracing::warn!(%peer, %error, "a caller was refused"),
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(left = connections.len(), "connections did not end in time");
+    }
+}
+
+/// Who calls: a peer whose certificate the site's authority has signed, and that names a role.
+async fn handshake(
+    stream: TcpStream,
+    identity: &Identity,
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Role)> {
+    stream.set_nodelay(true)?;
+    let accepted = tokio::time::timeout(HANDSHAKE, identity.acceptor().accept(stream)).await;
+    let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    match certificate.and_then(Role::of) {
+        Some(role @ (Role::Gateway | Role::Manager)) => Ok((stream, role)),
+        Some(Role::Engine) => Err(io::Error::other("the certificate is an engine's")),
+        None => Err(io::Error::other("the certificate names no role of Sealwire, or several")),
+    }
+}

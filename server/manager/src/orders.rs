@@ -1,0 +1,170 @@
+//! Keys that gateways of other processes order: GENKEY, over TLS with certificates on both sides
+//! (spec.md, "Orders for keys").
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealwire_engine::wire::tls::Identity;
+use sealwire_engine::wire::{ReadBuffer, Role};
+use sealwire_protocol::message::{Failure, GenkeyRequest, GenkeyResponse, PingRequest};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::{Manager, ManagerError};
+
+/// Connections that are served at once.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Largest order, in bytes.
+const MAX_ORDER: usize = 1024;
+
+/// Time for the TLS handshake, and for the caller to take an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time without an order after which a connection is closed.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Rest after a failed accept: out of descriptors, most likely.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Serves gateways until `stop`. An order that has begun is finished.
+pub async fn serve(
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    manager: Arc<Manager>,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!(%peer, "too many connections");
+            continue;
+        };
+        let (identity, manager, stop) = (identity.clone(), manager.clone(), stop.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let served = async {
+                let stream = handshake(stream, &identity).await?;
+                converse(stream, &manager, &stop).await
+            };
+            if let Err(error) = served.await {
+                tracing::warn!(%peer, %error, "a gateway's connection");
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn handshake(
+    stream: TcpStream,
+    identity: &Identity,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    stream.set_nodelay(true)?;
+    let accepted = timeout(PATIENCE, identity.acceptor().accept(stream)).await;
+    let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    match certificate.and_then(Role::of) {
+        Some(Role::Gateway) => Ok(stream),
+        Some(role) => Err(io::Error::other(format!("the certificate is a {}'s", role.name()))),
+        None => Err(io::Error::other("the certificate names no role of Sealwire, or several")),
+    }
+}
+
+/// One order after another: who wants several at once opens several connections.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    manager: &Manager,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let mut input = ReadBuffer::new();
+    loop {
+        let broken = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        while let Some(frame) = Frame::parse(input.unread(), MAX_ORDER).map_err(broken)? {
+            let mut out = Vec::new();
+            answer(manager, &frame, &mut out).await;
+            let length = frame.wire_len();
+            input.consume(length);
+            let written = timeout(PATIENCE, async {
+                stream.write_all(&out).await?;
+                stream.flush().await
+            });
+            written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        }
+        tokio::select! {
+            read = timeout(IDLE, input.fill(&mut stream)) => match read {
+                Ok(Ok(0)) | Err(_) => return Ok(()),
+                Ok(read) => drop(read?),
+            },
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn answer(manager: &Manager, frame: &Frame<'_>, out: &mut Vec<u8>) {
+    let header = frame.header;
+    let open = frame::begin(out, Header { flags: Flags::RESPONSE, ..header });
+    let refused = match header.opcode {
+        _ if header.flags != Flags::REQUEST => Some((ErrorCode::RESERVED_FLAGS, String::new())),
+        Opcode::PING => match PingRequest::parse(frame.body) {
+            Ok(ping) => {
+                ping.encode(out);
+                None
+            }
+            Err(error) => Some((ErrorCode::MALFORMED_BODY, error.to_string())),
+        },
+        Opcode::GENKEY => match genkey(manager, frame.body).await {
+            Ok(response) => {
+                response.encode(out);
+                None
+            }
+            Err(refused) => Some(refused),
+        },
+        _ => Some((ErrorCode::UNKNOWN_OPCODE, String::new())),
+    };
+    match refused {
+        None => open.finish(out),
+        Some((code, detail)) => {
+            open.cancel(out);
+            let open = frame::begin(out, Header { flags: Flags::FAILURE, ..header });
+            Failure { code, detail: &detail }.encode(out);
+            open.finish(out);
+        }
+    }
+}
+
+async fn genkey(manager: &Manager, body: &[u8]) -> Result<GenkeyResponse, (ErrorCode, String)> {
+    let order = GenkeyRequest::parse(body)
+        .map_err(|error| (ErrorCode::MALFORMED_BODY, error.to_string()))?;
+    let index = (order.index != 0).then_some(order.index);
+    let made = manager.genkey(order.name, index, &order.suites).await;
+    let made = made.map_err(|error: ManagerError| {
+        tracing::warn!(%error, key = %order.name, "GENKEY");
+        (error.code(), error.to_string())
+    })?;
+    let (key, created) = (made.key, made.created);
+    let version = key.newest_active().unwrap_or(0);
+    Ok(GenkeyResponse { index: key.index, version, suite: key.suites[0], created })
+}
+
+const _: () = assert!(MAX_ORDER > limits::HEADER_LEN + 4 + 1 + 16 + 1 + limits::MAX_KEY_NAME);
