@@ -2,11 +2,23 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use sealwire_client::ErrorCode;
-use support::cluster::Cluster;
-use support::load::round_trip;
+use sealwire_engine::wire::{MAX_FRAME, Role, word};
+use sealwire_protocol::message::Failure;
+use sealwire_protocol::{Flags, Frame, Header, Opcode, frame};
+use support::cluster::{Cluster, tls_init};
+use support::load::{Load, round_trip};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_goes_the_whole_way_and_a_key_is_made_once() {
@@ -53,4 +65,147 @@ async fn a_sealed_engine_gets_no_work_until_it_is_unsealed() {
     }
     println!("work again {:?} after the unsealing", unsealed.elapsed());
     assert!(unsealed.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_and_gateways_die_and_come_back_and_no_request_is_lost() {
+    let mut site = Cluster::start(3, 2).await;
+    let app = site.app(&["enc,dec,reenc,genkey:*"]).await;
+    let mut keys = Vec::new();
+    for number in 1..=8 {
+        keys.push(site.key(&format!("key-{number}")).await.index);
+    }
+    let client = site.client(&app).connections(4).connect().await.expect("connects");
+    let load = Load::start(&client, &keys);
+    let rest = async || tokio::time::sleep(Duration::from_secs(1)).await;
+    rest().await;
+    site.engines[0].kill();
+    rest().await;
+    site.gateways[0].kill();
+    rest().await;
+    site.engines[0].run();
+    site.gateways[0].run();
+    rest().await;
+    for engine in &mut site.engines {
+        engine.roll();
+        rest().await;
+    }
+    for gateway in &mut site.gateways {
+        gateway.roll();
+        rest().await;
+    }
+    let tally = load.end().await;
+    let done = tally.done.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{done} ENC and DEC, none failed");
+    assert!(done > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_refuses_who_is_not_of_its_site_or_whose_role_it_is_not() {
+    let site = Cluster::start(1, 1).await;
+    let engine = &site.engines[0];
+    let (ours, foreign) = (site.folder.path().join("tls"), site.folder.path().join("foreign"));
+    tls_init(&foreign, &[]);
+    expired(&ours);
+    let (engine, authority) = (engine.address(), ours.join("authority.pem"));
+    // The handshake fails, or the connection ends without an answer.
+    for (what, certificate) in [
+        ("without a certificate", None),
+        ("another authority's", Some(foreign.join("gateway"))),
+        ("past its time", Some(ours.join("expired"))),
+        ("an engine's", Some(ours.join("engine"))),
+    ] {
+        let said = say(&engine, &authority, certificate.as_deref(), Opcode::PING).await;
+        assert_eq!(said, None, "{what}");
+    }
+    for (role, opcode, answer) in [
+        ("gateway", Opcode::PING, Flags::RESPONSE),
+        ("manager", Opcode::PING, Flags::RESPONSE),
+        ("gateway", word::MAKE_SITE, Flags::FAILURE),
+        ("gateway", word::SIGN, Flags::FAILURE),
+        ("gateway", word::REWRAP, Flags::FAILURE),
+        ("manager", word::ENC, Flags::FAILURE),
+        ("manager", word::CHALLENGE, Flags::FAILURE),
+    ] {
+        let certificate = ours.join(role);
+        let (flags, body) =
+            say(&engine, &authority, Some(&certificate), opcode).await.expect("an answer");
+        assert_eq!(flags, answer, "{role}, {opcode:?}");
+        if flags == Flags::FAILURE {
+            let code = Failure::parse(&body).expect("a failure").code;
+            assert_eq!(code, ErrorCode::ROLE_DENIED, "{role}, {opcode:?}");
+        }
+    }
+    // Without a session, a gateway gets nothing out of a key.
+    let certificate = ours.join("gateway");
+    let (_, body) =
+        say(&engine, &authority, Some(&certificate), word::ENC).await.expect("an answer");
+    let code = Failure::parse(&body).expect("a failure").code;
+    assert_eq!(code, ErrorCode::MALFORMED_BODY);
+    let log = site.engines[0].log();
+    assert!(log.contains("a caller was refused"), "{log}");
+    assert!(log.contains("a caller's role does not allow its word"), "{log}");
+}
+
+/// Says a word with an empty body, and gives what is answered; `None` when nothing is.
+async fn say(
+    engine: &str,
+    authority: &Path,
+    certificate: Option<&Path>,
+    opcode: Opcode,
+) -> Option<(Flags, Vec<u8>)> {
+    let mut roots = RootCertStore::empty();
+    for pem in CertificateDer::pem_file_iter(authority).expect("readable") {
+        roots.add(pem.expect("a certificate")).expect("an authority");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let chain = CertificateDer::pem_file_iter(files.with_extension("pem"))
+                .expect("readable")
+                .collect::<Result<_, _>>()
+                .expect("certificates");
+            let key = PrivateKeyDer::from_pem_file(files.with_extension("key")).expect("a key");
+            builder.with_client_auth_cert(chain, key).expect("fits")
+        }
+    };
+    config.alpn_protocols = vec![b"sealwire-engine/1".to_vec()];
+    let stream = TcpStream::connect(engine).await.expect("connects");
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(Role::Engine.server_name(), stream).await.ok()?;
+    let mut request = Vec::new();
+    let header = Header { opcode, flags: Flags::REQUEST, request_id: 1 };
+    frame::begin(&mut request, header).finish(&mut request);
+    stream.write_all(&request).await.ok()?;
+    let mut input = Vec::new();
+    let read = async {
+        while stream.read_buf(&mut input).await.ok()? > 0 {
+            if let Some(frame) = Frame::parse(&input, MAX_FRAME).expect("a frame") {
+                return Some((frame.header.flags, frame.body.to_vec()));
+            }
+        }
+        None
+    };
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("an answer, or the end")
+}
+
+/// A gateway's certificate of the site's authority that was good until yesterday.
+fn expired(dir: &Path) {
+    let read = |file: &str| std::fs::read_to_string(dir.join(file)).expect(file);
+    let key = KeyPair::from_pem(&read("authority.key")).expect("a key");
+    let authority = Issuer::from_ca_cert_pem(&read("authority.pem"), key).expect("an authority");
+    let names = [Role::Gateway.dns_name().to_owned()];
+    let mut params = CertificateParams::new(names).expect("a name");
+    let day = Duration::from_secs(24 * 3600);
+    params.not_before = (SystemTime::now() - 10 * day).into();
+    params.not_after = (SystemTime::now() - day).into();
+    let pair = KeyPair::generate().expect("a key");
+    let signed = params.signed_by(&pair, &authority).expect("signed");
+    std::fs::write(dir.join("expired.pem"), signed.pem()).expect("written");
+    std::fs::write(dir.join("expired.key"), pair.serialize_pem()).expect("written");
 }
