@@ -259,7 +259,9 @@ async fn a_counted_suite_alone_stops_when_its_block_is_used_up_while_the_databas
     let mut database = Mariadb::start();
     let server = Server::on(&database.database("ks"), "").await;
     let app = server.local_app(&["enc,dec:*"]).await;
-    let client = server.client(&app).await;
+    // Each connection has messages of its own at hand.
+    let one = Client::builder(&server.url(), app.credentials()).connections(1);
+    let client = one.connect().await.expect("connects");
     let key = server.key("chat").await.index;
     let seal = async |suite| {
         let (binding, suite) = (Binding::default(), Some(suite));
