@@ -46,7 +46,7 @@ struct Measured {
 pub(super) async fn run(args: Bench) -> Result<()> {
     ensure!(args.keys == 1 || args.op == BenchOp::Enc, "--keys goes with --op enc");
     let connection = &args.connection;
-    let address: Address = connection.addr.parse()?;
+    let addresses = Address::list(&connection.addr)?;
     let ca = ca_pem(connection)?;
     let client = client(connection).await?;
     let key = key_index(&client, &args.key).await?;
@@ -54,7 +54,8 @@ pub(super) async fn run(args: Bench) -> Result<()> {
     let mut streams = Vec::new();
     for _ in 0..args.connections {
         let credentials: Credentials = credentials(connection)?;
-        streams.push(raw::connect(&address, &credentials, ca.as_deref()).await?);
+        let address = &addresses[streams.len() % addresses.len()];
+        streams.push(raw::connect(address, &credentials, ca.as_deref()).await?);
     }
     let depth = usize::try_from(args.depth)?;
     let size = usize::try_from(args.size)?;
