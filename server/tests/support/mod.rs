@@ -167,9 +167,10 @@ impl Server {
         self.config = format!("{before}[gateway]{gateway}");
     }
 
-    /// Stops the process in its tracks.
+    /// Stops the process in its tracks, and returns when each of its threads stands still.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
+        await_halt(self.child.id());
     }
 
     /// Lets it go on.
@@ -329,6 +330,22 @@ fn spawn(folder: &TempDir, config: &str, env: &[(&str, PathBuf)]) -> (Child, Soc
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
     input: Vec<u8>,
+}
+
+/// Waits until SIGSTOP has reached every thread of a process: the signal's sender is not made to wait for
+/// that, and a thread on another core still answers a request that comes at once.
+pub(crate) fn await_halt(process: u32) {
+    let halted = |stat: String| {
+        // The state follows the name, which stands in parentheses (proc(5)).
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    let threads = || {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("runs");
+        tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")))
+    };
+    while !threads().all(|stat| stat.is_ok_and(halted)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A frame that arrived.
