@@ -2,6 +2,11 @@
 
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sealwire_client::Client;
 use sealwire_protocol::ErrorCode;
@@ -37,14 +42,22 @@ impl Authority {
     }
 }
 
+/// Puts a certificate and its key into a folder, in place of those that were there.
+fn issue_into(folder: &Path, authority: &Authority) -> (PathBuf, PathBuf) {
+    let (certificate, key) = authority.issue();
+    let paths = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&paths.0, certificate).expect("written");
+    std::fs::write(&paths.1, key).expect("written");
+    std::fs::set_permissions(&paths.1, Permissions::from_mode(0o600)).expect("set");
+    paths
+}
+
 /// A server with TLS, and the folder of its certificate.
 async fn server(authority: &Authority) -> (Server, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (certificate, key) = authority.issue();
-    let path = folder.path().display();
-    std::fs::write(folder.path().join("cert.pem"), certificate).expect("written");
-    std::fs::write(folder.path().join("key.pem"), key).expect("written");
-    let tls = format!("tls_certificate = '{path}/cert.pem'\ntls_key = '{path}/key.pem'");
+    let (certificate, key) = issue_into(folder.path(), authority);
+    let (certificate, key) = (certificate.display(), key.display());
+    let tls = format!("tls_certificate = '{certificate}'\ntls_key = '{key}'");
     (Server::start_with(&tls).await, folder)
 }
 
@@ -69,6 +82,43 @@ async fn tls_and_plain_tcp_share_a_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_taken_up_without_a_restart() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (server, folder) = server(&old).await;
+    let app = server.local_app(&["enc:*"]).await;
+    let key = server.key("chat").await.index;
+    let trusting = |authority: &Authority| {
+        let client = Client::builder(&tls_url(&server), app.credentials());
+        client.ca_pem(authority.pem()).connections(1)
+    };
+    let before = trusting(&old).connect().await.expect("trusts the old one");
+    // Half of it is written: the certificate and the key do not fit.
+    let fitting = std::fs::read(folder.path().join("key.pem")).expect("read");
+    issue_into(folder.path(), &new);
+    let renewed = std::fs::read(folder.path().join("key.pem")).expect("read");
+    std::fs::write(folder.path().join("key.pem"), fitting).expect("written");
+    server.await_log("not renewed");
+    assert!(trusting(&old).connect().await.is_ok(), "the old one stays until the new one fits");
+    std::fs::write(folder.path().join("key.pem"), renewed).expect("written");
+    let begun = Instant::now();
+    while trusting(&new).connect().await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(trusting(&old).connect().await.is_err(), "the old one is out of use");
+    assert!(before.enc(key, b"", b"m").await.is_ok(), "what was open goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_everybody_may_read_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = issue_into(folder.path(), &Authority::new());
+    std::fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("set");
+    let refused = sealwire_gateway::tls::certificate(certificate, key).err().expect("refused");
+    assert!(refused.to_string().contains("mode 644"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_another_authority_is_not_trusted() {
     let authority = Authority::new();
     let (server, _folder) = server(&authority).await;
@@ -86,9 +136,9 @@ async fn a_relay_that_the_client_trusts_cannot_pass_auth_on() {
     let authority = Authority::new();
     let (server, _folder) = server(&authority).await;
     let app = server.local_app(&["enc:*"]).await;
-    let (certificate, key) = authority.issue();
-    let acceptor = sealwire_gateway::tls::acceptor(certificate.as_bytes(), key.as_bytes())
-        .expect("an acceptor");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = issue_into(folder.path(), &authority);
+    let acceptor = sealwire_gateway::tls::certificate(certificate, key).expect("fits").current();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let relay = listener.local_addr().expect("bound");
     let (target, ca) = (server.address, authority.pem());

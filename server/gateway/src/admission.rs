@@ -33,7 +33,7 @@ pub(crate) struct Place {
     _all: OwnedSemaphorePermit,
     unauthenticated: Option<OwnedSemaphorePermit>,
     sources: Arc<Sources>,
-    source: IpAddr,
+    source: Option<IpAddr>,
 }
 
 impl Admission {
@@ -51,20 +51,16 @@ impl Admission {
 
     /// A place for a connection from `address`; `None` when there is none.
     pub(crate) fn admit(&self, address: IpAddr) -> Option<Place> {
+        let mut place = self.admit_unknown()?;
+        place.comes_from(address).then_some(place)
+    }
+
+    /// A place for a connection whose source is not known yet.
+    pub(crate) fn admit_unknown(&self) -> Option<Place> {
         let all = self.all.clone().try_acquire_owned().ok()?;
-        let unauthenticated = self.unauthenticated.clone().try_acquire_owned().ok()?;
-        let source = source(address);
-        let limit = self.sources.limit;
-        let mut counts = self.sources.counts();
-        let count = counts.entry(source).or_default();
-        if count.all >= limit.all || count.unauthenticated >= limit.unauthenticated {
-            return None;
-        }
-        count.all += 1;
-        count.unauthenticated += 1;
-        drop(counts);
-        let (sources, unauthenticated) = (self.sources.clone(), Some(unauthenticated));
-        Some(Place { _all: all, unauthenticated, sources, source })
+        let unauthenticated = Some(self.unauthenticated.clone().try_acquire_owned().ok()?);
+        let sources = self.sources.clone();
+        Some(Place { _all: all, unauthenticated, sources, source: None })
     }
 }
 
@@ -75,10 +71,26 @@ impl Sources {
 }
 
 impl Place {
+    /// The connection turns out to come from `address`; `false` when that source has its share already.
+    pub(crate) fn comes_from(&mut self, address: IpAddr) -> bool {
+        let source = source(address);
+        let limit = self.sources.limit;
+        let mut counts = self.sources.counts();
+        let count = counts.entry(source).or_default();
+        if count.all >= limit.all || count.unauthenticated >= limit.unauthenticated {
+            return false;
+        }
+        count.all += 1;
+        count.unauthenticated += 1;
+        self.source = Some(source);
+        true
+    }
+
     /// The connection has authenticated.
     pub(crate) fn authenticated(&mut self) {
         if self.unauthenticated.take().is_some()
-            && let Some(count) = self.sources.counts().get_mut(&self.source)
+            && let Some(source) = self.source
+            && let Some(count) = self.sources.counts().get_mut(&source)
         {
             count.unauthenticated -= 1;
         }
@@ -88,11 +100,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.authenticated();
+        let Some(source) = self.source else { return };
         let mut counts = self.sources.counts();
-        if let Some(count) = counts.get_mut(&self.source) {
+        if let Some(count) = counts.get_mut(&source) {
             count.all -= 1;
             if count.all == 0 {
-                counts.remove(&self.source);
+                counts.remove(&source);
             }
         }
     }

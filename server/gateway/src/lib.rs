@@ -6,6 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`listener`] | accepts, caps connections, tells TLS from plain TCP |
+//! | [`proxy`] | where a connection comes from, in the word of a load balancer |
 //! | [`handshake`](connection) | AUTH: nobody goes on without it |
 //! | [`connection`] | the loop of a connection: a read, every reply that is ready, a write |
 //! | `link` | its stream, and the buffers that frames are parsed and answered in |
@@ -27,6 +28,7 @@ mod link;
 pub mod listener;
 mod managers;
 mod ops;
+pub mod proxy;
 mod refusal;
 mod session;
 pub mod tls;

@@ -1,71 +1,122 @@
-//! The listener: accepts, caps connections, tells TLS from plain TCP.
+//! The listeners: they accept, cap connections, tell TLS from plain TCP. One more, for load balancers,
+//! demands the header that says where a connection comes from.
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use sealwire_engine::host::accept;
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::auth::Channel;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Place};
 use crate::connection::{self, Peer};
 use crate::handshake::CONNECTION;
-use crate::{Gateway, Refusal, tls};
+use crate::proxy::{self, Upstreams};
+use crate::tls::{self, Certificate};
+use crate::{Gateway, Refusal};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1). A frame never begins
 /// with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Rest after a failed accept: out of descriptors, most likely.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
-
-/// What a listener serves.
+/// What the listeners of a gateway serve.
 #[derive(Clone)]
 pub struct Service {
-    /// The gateway behind it.
-    pub gateway: Arc<Gateway>,
-    /// TLS, when there is a certificate.
-    pub tls: Option<TlsAcceptor>,
-    /// Whether plain TCP is served beyond loopback, too.
-    pub plain_everywhere: bool,
+    gateway: Arc<Gateway>,
+    tls: Option<Arc<Certificate>>,
+    plain_everywhere: bool,
+    admission: Arc<Admission>,
 }
 
-/// Accepts connections until `stop`, then lets those that are open finish.
+impl Service {
+    /// With TLS when there is a certificate; `plain_everywhere` serves plain TCP beyond loopback, too.
+    #[must_use]
+    pub fn new(
+        gateway: Arc<Gateway>,
+        tls: Option<Arc<Certificate>>,
+        plain_everywhere: bool,
+    ) -> Self {
+        let admission = Arc::new(Admission::new(&gateway.limits));
+        Self { gateway, tls, plain_everywhere, admission }
+    }
+}
+
+/// Accepts connections until `stop`, then lets those that are open finish. Who connects is at the other
+/// end of the socket.
 pub async fn run(listener: TcpListener, service: Service, stop: CancellationToken) {
-    let admission = Admission::new(&service.gateway.limits);
     let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
-        let address = address.ip().to_canonical();
-        let Some(place) = admission.admit(address) else {
+    while let Some((stream, peer)) = accept(&listener, &stop).await {
+        let address = peer.ip().to_canonical();
+        let Some(place) = service.admission.admit(address) else {
             turn_away(&stream, address);
             continue;
         };
+        let deadline = Instant::now() + service.gateway.limits.auth_timeout;
         let (service, stop) = (service.clone(), stop.clone());
-        connections.spawn(async move { serve(stream, address, place, &service, &stop).await });
+        connections.spawn(async move {
+            serve((stream, address), place, &service, &stop, deadline).await;
+        });
     }
     drop(listener);
+    finish(&connections, &service).await;
+}
+
+/// As [`run`], for load balancers that say who connects in a header of the PROXY protocol. Nobody else
+/// gets as far as sending one.
+pub async fn run_behind(
+    listener: TcpListener,
+    upstreams: Upstreams,
+    service: Service,
+    stop: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    while let Some((mut stream, peer)) = accept(&listener, &stop).await {
+        let upstream = peer.ip().to_canonical();
+        if !upstreams.contains(upstream) {
+            tracing::warn!(peer = %upstream, "refused: not one of the load balancers");
+            continue;
+        }
+        let Some(mut place) = service.admission.admit_unknown() else {
+            turn_away(&stream, upstream);
+            continue;
+        };
+        let deadline = Instant::now() + service.gateway.limits.auth_timeout;
+        let header_timeout = upstreams.header_timeout;
+        let (service, stop) = (service.clone(), stop.clone());
+        connections.spawn(async move {
+            let address = match timeout(header_timeout, proxy::read_source(&mut stream)).await {
+                Ok(Ok(source)) => source.unwrap_or(upstream),
+                Ok(Err(error)) => {
+                    tracing::warn!(peer = %upstream, %error, "PROXY header refused");
+                    return;
+                }
+                Err(_) => {
+                    tracing::warn!(peer = %upstream, "no PROXY header in time");
+                    return;
+                }
+            };
+            if place.comes_from(address) {
+                serve((stream, address), place, &service, &stop, deadline).await;
+            } else {
+                turn_away(&stream, address);
+            }
+        });
+    }
+    drop(listener);
+    finish(&connections, &service).await;
+}
+
+/// Lets the connections end, for as long as they may take.
+async fn finish(connections: &TaskTracker, service: &Service) {
     connections.close();
     let limits = &service.gateway.limits;
     let patience = limits.drain_timeout + limits.write_timeout;
-    if tokio::time::timeout(patience, connections.wait()).await.is_err() {
+    if timeout(patience, connections.wait()).await.is_err() {
         tracing::warn!(left = connections.len(), "connections did not end in time");
     }
 }
@@ -79,24 +130,20 @@ fn turn_away(stream: &TcpStream, address: IpAddr) {
 }
 
 async fn serve(
-    stream: TcpStream,
-    address: IpAddr,
+    (stream, address): (TcpStream, IpAddr),
     mut place: Place,
     service: &Service,
     stop: &CancellationToken,
+    deadline: Instant,
 ) {
     let gateway = &service.gateway;
-    let deadline = Instant::now() + gateway.limits.auth_timeout;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(peer = %address, %error, "TCP_NODELAY");
-    }
-    let Ok(Ok(first)) = tokio::time::timeout_at(deadline, first_byte(&stream)).await else {
+    let Ok(Ok(first)) = timeout_at(deadline, first_byte(&stream)).await else {
         return;
     };
     let authenticated = || place.authenticated();
     match (&service.tls, first) {
-        (Some(acceptor), TLS_HANDSHAKE) => {
-            let accepted = tokio::time::timeout_at(deadline, acceptor.accept(stream)).await;
+        (Some(certificate), TLS_HANDSHAKE) => {
+            let accepted = timeout_at(deadline, certificate.current().accept(stream)).await;
             let Ok(Ok(stream)) = accepted else {
                 tracing::debug!(peer = %address, "TLS handshake failed");
                 return;
@@ -105,7 +152,7 @@ async fn serve(
             let peer = Peer { address, channel };
             connection::serve(stream, peer, gateway, stop, deadline, authenticated).await;
         }
-        _ if service.plain_everywhere || is_loopback(&stream) => {
+        _ if service.plain_everywhere || is_loopback(&stream, address) => {
             let peer = Peer { address, channel: Channel::Tcp };
             connection::serve(stream, peer, gateway, stop, deadline, authenticated).await;
         }
@@ -126,6 +173,9 @@ async fn first_byte(stream: &TcpStream) -> io::Result<u8> {
     }
 }
 
-fn is_loopback(stream: &TcpStream) -> bool {
-    stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+/// Whether nothing of the connection leaves this machine: behind a load balancer, that is for the client
+/// to tell.
+fn is_loopback(stream: &TcpStream, client: IpAddr) -> bool {
+    client.is_loopback()
+        && stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
 }

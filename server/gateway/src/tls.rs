@@ -1,38 +1,42 @@
 //! TLS 1.3, and what binds AUTH to it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ConnectionCommon, ServerConfig, SideData};
+use sealwire_engine::host::followed::{Content, FileError, Followed};
 use sealwire_protocol::auth::{Channel, TLS_EXPORTER_LABEL};
 use tokio_rustls::TlsAcceptor;
 
-/// Why no acceptor was made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// Certificate or key are not PEM.
-    #[error("TLS certificate or key: {0}")]
-    Pem(#[from] rustls::pki_types::pem::Error),
-    /// Certificate and key do not fit, or are not usable.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-}
+/// What clients know the gateway by, as its files are now.
+pub type Certificate = Followed<TlsAcceptor, FileError>;
 
-/// An acceptor of TLS 1.3, without session tickets' early data, from PEM texts.
+/// Reads the certificate with its chain, and its key, both PEM. The key must not be open to everybody.
 ///
 /// # Errors
-/// [`TlsError`].
-pub fn acceptor(certificates: &[u8], key: &[u8]) -> Result<TlsAcceptor, TlsError> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key)?;
+/// [`FileError`].
+pub fn certificate(certificate: PathBuf, key: PathBuf) -> Result<Arc<Certificate>, FileError> {
+    Followed::read("the gateway's certificate", vec![certificate, key], acceptor)
+}
+
+/// An acceptor of TLS 1.3, without session tickets' early data.
+fn acceptor(contents: &[Content]) -> Result<TlsAcceptor, FileError> {
+    let [certificate, key] = contents else { unreachable!("two files") };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate.bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| certificate.wrong(error))?;
+    key.check_mode(0o007)?;
+    let private = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.wrong(error))?;
+    let unusable = |error: rustls::Error| certificate.wrong(error);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(unusable)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain, private)
+        .map_err(unusable)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -5,12 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealwire_engine::host::accept;
 use sealwire_engine::wire::tls::Identity;
 use sealwire_engine::wire::{ReadBuffer, Role};
 use sealwire_protocol::message::{Failure, GenkeyRequest, GenkeyResponse, PingRequest};
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,14 +25,11 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Largest order, in bytes.
 const MAX_ORDER: usize = 1024;
 
-/// Time for the TLS handshake, and for the caller to take an answer.
+/// Time for the caller to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Time without an order after which a connection is closed.
 const IDLE: Duration = Duration::from_secs(300);
-
-/// Rest after a failed accept: out of descriptors, most likely.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Serves gateways until `stop`. An order that has begun is finished.
 pub async fn serve(
@@ -42,19 +40,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = accept(&listener, &stop).await {
         let Ok(place) = places.clone().try_acquire_owned() else {
             tracing::warn!(%peer, "too many connections");
             continue;
@@ -63,7 +49,7 @@ pub async fn serve(
         connections.spawn(async move {
             let _place = place;
             let served = async {
-                let stream = handshake(stream, &identity).await?;
+                let (stream, _) = identity.accept(stream, &[Role::Gateway]).await?;
                 converse(stream, &manager, &stop).await
             };
             if let Err(error) = served.await {
@@ -74,21 +60,6 @@ pub async fn serve(
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-async fn handshake(
-    stream: TcpStream,
-    identity: &Identity,
-) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
-    stream.set_nodelay(true)?;
-    let accepted = timeout(PATIENCE, identity.acceptor().accept(stream)).await;
-    let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    match certificate.and_then(Role::of) {
-        Some(Role::Gateway) => Ok(stream),
-        Some(role) => Err(io::Error::other(format!("the certificate is a {}'s", role.name()))),
-        None => Err(io::Error::other("the certificate names no role of Sealwire, or several")),
-    }
 }
 
 /// One order after another: who wants several at once opens several connections.

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file.
 
+mod gateway;
 mod words;
 
 use std::net::SocketAddr;
@@ -7,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use sealwire_engine::MAX_LIFETIME;
 use sealwire_engine::document::Renewal;
 use sealwire_engine::remote::MAX_ENGINES;
 use sealwire_engine::settings::{ChipName, EngineSettings, TlsSettings};
 use sealwire_engine::wire::FRAME_ROOM;
-use sealwire_gateway::{DirectoryConfig, Limits};
+use sealwire_gateway::DirectoryConfig;
 use sealwire_manager::Settings;
 use sealwire_protocol::{Suite, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::Storage;
+pub(crate) use gateway::GatewayConfig;
 
 /// Seconds.
 const CENTURY: u64 = 100 * 365 * 24 * 3600;
@@ -140,34 +141,6 @@ impl Default for HealthConfig {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct GatewayConfig {
-    pub(crate) listen: SocketAddr,
-    /// HOST:PORT of each manager, for a gateway that is a process of its own: GENKEY is handed on to one.
-    pub(crate) managers: Vec<String>,
-    /// TLS: a PEM file with the certificate and its chain, and one with the key.
-    pub(crate) tls_certificate: Option<PathBuf>,
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Plain TCP is served on loopback; `true` serves it everywhere, where anybody on the way can read
-    /// every message.
-    pub(crate) plain_tcp_beyond_loopback: bool,
-    /// Share of the messages that a suite with a short nonce allows, from which a key gets a new version.
-    pub(crate) renew_at_share: f64,
-    pub(crate) max_connections: usize,
-    pub(crate) max_connections_per_source: usize,
-    pub(crate) max_unauthenticated: usize,
-    pub(crate) max_unauthenticated_per_source: usize,
-    pub(crate) max_frame: usize,
-    pub(crate) max_in_flight: usize,
-    pub(crate) auth_timeout_seconds: u64,
-    pub(crate) frame_timeout_seconds: u64,
-    pub(crate) write_timeout_seconds: u64,
-    pub(crate) idle_timeout_seconds: u64,
-    pub(crate) session_lifetime_seconds: u64,
-    pub(crate) drain_timeout_seconds: u64,
-}
-
 impl Default for KeystoreConfig {
     fn default() -> Self {
         let directory = DirectoryConfig::default();
@@ -196,32 +169,6 @@ impl Default for ManagerConfig {
             renew_after_messages: settings.renewal.after_messages,
             renew_pause_seconds: settings.renew_pause.as_secs(),
             destroy_wait_seconds: settings.destroy_wait.as_secs(),
-        }
-    }
-}
-
-impl Default for GatewayConfig {
-    fn default() -> Self {
-        let limits = Limits::default();
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
-            managers: Vec::new(),
-            tls_certificate: None,
-            tls_key: None,
-            plain_tcp_beyond_loopback: false,
-            renew_at_share: DirectoryConfig::default().renew_at_share,
-            max_connections: limits.max_connections,
-            max_connections_per_source: limits.max_connections_per_source,
-            max_unauthenticated: limits.max_unauthenticated,
-            max_unauthenticated_per_source: limits.max_unauthenticated_per_source,
-            max_frame: limits.max_frame,
-            max_in_flight: limits.max_in_flight,
-            auth_timeout_seconds: limits.auth_timeout.as_secs(),
-            frame_timeout_seconds: limits.frame_timeout.as_secs(),
-            write_timeout_seconds: limits.write_timeout.as_secs(),
-            idle_timeout_seconds: limits.idle_timeout.as_secs(),
-            session_lifetime_seconds: limits.session_lifetime.as_secs(),
-            drain_timeout_seconds: limits.drain_timeout.as_secs(),
         }
     }
 }
@@ -291,55 +238,8 @@ impl Config {
             self.keystore.max_stale_seconds >= 2,
             "keystore: max_stale_seconds must be at least 2"
         );
-        ensure!(
-            (0.001..=0.9).contains(&self.gateway.renew_at_share),
-            "gateway: renew_at_share must be from 0.001 to 0.9"
-        );
         self.settings()?;
-        let gateway = &self.gateway;
-        ensure!(
-            gateway.tls_certificate.is_some() == gateway.tls_key.is_some(),
-            "gateway: tls_certificate and tls_key belong together"
-        );
-        ensure!(
-            (limits::MIN_MAX_FRAME..=limits::MAX_FRAME).contains(&gateway.max_frame),
-            "gateway: max_frame is {} bytes; it must be from {} to {}",
-            gateway.max_frame,
-            limits::MIN_MAX_FRAME,
-            limits::MAX_FRAME
-        );
-        for (name, value) in [
-            ("max_connections", gateway.max_connections),
-            ("max_connections_per_source", gateway.max_connections_per_source),
-            ("max_unauthenticated", gateway.max_unauthenticated),
-            ("max_unauthenticated_per_source", gateway.max_unauthenticated_per_source),
-            ("max_in_flight", gateway.max_in_flight),
-        ] {
-            ensure!(value > 0, "gateway: {name} must not be 0");
-        }
-        for (name, value) in [
-            ("auth_timeout_seconds", gateway.auth_timeout_seconds),
-            ("frame_timeout_seconds", gateway.frame_timeout_seconds),
-            ("write_timeout_seconds", gateway.write_timeout_seconds),
-            ("idle_timeout_seconds", gateway.idle_timeout_seconds),
-            ("session_lifetime_seconds", gateway.session_lifetime_seconds),
-        ] {
-            ensure!(value > 0, "gateway: {name} must not be 0");
-        }
-        ensure!(
-            gateway.session_lifetime_seconds
-                < MAX_LIFETIME - gateway.drain_timeout_seconds.min(3600),
-            "gateway: session_lifetime_seconds must be less than a week"
-        );
-        let reachable = gateway.listen.ip().is_loopback()
-            || gateway.tls_certificate.is_some()
-            || gateway.plain_tcp_beyond_loopback;
-        ensure!(
-            reachable,
-            "gateway: {} is not loopback, and there is no TLS: name tls_certificate and tls_key",
-            gateway.listen
-        );
-        Ok(())
+        self.gateway.check()
     }
 
     /// Whether any process can run with it.
@@ -446,24 +346,5 @@ impl Config {
 
     pub(crate) fn manager_socket(&self) -> PathBuf {
         self.manager.socket.clone().unwrap_or_else(|| self.data_dir.join("manager.sock"))
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        let gateway = &self.gateway;
-        Limits {
-            max_connections: gateway.max_connections,
-            max_connections_per_source: gateway.max_connections_per_source,
-            max_unauthenticated: gateway.max_unauthenticated,
-            max_unauthenticated_per_source: gateway.max_unauthenticated_per_source,
-            auth_timeout: Duration::from_secs(gateway.auth_timeout_seconds),
-            frame_timeout: Duration::from_secs(gateway.frame_timeout_seconds),
-            write_timeout: Duration::from_secs(gateway.write_timeout_seconds),
-            idle_timeout: Duration::from_secs(gateway.idle_timeout_seconds),
-            session_lifetime: Duration::from_secs(gateway.session_lifetime_seconds),
-            drain_timeout: Duration::from_secs(gateway.drain_timeout_seconds),
-            max_frame: gateway.max_frame,
-            max_in_flight: gateway.max_in_flight,
-            ..Limits::default()
-        }
     }
 }

@@ -61,6 +61,15 @@ impl fmt::Display for Config {
             self.keystore.max_stale_seconds
         )?;
         writeln!(f, "gateway          {}, {tls}, {plain}", gateway.listen)?;
+        if let Some(proxy) = &gateway.proxy {
+            let from: Vec<_> = proxy.from.iter().map(ToString::to_string).collect();
+            writeln!(
+                f,
+                "load balancers   {}, from {} only, which say in a PROXY v2 header who connects",
+                proxy.listen,
+                from.join(", ")
+            )?;
+        }
         writeln!(
             f,
             "connections      {} in all, {} of one source; before AUTH {}, {} of one source",

@@ -4,7 +4,7 @@ mod engines;
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +15,8 @@ use sealwire_engine::host::{bind_socket, data_dir, infallible, watched};
 use sealwire_engine::wire::Role;
 use sealwire_engine::{Engine, State};
 use sealwire_gateway::listener::{self, Service};
-use sealwire_gateway::{
-    Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, Managers, tls,
-};
+use sealwire_gateway::tls::{self, Certificate};
+use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, Managers};
 use sealwire_keystore::{Keystore, Marks};
 use sealwire_manager::{Manager, RootPin, orders};
 use tokio::net::TcpListener;
@@ -68,7 +67,8 @@ impl Parts {
         };
         let keystore = storage::open(config).await?;
         let marks = storage::open_marks(config).await?;
-        let patience = config.limits().drain_timeout + config.limits().write_timeout + GRACE;
+        let patience =
+            config.gateway.limits().drain_timeout + config.gateway.limits().write_timeout + GRACE;
         let mut parts = Self {
             places: Vec::new(),
             listen: None,
@@ -165,11 +165,21 @@ impl Parts {
             }
             (None, None) => unreachable!("a gateway by itself has an identity"),
         };
-        let service = Service {
-            gateway: Gateway::new(role, directory.clone(), maker, config.limits()),
-            tls: read_tls(config)?,
-            plain_everywhere: config.gateway.plain_tcp_beyond_loopback,
-        };
+        let certificate = read_certificate(config)?;
+        if let Some(certificate) = certificate.clone() {
+            let follow = certificate.follow(self.stop.clone());
+            self.spawn("the gateway's certificate", infallible(follow));
+        }
+        let gateway = Gateway::new(role, directory.clone(), maker, config.gateway.limits());
+        let plain_everywhere = config.gateway.plain_tcp_beyond_loopback;
+        let service = Service::new(gateway, certificate, plain_everywhere);
+        if let Some(proxy) = &config.gateway.proxy {
+            let listener = bind("gateway.proxy", proxy.listen).await?;
+            self.place("gateway, behind load balancers", listener.local_addr()?.to_string());
+            let (upstreams, service) = (proxy.upstreams(), service.clone());
+            let run = listener::run_behind(listener, upstreams, service, self.stop.clone());
+            self.spawn("gateway behind load balancers", infallible(run));
+        }
         let follow = directory.clone().follow(self.stop.clone());
         self.spawn("directory", infallible(follow));
         let run = listener::run(listener, service, self.stop.clone());
@@ -270,14 +280,12 @@ async fn make_site(
     }
 }
 
-fn read_tls(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>> {
-    let (Some(certificate), Some(key)) = (&config.gateway.tls_certificate, &config.gateway.tls_key)
-    else {
-        return Ok(None);
-    };
-    let read = |path: &Path| {
-        std::fs::read(path).with_context(|| format!("gateway: TLS: {}", path.display()))
-    };
-    let key = zeroize::Zeroizing::new(read(key)?);
-    Ok(Some(tls::acceptor(&read(certificate)?, &key)?))
+fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>> {
+    match (&config.gateway.tls_certificate, &config.gateway.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let read = tls::certificate(certificate.clone(), key.clone());
+            Ok(Some(read.context("gateway: TLS")?))
+        }
+        _ => Ok(None),
+    }
 }

@@ -147,6 +147,15 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
 
+    /// Waits until the server has said something: what it writes arrives here a little later.
+    pub(crate) fn await_log(&self, text: &str) {
+        let begun = std::time::Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no {text:?} in {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Kills the process as a power loss would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
@@ -365,7 +374,12 @@ impl Arrived {
 
 impl Raw {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connects");
+        Self::over(TcpStream::connect(address).expect("connects"))
+    }
+
+    /// Over a connection that there is.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        stream.set_nonblocking(false).expect("set");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
         Self { stream, input: Vec::new() }
     }
@@ -419,18 +433,32 @@ impl Raw {
     /// Logs in.
     pub(crate) fn login(address: SocketAddr, app: &App) -> Self {
         let mut raw = Self::connect(address);
-        let transcript = raw.hello(&app.key);
+        raw.log_in(app);
+        raw
+    }
+
+    /// Logs in on this connection.
+    pub(crate) fn log_in(&mut self, app: &App) {
+        assert_eq!(self.try_log_in(app), None);
+    }
+
+    /// Logs in on this connection, or says why not.
+    pub(crate) fn try_log_in(&mut self, app: &App) -> Option<ErrorCode> {
+        let transcript = self.hello(&app.key);
         let secret = credential::decode_app_secret(&app.secret).expect("in its form");
         let proof = transcript.client_proof(secret.as_slice());
-        raw.send(&auth_frame(2, &AuthRequest::Proof { proof }));
-        let accepted = raw.next().expect("accepted");
-        match AuthResponse::parse(&accepted.body).expect("accepted") {
+        self.send(&auth_frame(2, &AuthRequest::Proof { proof }));
+        let answer = self.next().expect("an answer");
+        if answer.error().is_some() {
+            return answer.error();
+        }
+        match AuthResponse::parse(&answer.body).expect("accepted") {
             AuthResponse::Accepted { proof: server } => {
                 assert!(transcript.verify_server_proof(secret.as_slice(), &proof, &server));
+                None
             }
             AuthResponse::Challenge { .. } => panic!("a second challenge"),
         }
-        raw
     }
 }
 

@@ -1,6 +1,8 @@
 //! What every process of Sealwire asks of its machine.
 
+mod accept;
 pub mod data_dir;
+pub mod followed;
 pub mod process;
 
 use std::io::{self, ErrorKind};
@@ -11,6 +13,8 @@ use std::path::Path;
 use futures_util::FutureExt;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
+
+pub use accept::accept;
 
 /// What the machine did not give.
 #[derive(Debug, thiserror::Error)]

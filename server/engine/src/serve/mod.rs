@@ -10,30 +10,24 @@ mod caller;
 mod connection;
 mod keys;
 
-use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::custody::Custodian;
+use crate::host::accept;
 use crate::wire::Role;
 use crate::wire::message::{Figures, Status};
 use crate::wire::tls::Identity;
 
 /// Connections that are served at once.
 const MAX_CONNECTIONS: usize = 1024;
-
-/// Time for the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-
-/// Rest after a failed accept: out of descriptors, most likely.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Time that callers get to leave when the engine stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -117,19 +111,7 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
     });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = accept(&listener, &stop).await {
         let Ok(place) = places.clone().try_acquire_owned() else {
             tracing::warn!(%peer, "too many connections");
             continue;
@@ -138,7 +120,7 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
         connections.spawn(async move {
             let _place = place;
             let peer = peer.to_string();
-            match handshake(stream, &identity).await {
+            match identity.accept(stream, &[Role::Gateway, Role::Manager]).await {
                 Ok((stream, role)) => {
                     connection::serve(stream, (role, &peer), &shared, &stop).await;
                 }
@@ -150,21 +132,5 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(left = connections.len(), "connections did not end in time");
-    }
-}
-
-/// Who calls: a peer whose certificate the site's authority has signed, and that names a role.
-async fn handshake(
-    stream: TcpStream,
-    identity: &Identity,
-) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Role)> {
-    stream.set_nodelay(true)?;
-    let accepted = tokio::time::timeout(HANDSHAKE, identity.acceptor().accept(stream)).await;
-    let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    match certificate.and_then(Role::of) {
-        Some(role @ (Role::Gateway | Role::Manager)) => Ok((stream, role)),
-        Some(Role::Engine) => Err(io::Error::other("the certificate is an engine's")),
-        None => Err(io::Error::other("the certificate names no role of Sealwire, or several")),
     }
 }
