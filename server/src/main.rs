@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod health;
+mod metrics;
 mod parts;
 mod storage;
 

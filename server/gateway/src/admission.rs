@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Limits;
+use crate::figures::FIGURES;
 
 /// Counts connections.
 pub(crate) struct Admission {
@@ -60,6 +61,8 @@ impl Admission {
         let all = self.all.clone().try_acquire_owned().ok()?;
         let unauthenticated = Some(self.unauthenticated.clone().try_acquire_owned().ok()?);
         let sources = self.sources.clone();
+        FIGURES.connections.inc();
+        FIGURES.unauthenticated.inc();
         Some(Place { _all: all, unauthenticated, sources, source: None })
     }
 }
@@ -88,8 +91,11 @@ impl Place {
 
     /// The connection has authenticated.
     pub(crate) fn authenticated(&mut self) {
-        if self.unauthenticated.take().is_some()
-            && let Some(source) = self.source
+        if self.unauthenticated.take().is_none() {
+            return;
+        }
+        FIGURES.unauthenticated.dec();
+        if let Some(source) = self.source
             && let Some(count) = self.sources.counts().get_mut(&source)
         {
             count.unauthenticated -= 1;
@@ -100,6 +106,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.authenticated();
+        FIGURES.connections.dec();
         let Some(source) = self.source else { return };
         let mut counts = self.sources.counts();
         if let Some(count) = counts.get_mut(&source) {

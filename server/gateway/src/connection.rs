@@ -15,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::Gateway;
+use crate::figures::FIGURES;
 use crate::handshake::{self, CONNECTION};
 use crate::later::Reply;
 use crate::link::{End, Link};
@@ -52,13 +53,19 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         () = stop.cancelled() => Err(End::connection(ErrorCode::SHUTTING_DOWN)),
     };
     let end = match session {
-        Err(end) => end,
+        Err(end) => {
+            if let End::Refused(_, refusal) = &end {
+                FIGURES.count("auth", Err(refusal.code));
+            }
+            end
+        }
         Ok(session) => {
+            FIGURES.count("auth", Ok(()));
             authenticated();
             Connection::new(&mut link, session, gateway, stop).run().await
         }
     };
-    tracing::debug!(peer = %peer.address, %end, "connection ends");
+    tracing::debug!(%end, "connection ends");
     link.close(end).await;
 }
 
@@ -121,11 +128,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     async fn run(mut self) -> End {
-        loop {
+        let end = loop {
             if let Err(end) = self.turn().await {
-                return end;
+                break end;
             }
-        }
+        };
+        self.session.tell(self.link.take_bytes(), 0);
+        end
+    }
+
+    /// How many requests are not answered yet, and the bytes that they hold.
+    fn waiting(&self) -> (usize, usize) {
+        let (sent, sent_bytes) = self.session.engine.waiting();
+        (self.later.len() + sent, self.later_bytes + sent_bytes)
+    }
+
+    /// Whether as many requests wait as may.
+    fn is_full(&self) -> bool {
+        let (waiting, bytes) = self.waiting();
+        let limits = &self.gateway.limits;
+        waiting >= limits.max_in_flight || bytes > 4 * limits.max_frame
     }
 
     /// Answers what has arrived, then waits for what comes next. Input comes first, so that a busy
@@ -143,6 +165,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     /// Whether the app or the engine has changed, the server is stopping, or a time limit has passed.
     async fn look_around(&mut self) -> Result<(), End> {
         self.last_look = Instant::now();
+        self.session.tell(self.link.take_bytes(), self.waiting().0);
         if self.session.app.has_changed().unwrap_or(true) {
             return Err(End::connection(ErrorCode::SESSION_ENDED));
         }
@@ -177,21 +200,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// Answers frames until the output is worth a write. Returns whether frames may be left.
     fn answer_batch(&mut self) -> Result<bool, End> {
-        let max_frame = self.gateway.limits.max_frame;
-        let Link { input, output, .. } = &mut *self.link;
-        if input.unread().is_empty() {
+        if self.link.input.unread().is_empty() {
             self.partial_since = None;
             return Ok(false);
         }
         let now = Instant::now();
-        self.session.tick(now);
-        while output.len() < FLUSH_AT {
-            let (sent, sent_bytes) = self.session.engine.waiting();
-            if self.later.len() + sent >= self.gateway.limits.max_in_flight
-                || self.later_bytes + sent_bytes > 4 * max_frame
-            {
+        self.session.begin_batch(now);
+        let more = self.answer_frames(now)?;
+        self.session.tally.end_batch(now);
+        Ok(more)
+    }
+
+    fn answer_frames(&mut self, now: Instant) -> Result<bool, End> {
+        let max_frame = self.gateway.limits.max_frame;
+        while self.link.output.len() < FLUSH_AT {
+            if self.is_full() {
                 return Ok(false);
             }
+            let Link { input, output, .. } = &mut *self.link;
             match Frame::parse(input.unread(), max_frame) {
                 Ok(Some(frame)) => {
                     self.last_request = now;
@@ -219,9 +245,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     async fn next_event(&mut self) -> Event {
-        let (sent, sent_bytes) = self.session.engine.waiting();
-        let busy = self.later.len() + sent >= self.gateway.limits.max_in_flight
-            || self.later_bytes + sent_bytes > 4 * self.gateway.limits.max_frame;
+        let (sent, _) = self.session.engine.waiting();
+        let busy = self.is_full();
         let leaving = self.leave_by.is_some();
         tokio::select! {
             biased;
@@ -262,6 +287,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// Passes on what engines of other processes have answered.
     fn pass(&mut self, answers: Answers) {
+        let now = Instant::now();
+        for tag in &answers.done {
+            let seconds = now.duration_since(tag.began).as_secs_f64();
+            self.session.tally.answered(tag.header.opcode, tag.suite, seconds);
+        }
         self.link.output.extend_from_slice(&answers.frames);
         for refused in answers.refused {
             if let Some(job) = self.session.refused(refused, &mut self.link.output) {
@@ -288,6 +318,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         match reply {
             Some(Ok(reply)) => {
                 self.later_bytes -= reply.held;
+                let Reply { tag, outcome, .. } = &reply;
+                let (opcode, suite) = (tag.header.opcode, tag.suite);
+                match outcome {
+                    Ok(()) => {
+                        let seconds = tag.began.elapsed().as_secs_f64();
+                        self.session.tally.answered(opcode, suite, seconds);
+                    }
+                    Err(code) => self.session.tally.refused(opcode, suite, *code),
+                }
                 self.link.output.extend_from_slice(&reply.frame);
             }
             Some(Err(error)) => tracing::error!(%error, "a request failed"),

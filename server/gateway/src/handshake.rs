@@ -7,11 +7,11 @@ use std::sync::Arc;
 use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, limits};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::link::{End, Link};
-use crate::session::{Session, reply, request_id_0};
+use crate::session::{Session, request_id_0};
 use crate::{Gateway, Refusal};
 
 /// Who is at the other end, as far as the socket tells.
@@ -73,7 +73,7 @@ async fn admit(
     let app_key = std::str::from_utf8(attempt.transcript.app_key)
         .map_err(|_| Refusal::from(ErrorCode::AUTH_FAILED))?;
     let refuse = |reason: &str| {
-        tracing::warn!(app = app_key, peer = %peer.address, reason, "AUTH refused");
+        tracing::warn!(app = app_key, reason, "AUTH refused");
         Refusal::from(ErrorCode::AUTH_FAILED)
     };
     let directory = &gateway.directory;
@@ -106,7 +106,7 @@ async fn admit(
         return Err(ErrorCode::SESSION_ENDED.into());
     }
     let engine = gateway.engine.session(&site.site, &capability)?;
-    tracing::info!(app = app_key, peer = %peer.address, "AUTH accepted");
+    tracing::info!(app = app_key, "AUTH accepted");
     Ok((Session::new(gateway.clone(), app.id.clone(), watch, engine), server_proof))
 }
 
@@ -146,10 +146,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     header: Header,
     response: &AuthResponse,
 ) -> Result<(), End> {
-    reply(header, &mut link.output, |out| {
-        response.encode(out);
-        Ok(())
-    });
+    let open = frame::begin(&mut link.output, Header { flags: Flags::RESPONSE, ..header });
+    response.encode(&mut link.output);
+    open.finish(&mut link.output);
     link.flush().await
 }
 

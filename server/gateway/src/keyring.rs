@@ -124,6 +124,8 @@ pub(crate) struct Keyring {
     loaded: bool,
     looked_again: bool,
     reloaded: bool,
+    /// Keys that were asked for: kept here, and to be read first.
+    lookups: (u64, u64),
 }
 
 impl Keyring {
@@ -140,7 +142,13 @@ impl Keyring {
     fn with(directory: Arc<Directory>, slots: usize, of_request: bool) -> Self {
         let slots = std::iter::repeat_with(|| None).take(slots).collect();
         let (loaded, looked_again, reloaded) = (false, false, false);
-        Self { directory, slots, of_request, loaded, looked_again, reloaded }
+        let lookups = (0, 0);
+        Self { directory, slots, of_request, loaded, looked_again, reloaded, lookups }
+    }
+
+    /// Keys that were asked for since the last time: kept here, and to be read first.
+    pub(crate) fn take_lookups(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.lookups)
     }
 
     fn position(&self, index: u32) -> usize {
@@ -158,9 +166,13 @@ impl Keyring {
                 && (self.loaded || (slot.generation == generation && generation != NEVER))
         });
         if !warm {
-            let entry = self.directory.cached(index).ok_or(Stop::Need(Need::Key(index)))?;
+            let Some(entry) = self.directory.cached(index) else {
+                self.lookups.1 += 1;
+                return Err(Stop::Need(Need::Key(index)));
+            };
             *slot = Some(Slot::new(index, generation, entry));
         }
+        self.lookups.0 += 1;
         let slot = slot.as_mut().expect("the slot was filled above");
         Ok(Held { slot, directory: &self.directory, of_request: self.of_request })
     }

@@ -3,18 +3,18 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
-
 use sealwire_engine::document::Op;
-use sealwire_engine::{Done, Session as EngineSession};
+use sealwire_engine::{Done, Session as EngineSession, Tag};
 use sealwire_protocol::message::{GenkeyRequest, GenkeyResponse, KeyinfoRequest, KeyinfoResponse};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, limits};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, Suite, frame, limits};
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use crate::keyring::Keyring;
 use crate::ops::{Need, Stop, Tools, max_message};
-use crate::session::reply;
 use crate::{Gateway, KeyOrder, Refusal};
 
 /// Times that a request may run: both keys of a REENC may have to be loaded, one looked for in a newer
@@ -24,7 +24,7 @@ const LOADS: usize = 8;
 /// A request on its way to a later reply.
 pub(crate) struct Job {
     gateway: Arc<Gateway>,
-    header: Header,
+    tag: Tag,
     body: Zeroizing<Vec<u8>>,
     work: Work,
 }
@@ -35,7 +35,14 @@ pub(crate) struct Reply {
     pub(crate) held: usize,
     /// A whole frame.
     pub(crate) frame: Zeroizing<Vec<u8>>,
+    /// Which request it answers.
+    pub(crate) tag: Tag,
+    /// Whether it succeeded.
+    pub(crate) outcome: Result<(), ErrorCode>,
 }
+
+/// The body of a reply, and the suite that sealed or opened.
+type Crypted = (Zeroizing<Vec<u8>>, Option<Suite>);
 
 /// What a job works with; it moves to another thread and back.
 struct Work {
@@ -60,10 +67,16 @@ impl Work {
 }
 
 impl Job {
-    pub(crate) fn new(gateway: Arc<Gateway>, engine: EngineSession, frame: &Frame<'_>) -> Self {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        engine: EngineSession,
+        frame: &Frame<'_>,
+        began: Instant,
+    ) -> Self {
         let keyring = Keyring::of_request(gateway.directory.clone());
         let body = Zeroizing::new(frame.body.to_vec());
-        Self { gateway, header: frame.header, body, work: Work { engine, keyring } }
+        let tag = Tag { header: frame.header, suite: None, began };
+        Self { gateway, tag, body, work: Work { engine, keyring } }
     }
 
     /// What the job holds in memory, in bytes.
@@ -73,22 +86,34 @@ impl Job {
 
     /// Runs the request, and gives its reply: also when it panics, which would be a bug of ours.
     pub(crate) async fn run(self) -> Reply {
-        let (header, held) = (self.header, self.size());
+        let (tag, held) = (self.tag, self.size());
+        let header = tag.header;
+        let span = tracing::info_span!("request", id = header.request_id);
         let run = async {
             match header.opcode {
-                Opcode::GENKEY => self.genkey().await,
-                Opcode::KEYINFO => self.keyinfo().await,
+                Opcode::GENKEY => self.genkey().await.map(|body| (body, None)),
+                Opcode::KEYINFO => self.keyinfo().await.map(|body| (body, None)),
                 _ => self.crypt().await,
             }
         };
-        let result = AssertUnwindSafe(run).catch_unwind().await;
+        let result = AssertUnwindSafe(run.instrument(span)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(ErrorCode::INTERNAL.into()));
-        let mut out = Vec::new();
-        reply(header, &mut out, |out| {
-            out.extend_from_slice(&result?);
-            Ok(())
-        });
-        Reply { held, frame: Zeroizing::new(out) }
+        let mut out = Zeroizing::new(Vec::new());
+        let (suite, outcome) = match result {
+            Ok((body, suite)) => {
+                out.reserve_exact(limits::HEADER_LEN + body.len());
+                let open = frame::begin(&mut out, Header { flags: Flags::RESPONSE, ..header });
+                out.extend_from_slice(&body);
+                open.finish(&mut out);
+                (suite, Ok(()))
+            }
+            Err(refusal) => {
+                tracing::debug!(request = header.request_id, %refusal, "refused");
+                refusal.write(header, &mut out);
+                (None, Err(refusal.code))
+            }
+        };
+        Reply { held, frame: out, tag: Tag { suite, ..tag }, outcome }
     }
 
     async fn genkey(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
@@ -135,8 +160,9 @@ impl Job {
     }
 
     /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large.
-    async fn crypt(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        let Self { gateway, header, body, mut work } = self;
+    async fn crypt(self) -> Result<Crypted, Refusal> {
+        let Self { gateway, mut tag, body, mut work } = self;
+        let header = tag.header;
         let max_message = max_message(gateway.limits.max_frame);
         let large = !work.engine.is_remote() && body.len() >= gateway.limits.offload;
         let body = Arc::new(body);
@@ -153,8 +179,8 @@ impl Job {
             let run = move || {
                 let mut out = Zeroizing::new(Vec::new());
                 let Work { engine, keyring } = &mut work;
-                let ran = Tools { engine, keyring, max_message }.run(header, &body, &mut out);
-                (work, ran.map(|done| (done, out)))
+                let ran = Tools { engine, keyring, max_message }.run(&mut tag, &body, &mut out);
+                (work, ran.map(|done| (done, tag.suite, out)))
             };
             let (returned, ran) = if large {
                 let _permit = gateway.heavy.acquire().await;
@@ -165,9 +191,9 @@ impl Job {
             };
             work = returned;
             match ran {
-                Ok((Done::Here, out)) => return Ok(out),
-                Ok((Done::Sent, _)) => match work.answer().await {
-                    Ok(out) => return Ok(out),
+                Ok((Done::Here, suite, out)) => return Ok((out, suite)),
+                Ok((Done::Sent, suite, _)) => match work.answer().await {
+                    Ok(out) => return Ok((out, suite)),
                     Err(Stop::Refuse(refusal)) => return Err(refusal),
                     Err(Stop::Need(need)) => load(&gateway, &mut work.keyring, need).await?,
                 },

@@ -13,6 +13,7 @@
 //! | `session` | which operation a frame asks for, and its reply |
 //! | `ops` | ENC, DEC, REENC: parse in place, find the key, hand it to the engine |
 //! | `later` | what cannot be answered at once: key loads, large messages, GENKEY |
+//! | `figures` | what is counted on the way |
 //! | [`managers`](Managers) | managers of other processes, which make keys |
 //! | [`directory`](Directory) | verified documents and wrapped keys, as fresh as the keystore |
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@
 mod admission;
 pub mod connection;
 mod directory;
+mod figures;
 mod gateway;
 mod handshake;
 mod keyring;

@@ -51,16 +51,25 @@ pub(crate) struct Link<S> {
     pub(crate) input: ReadBuffer,
     pub(crate) output: Vec<u8>,
     write_timeout: Duration,
+    /// Bytes received and sent since the last time that they were taken.
+    bytes: (u64, u64),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(crate) fn new(stream: S, write_timeout: Duration) -> Self {
-        Self { stream, input: ReadBuffer::new(), output: Vec::new(), write_timeout }
+        Self { stream, input: ReadBuffer::new(), output: Vec::new(), write_timeout, bytes: (0, 0) }
+    }
+
+    /// Bytes received and sent since the last time.
+    pub(crate) fn take_bytes(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.bytes)
     }
 
     /// Reads once; 0 is the end. Safe to cancel.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        self.input.fill(&mut self.stream).await
+        let length = self.input.fill(&mut self.stream).await?;
+        self.bytes.0 += length as u64;
+        Ok(length)
     }
 
     /// Writes everything that is ready, in one go.
@@ -73,6 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             Ok(done) => done?,
             Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
+        self.bytes.1 += self.output.len() as u64;
         if self.output.capacity() > KEEP {
             self.output.zeroize();
             self.output = Vec::new();

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sealwire_engine::host::accept;
 use sealwire_protocol::ErrorCode;
@@ -12,9 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::admission::{Admission, Place};
 use crate::connection::{self, Peer};
+use crate::figures::FIGURES;
 use crate::handshake::CONNECTION;
 use crate::proxy::{self, Upstreams};
 use crate::tls::{self, Certificate};
@@ -58,9 +61,11 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
         };
         let deadline = Instant::now() + service.gateway.limits.auth_timeout;
         let (service, stop) = (service.clone(), stop.clone());
-        connections.spawn(async move {
+        let span = span(address);
+        let served = async move {
             serve((stream, address), place, &service, &stop, deadline).await;
-        });
+        };
+        connections.spawn(served.instrument(span));
     }
     drop(listener);
     finish(&connections, &service).await;
@@ -101,7 +106,8 @@ pub async fn run_behind(
                 }
             };
             if place.comes_from(address) {
-                serve((stream, address), place, &service, &stop, deadline).await;
+                let served = serve((stream, address), place, &service, &stop, deadline);
+                served.instrument(span(address)).await;
             } else {
                 turn_away(&stream, address);
             }
@@ -109,6 +115,14 @@ pub async fn run_behind(
     }
     drop(listener);
     finish(&connections, &service).await;
+}
+
+/// What every line of the log that concerns a connection begins with: its number in this process, and where
+/// it comes from.
+fn span(peer: IpAddr) -> tracing::Span {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    tracing::info_span!("connection", number, %peer)
 }
 
 /// Lets the connections end, for as long as they may take.
@@ -124,6 +138,7 @@ async fn finish(connections: &TaskTracker, service: &Service) {
 /// Says that there is no place, as far as the peer listens without being waited for.
 fn turn_away(stream: &TcpStream, address: IpAddr) {
     tracing::warn!(peer = %address, "too many connections");
+    FIGURES.count("connection", Err(ErrorCode::TOO_MANY_CONNECTIONS));
     let mut frame = Vec::new();
     Refusal::from(ErrorCode::TOO_MANY_CONNECTIONS).write(CONNECTION, &mut frame);
     let _ = stream.try_write(&frame);
@@ -145,7 +160,7 @@ async fn serve(
         (Some(certificate), TLS_HANDSHAKE) => {
             let accepted = timeout_at(deadline, certificate.current().accept(stream)).await;
             let Ok(Ok(stream)) = accepted else {
-                tracing::debug!(peer = %address, "TLS handshake failed");
+                tracing::debug!("TLS handshake failed");
                 return;
             };
             let Ok(channel) = tls::channel(stream.get_ref().1) else { return };
@@ -157,6 +172,7 @@ async fn serve(
             connection::serve(stream, peer, gateway, stop, deadline, authenticated).await;
         }
         _ => {
+            FIGURES.count("connection", Err(ErrorCode::TLS_REQUIRED));
             let mut frame = Vec::new();
             Refusal::from(ErrorCode::TLS_REQUIRED).write(CONNECTION, &mut frame);
             let _ = stream.try_write(&frame);

@@ -4,10 +4,10 @@
 
 use sealwire_engine::document::{Op, UsableKey, VersionState};
 use sealwire_engine::wire::message::Lane;
-use sealwire_engine::{Done, EngineError, Session as EngineSession};
+use sealwire_engine::{Done, EngineError, Session as EngineSession, Tag};
 use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
-use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Header, Opcode, Suite, limits};
+use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Opcode, Suite, limits};
 
 use crate::Refusal;
 use crate::directory::KeyEntry;
@@ -56,35 +56,38 @@ pub(crate) struct Tools<'a> {
 }
 
 impl Tools<'_> {
-    /// Runs a request that needs nothing but keys.
+    /// Runs a request that needs nothing but keys, and notes its suite.
     #[inline]
     pub(crate) fn run(
         &mut self,
-        header: Header,
+        tag: &mut Tag,
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Done, Stop> {
-        match header.opcode {
-            Opcode::ENC => self.enc(header, body, out),
-            Opcode::DEC => self.dec(header, body, out),
-            Opcode::REENC => self.reenc(header, body, out),
+        match tag.header.opcode {
+            Opcode::ENC => self.enc(tag, body, out),
+            Opcode::DEC => self.dec(tag, body, out),
+            Opcode::REENC => self.reenc(tag, body, out),
             _ => Err(ErrorCode::UNKNOWN_OPCODE.into()),
         }
     }
 
     #[inline]
-    fn enc(&mut self, tag: Header, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
+    fn enc(&mut self, tag: &mut Tag, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = EncRequest::parse(body)?;
         self.check_size(request.message.len())?;
         let mut held = self.keyring.get(request.key_index)?;
         let suite = chosen(held.key(), request.suite)
             .map_err(|code| seen_by(self.engine, held.key(), &[Op::Enc], code))?;
+        tag.suite = Some(suite);
         let (engine, ops) = (&*self.engine, [Op::Enc]);
         if !held.charge(suite, |key| is_granted(engine, key, &ops)) {
             return Err(unpaid(self.engine, held.key(), &ops, suite));
         }
         let done = match held.key().sealing() {
-            Some(key) => self.engine.enc(tag, (key, suite), &request.binding, request.message, out),
+            Some(key) => {
+                self.engine.enc(*tag, (key, suite), &request.binding, request.message, out)
+            }
             None => Err(EngineError::NotUsable),
         };
         if done.is_err() {
@@ -94,14 +97,15 @@ impl Tools<'_> {
     }
 
     #[inline]
-    fn dec(&mut self, tag: Header, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
+    fn dec(&mut self, tag: &mut Tag, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = DecRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
+        tag.suite = Some(envelope.header.suite);
         let index = envelope.header.key_index;
         let key = self.keyring.get(index)?.into_key();
         match opening(key, &envelope) {
             Ok(wrapped) => {
-                let done = self.engine.dec(tag, wrapped, &request.binding, &envelope, out);
+                let done = self.engine.dec(*tag, wrapped, &request.binding, &envelope, out);
                 done.map_err(|error| self.keyring.refused(error, [index; 2]))
             }
             Err(defect) => {
@@ -111,7 +115,7 @@ impl Tools<'_> {
         }
     }
 
-    fn reenc(&mut self, tag: Header, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
+    fn reenc(&mut self, tag: &mut Tag, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = ReencRequest::parse(body)?;
         let envelope = Envelope::parse(request.envelope)?;
         self.check_size(envelope.ciphertext.len())?;
@@ -124,6 +128,7 @@ impl Tools<'_> {
         let ops = [Op::Reenc];
         let suite = chosen(&target, request.suite)
             .map_err(|code| seen_by(self.engine, &target, &ops, code))?;
+        tag.suite = Some(suite);
         let wrapped = match opening(&key, &envelope) {
             Ok(wrapped) => wrapped,
             Err(defect) => {
@@ -139,8 +144,8 @@ impl Tools<'_> {
         let binding = request.binding;
         let new_binding = request.new_binding.unwrap_or(binding);
         let (from, to) = ((wrapped, &envelope, &binding), (new, suite, &new_binding));
-        let lane = if tag.flags == Flags::BULK { Lane::Bulk } else { Lane::Live };
-        let done = self.engine.reenc((tag, lane), from, to, out);
+        let lane = if tag.header.flags == Flags::BULK { Lane::Bulk } else { Lane::Live };
+        let done = self.engine.reenc((*tag, lane), from, to, out);
         if done.is_err() {
             held.uncharge(suite);
         }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sealwire_engine::remote::Refused;
-use sealwire_engine::{Done, EngineError, Session as EngineSession};
+use sealwire_engine::{Done, EngineError, Session as EngineSession, Tag};
 use sealwire_protocol::message::PingRequest;
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, Suite, frame};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::figures::Tally;
 use crate::handshake::CONNECTION;
 use crate::keyring::Keyring;
 use crate::later::Job;
@@ -23,7 +24,10 @@ pub(crate) struct Session {
     /// Moves when what the app may do changes: the session ends then.
     pub(crate) app: watch::Receiver<[u8; 32]>,
     pub(crate) engine: EngineSession,
+    pub(crate) tally: Tally,
     keyring: Keyring,
+    /// When the batch that is being worked on began to be.
+    batch_began: Instant,
 }
 
 /// What has become of a frame.
@@ -46,12 +50,20 @@ impl Session {
         engine: EngineSession,
     ) -> Self {
         let keyring = Keyring::new(gateway.directory.clone());
-        Self { gateway, app_key, app, engine, keyring }
+        let (tally, batch_began) = (Tally::new(), Instant::now());
+        Self { gateway, app_key, app, engine, tally, keyring, batch_began }
     }
 
     /// Called once for each batch of frames.
-    pub(crate) fn tick(&mut self, now: Instant) {
+    pub(crate) fn begin_batch(&mut self, now: Instant) {
         self.engine.tick(now);
+        self.batch_began = now;
+    }
+
+    /// Adds what was counted to the figures of the process. `waiting` requests are not answered yet.
+    pub(crate) fn tell(&mut self, bytes: (u64, u64), waiting: usize) {
+        let lookups = self.keyring.take_lookups();
+        self.tally.tell(bytes, lookups, waiting);
     }
 
     /// Drops every cipher, after the engine was sealed.
@@ -62,19 +74,33 @@ impl Session {
     /// What to do when an engine of another process refuses. A key that is wrapped under a root key which
     /// none holds may have been moved by a root rotation since it was read: it is read again, once.
     #[cold]
-    pub(crate) fn refused(&self, refused: Refused, out: &mut Vec<u8>) -> Option<Job> {
-        let header = refused.tag;
+    pub(crate) fn refused(&mut self, refused: Refused, out: &mut Vec<u8>) -> Option<Job> {
+        let Tag { header, suite, began } = refused.tag;
         if let (EngineError::OtherRoot { .. }, Some(request)) =
             (&refused.error, refused.client_request())
         {
             let mut body = Zeroizing::new(Vec::new());
             if request.encode(&mut body).is_ok() {
                 let frame = Frame { header, body: &body };
-                return Some(self.job(&frame));
+                return Some(self.job(&frame, began));
             }
         }
-        Refusal::from(refused.error).write(header, out);
+        self.refuse(header, suite, &refused.error.into(), out);
         None
+    }
+
+    /// Writes a refusal, and counts it.
+    #[cold]
+    fn refuse(
+        &mut self,
+        header: Header,
+        suite: Option<Suite>,
+        refusal: &Refusal,
+        out: &mut Vec<u8>,
+    ) {
+        tracing::debug!(request = header.request_id, %refusal, "refused");
+        self.tally.refused(header.opcode, suite, refusal.code);
+        refusal.write(header, out);
     }
 
     /// Answers a frame, now or later.
@@ -86,7 +112,7 @@ impl Session {
             return Handled::Fatal;
         }
         if let Err(refusal) = check_header(header) {
-            refusal.write(header, out);
+            self.refuse(header, None, &refusal, out);
             let fatal = refusal.code.is_fatal();
             return if fatal { Handled::Fatal } else { Handled::Replied };
         }
@@ -97,17 +123,22 @@ impl Session {
         match header.opcode {
             Opcode::ENC | Opcode::DEC | Opcode::REENC if !large => self.run(frame, out),
             Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::GENKEY | Opcode::KEYINFO => {
-                Handled::Later(self.job(frame))
+                Handled::Later(self.job(frame, self.batch_began))
             }
             Opcode::PING => {
-                reply(header, out, |out| {
-                    PingRequest::parse(frame.body)?.encode(out);
-                    Ok(())
-                });
+                match PingRequest::parse(frame.body) {
+                    Ok(ping) => {
+                        let open = frame::begin(out, Header { flags: Flags::RESPONSE, ..header });
+                        ping.encode(out);
+                        open.finish(out);
+                        self.tally.done(Opcode::PING, None);
+                    }
+                    Err(error) => self.refuse(header, None, &error.into(), out),
+                }
                 Handled::Replied
             }
             _ => {
-                Refusal::from(ErrorCode::UNKNOWN_OPCODE).write(header, out);
+                self.refuse(header, None, &ErrorCode::UNKNOWN_OPCODE.into(), out);
                 Handled::Replied
             }
         }
@@ -122,9 +153,11 @@ impl Session {
             keyring: &mut self.keyring,
             max_message: max_message(self.gateway.limits.max_frame),
         };
-        match tools.run(header, frame.body, out) {
+        let mut tag = Tag { header, suite: None, began: self.batch_began };
+        match tools.run(&mut tag, frame.body, out) {
             Ok(Done::Here) => {
                 open.finish(out);
+                self.tally.done(header.opcode, tag.suite);
                 Handled::Replied
             }
             Ok(Done::Sent) => {
@@ -133,35 +166,19 @@ impl Session {
             }
             Err(Stop::Refuse(refusal)) => {
                 open.cancel(out);
-                refusal.write(header, out);
+                self.refuse(header, tag.suite, &refusal, out);
                 Handled::Replied
             }
             Err(Stop::Need(_)) => {
                 open.cancel(out);
-                Handled::Later(self.job(frame))
+                Handled::Later(self.job(frame, self.batch_began))
             }
         }
     }
 
     #[cold]
-    fn job(&self, frame: &Frame<'_>) -> Job {
-        Job::new(self.gateway.clone(), self.engine.fork(), frame)
-    }
-}
-
-/// Writes a reply: the response that `encode` makes, or its refusal.
-pub(crate) fn reply(
-    header: Header,
-    out: &mut Vec<u8>,
-    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
-) {
-    let open = frame::begin(out, Header { flags: Flags::RESPONSE, ..header });
-    match encode(out) {
-        Ok(()) => open.finish(out),
-        Err(refusal) => {
-            open.cancel(out);
-            refusal.write(header, out);
-        }
+    fn job(&self, frame: &Frame<'_>, began: Instant) -> Job {
+        Job::new(self.gateway.clone(), self.engine.fork(), frame, began)
     }
 }
 

@@ -2,9 +2,10 @@
 //! messages; and destruction when its waiting time is over.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use prometheus::{IntGauge, register_int_gauge};
 use sealwire_engine::State;
 use sealwire_engine::chain;
 use sealwire_engine::document::{DocumentKind, KeyDocument};
@@ -19,6 +20,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Documents and versions that are seen to at once.
 const PAGE: u32 = 256;
+
+/// Versions that have sealed so much that another should follow, and none has.
+static NEAR_LIMIT: LazyLock<IntGauge> = LazyLock::new(|| {
+    let help =
+        "key versions past the messages at which another is to follow, that none has followed yet";
+    register_int_gauge!("sealwire_key_versions_near_limit", help).expect("registered once")
+});
 
 /// Keys that are remembered to have failed.
 const MOST_TROUBLES: usize = 10_000;
@@ -49,6 +57,7 @@ impl Manager {
     /// Renews and destroys what is due, until `stop`.
     pub async fn tend_keys(self: Arc<Self>, stop: CancellationToken) {
         let (mut failing, mut troubles) = (false, Troubles::default());
+        NEAR_LIMIT.set(0);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -94,21 +103,27 @@ impl Manager {
 
     async fn tend_worn(&self, troubles: &mut Troubles) -> Result<(), ManagerError> {
         let mut after = String::new();
+        let mut left = 0;
         loop {
             let page = self.keystore.worn(&after, PAGE).await?;
             for row in page.rows {
                 match self.renew(&row.uid, row.version, Why::Messages).await {
-                    Ok(Renewed::Later) => {}
+                    Ok(Renewed::Later) => left += 1,
                     done => {
                         if troubles.note(&row.uid, done.map(drop)) {
                             self.keystore.rested(&row.uid, row.version).await?;
+                        } else {
+                            left += 1;
                         }
                     }
                 }
             }
             match page.next {
                 Some(next) => after = next,
-                None => return Ok(()),
+                None => {
+                    NEAR_LIMIT.set(left);
+                    return Ok(());
+                }
             }
         }
     }

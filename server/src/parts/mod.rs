@@ -59,7 +59,6 @@ impl Parts {
     pub(crate) async fn start(config: &Config, part: Part) -> Result<Self> {
         data_dir::make(&config.data_dir)?;
         let lock = data_dir::lock(&config.data_dir)?;
-        health::record();
         let (engines, opened) = match part {
             Part::All => Engines::here(config)?,
             Part::Gateway => (Engines::there(config, Role::Gateway)?, Opened::default()),
@@ -106,6 +105,7 @@ impl Parts {
             pool: self.engines.pool(),
             directory,
             keystore: self.keystore.clone(),
+            certificates: certificates(config, part),
         };
         self.spawn("health", health::serve(monitors, watched, self.stop.clone()));
         Ok(())
@@ -278,6 +278,14 @@ async fn make_site(
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// The certificates of this process, and what each is for.
+fn certificates(config: &Config, part: Part) -> Vec<(&'static str, PathBuf)> {
+    let internal = config.tls.as_ref().filter(|_| part != Part::All);
+    let gateway = config.gateway.tls_certificate.as_ref().filter(|_| part != Part::Manager);
+    let internal = internal.map(|tls| ("internal", tls.certificate.clone()));
+    internal.into_iter().chain(gateway.map(|path| ("gateway", path.clone()))).collect()
 }
 
 fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>> {

@@ -1,8 +1,9 @@
 //! What goes to an engine, and what comes back.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use sealwire_protocol::{Frame, Header, Opcode, limits};
+use sealwire_protocol::{Flags, Frame, Header, Opcode, limits};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -61,8 +62,8 @@ pub(crate) struct Work {
 pub struct Answers {
     /// Whole frames, with the tags of what they answer.
     pub frames: Zeroizing<Vec<u8>>,
-    /// Requests that are answered by `frames`.
-    pub done: usize,
+    /// The requests that are answered by `frames`, in their order.
+    pub done: Vec<Tag>,
     /// Bytes of the requests that are answered by this.
     pub bytes: usize,
     /// Requests that were refused.
@@ -71,13 +72,13 @@ pub struct Answers {
 
 impl Answers {
     pub(crate) fn new() -> Self {
-        Self { frames: Zeroizing::default(), done: 0, bytes: 0, refused: Vec::new() }
+        Self { frames: Zeroizing::default(), done: Vec::new(), bytes: 0, refused: Vec::new() }
     }
 
     /// How many requests are answered.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.done + self.refused.len()
+        self.done.len() + self.refused.len()
     }
 }
 
@@ -104,7 +105,7 @@ impl Refused {
             _ => return None,
         };
         let crypt = crypt.ok()?;
-        Some(ClientRequest { opcode: self.tag.opcode, crypt })
+        Some(ClientRequest { opcode: self.tag.header.opcode, crypt })
     }
 }
 
@@ -157,8 +158,10 @@ fn index_of(raw_key: &[u8]) -> u32 {
 }
 
 /// The tag of a call that is not a client's.
-pub(crate) const CALL: Tag =
-    Header { opcode: Opcode(0), flags: sealwire_protocol::Flags::REQUEST, request_id: 1 };
+pub(crate) fn call_tag() -> Tag {
+    let header = Header { opcode: Opcode(0), flags: Flags::REQUEST, request_id: 1 };
+    Tag { header, suite: None, began: Instant::now() }
+}
 
 /// The body of the one answer to a call.
 pub(crate) fn body(answers: &Answers) -> Zeroizing<Vec<u8>> {

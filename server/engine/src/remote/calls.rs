@@ -8,7 +8,7 @@ use sealwire_protocol::{Flags, Header, Opcode, Reader, frame};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use super::batch::{self, Batch, CALL, Item, Ticket, Work};
+use super::batch::{self, Batch, Item, Ticket, Work};
 use super::{Pool, RemoteSession};
 use crate::document::{self, AppDocument, Document};
 use crate::wire::message::{self, AuthVerify, Lane, Status};
@@ -48,7 +48,7 @@ impl Pool {
         let open = frame::begin(&mut frames, header);
         encode(&mut frames);
         open.finish(&mut frames);
-        let items = vec![Item { end: frames.len(), tag: CALL }];
+        let items = vec![Item { end: frames.len(), tag: batch::call_tag() }];
         let site = site.map(|site| Arc::from(site.to_bytes()));
         let (origin, mut answers) = mpsc::unbounded_channel();
         let (session, lane) = (None, Lane::Live);

@@ -347,10 +347,11 @@ impl<'a> Connection<'a> {
     fn answer(&mut self, batch: &Arc<Batch>, at: usize, body: &[u8]) {
         let tag = batch.items[at].tag;
         let answers = self.group_of(batch, at);
-        let open = frame::begin(&mut answers.frames, Header { flags: Flags::RESPONSE, ..tag });
+        let open =
+            frame::begin(&mut answers.frames, Header { flags: Flags::RESPONSE, ..tag.header });
         answers.frames.extend_from_slice(body);
         open.finish(&mut answers.frames);
-        answers.done += 1;
+        answers.done.push(tag);
     }
 
     fn group_of(&mut self, batch: &Arc<Batch>, at: usize) -> &mut Answers {

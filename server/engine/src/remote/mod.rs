@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +76,8 @@ struct Engine {
     links: [Vec<Arc<Link>>; 2],
     /// What it has told last, while it is connected.
     status: Mutex<Option<Status>>,
+    /// What it has proven itself with last.
+    certificate: Mutex<Option<CertificateDer<'static>>>,
 }
 
 /// What an engine must verify before it gets work.
@@ -92,9 +95,21 @@ pub struct EngineReport {
     pub status: Option<Status>,
     /// Connections that take work.
     pub links_up: usize,
+    /// Whether it is open with another root key than the site's.
+    pub is_foreign: bool,
+    /// The certificate that it proves itself with, DER.
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 impl Engine {
+    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.links.iter().flatten()
+    }
+
+    fn certificate(&self) -> MutexGuard<'_, Option<CertificateDer<'static>>> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn status(&self) -> MutexGuard<'_, Option<Status>> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,7 +136,12 @@ impl Pool {
                 made.collect::<Vec<_>>()
             };
             let links = [links(Lane::Live, config.connections.max(1)), links(Lane::Bulk, 1)];
-            Engine { address: address.clone(), links, status: Mutex::new(None) }
+            Engine {
+                address: address.clone(),
+                links,
+                status: Mutex::default(),
+                certificate: Mutex::default(),
+            }
         });
         let engines = engines.collect();
         let pool = Arc::new(Self {
@@ -147,7 +167,9 @@ impl Pool {
         let report = |engine: &Engine| EngineReport {
             address: engine.address.clone(),
             status: engine.status().clone(),
-            links_up: engine.links.iter().flatten().filter(|link| link.is_up()).count(),
+            links_up: engine.links().filter(|link| link.is_up()).count(),
+            is_foreign: engine.links().any(|link| link.condition() == Condition::Foreign),
+            certificate: engine.certificate().clone(),
         };
         self.engines.iter().map(report).collect()
     }

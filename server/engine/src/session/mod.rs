@@ -37,8 +37,16 @@ pub enum Done {
     Sent,
 }
 
-/// Which request of the caller's a call answers: its frame's header.
-pub type Tag = Header;
+/// Which request of the caller's a call answers, and what the caller wants to know when it is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Tag {
+    /// The request's header.
+    pub header: Header,
+    /// The suite that opens or seals.
+    pub suite: Option<Suite>,
+    /// When the request came.
+    pub began: Instant,
+}
 
 impl Session {
     pub(crate) fn here(engine: Arc<Engine>, grants: Arc<Grants>) -> Self {

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::condition::{Condition, away, readable, unavailable};
 use crate::Refusal;
+use crate::figures::FIGURES;
 
 /// Messages that a connection takes at once, at most.
 const CHUNK: u64 = 256;
@@ -253,7 +254,7 @@ impl Budget {
                 return Err(unavailable(&error));
             }
         };
-        metrics::counter!("sealwire_message_blocks_total").increment(1);
+        FIGURES.message_blocks.inc();
         if granted == 0 {
             let (uid, version, suite) = self.counted;
             self.exhausted.store(true, Ordering::Release);

@@ -105,7 +105,6 @@ impl Directory {
         };
         let before = self.condition();
         self.condition.store(now as u8, Ordering::Relaxed);
-        metrics::gauge!("sealwire_keystore_up").set(f64::from(u8::from(now == Condition::Up)));
         if now == before {
             return;
         }

@@ -17,6 +17,7 @@ use super::entry::KeyEntry;
 use super::site::SiteKeys;
 use super::{Keys, TRIES};
 use crate::Refusal;
+use crate::figures::FIGURES;
 
 /// Keys that are read at once.
 const BATCH: usize = 256;
@@ -109,8 +110,8 @@ impl Loader {
             let mut indexes: Vec<u32> = batch.iter().map(|(index, _)| *index).collect();
             indexes.sort_unstable();
             indexes.dedup();
-            metrics::counter!("sealwire_key_load_batches_total").increment(1);
-            metrics::counter!("sealwire_key_loads_total").increment(indexes.len() as u64);
+            FIGURES.key_load_batches.inc();
+            FIGURES.key_loads.inc_by(indexes.len() as u64);
             let read = tokio::time::timeout(PATIENCE, self.read(&indexes, TRIES)).await;
             let mut loaded = match read.unwrap_or(Err(KeystoreError::Slow)) {
                 Ok(loaded) => loaded,
