@@ -10,6 +10,7 @@ give() {
     part=$1
     shift
     for file in authority.pem "$@"; do
+        rm -f "/tls/$part/.new"
         cp "/tls/authority/$file" "/tls/$part/.new"
         chown 10001:10001 "/tls/$part/.new"
         mv -f "/tls/$part/.new" "/tls/$part/$file"

@@ -6,7 +6,7 @@ mod now;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use now::{Now, TAG};
+use now::{Now, tag};
 use sealwire_engine::aead::Suite;
 use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, Renewal,
@@ -72,6 +72,7 @@ fn warm() -> (Session, UsableKey) {
 
 fn benches(criterion: &mut Criterion) {
     let (mut session, key) = warm();
+    let tag = tag();
     let binding = Binding::aad(b"tenant-1/conversation-0001/message-00000001");
     for size in [256, 4096] {
         let message = vec![7; size];
@@ -83,7 +84,7 @@ fn benches(criterion: &mut Criterion) {
                 bench.iter(|| {
                     out.clear();
                     session
-                        .enc(TAG, (&key, suite), &binding, black_box(&message), &mut out)
+                        .enc(tag, (&key, suite), &binding, black_box(&message), &mut out)
                         .expect("seals");
                 });
             });
@@ -93,14 +94,14 @@ fn benches(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(size as u64));
         for suite in Suite::ALL {
             out.clear();
-            session.enc(TAG, (&key, suite), &binding, &message, &mut out).expect("seals");
+            session.enc(tag, (&key, suite), &binding, &message, &mut out).expect("seals");
             let (sealed, mut opened) = (out.clone(), Vec::with_capacity(size + 64));
             let envelope = Envelope::parse(&sealed).expect("an envelope");
             group.bench_function(BenchmarkId::from_parameter(suite), |bench| {
                 bench.iter(|| {
                     opened.clear();
                     session
-                        .dec(TAG, &key, &binding, black_box(&envelope), &mut opened)
+                        .dec(tag, &key, &binding, black_box(&envelope), &mut opened)
                         .expect("opens");
                 });
             });

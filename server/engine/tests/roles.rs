@@ -6,7 +6,7 @@ mod now;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use now::{Now, TAG};
+use now::{Now, tag};
 use sealwire_engine::aead::{AeadError, Suite};
 use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, DocumentKind, Grants, KeyDocument, KeyVersion, Renewal,
@@ -150,7 +150,7 @@ fn enc(
     message: &[u8],
 ) -> Vec<u8> {
     let mut out = Vec::new();
-    session.enc(TAG, (key, suite), &Binding::aad(aad), message, &mut out).expect("seals");
+    session.enc(tag(), (key, suite), &Binding::aad(aad), message, &mut out).expect("seals");
     out
 }
 
@@ -162,7 +162,7 @@ fn dec(
 ) -> Result<Vec<u8>, EngineError> {
     let mut out = b"before".to_vec();
     let envelope = Envelope::parse(envelope).expect("an envelope");
-    let done = session.dec(TAG, key, &Binding::aad(aad), &envelope, &mut out);
+    let done = session.dec(tag(), key, &Binding::aad(aad), &envelope, &mut out);
     if done.is_err() {
         assert_eq!(out, b"before", "a refusal leaves the buffer as it was");
     }
@@ -195,7 +195,7 @@ fn any_flipped_bit_of_an_envelope_is_refused() {
             changed[bit / 8] ^= 1 << (bit % 8);
             let Ok(parsed) = Envelope::parse(&changed) else { continue };
             let mut out = Vec::new();
-            let opened = session.dec(TAG, &key, &Binding::aad(b"aad"), &parsed, &mut out);
+            let opened = session.dec(tag(), &key, &Binding::aad(b"aad"), &parsed, &mut out);
             assert!(opened.is_err(), "{suite}, bit {bit}");
         }
         assert_eq!(
@@ -214,7 +214,7 @@ fn what_is_not_granted_is_refused_by_the_engine_itself() {
     assert_eq!(dec(&mut session, &chat, b"", &envelope), Err(EngineError::NotGranted));
     let mut out = Vec::new();
     let binding = Binding::default();
-    let refused = session.enc(TAG, (&other, Suite::Xaes256Gcm), &binding, b"m", &mut out);
+    let refused = session.enc(tag(), (&other, Suite::Xaes256Gcm), &binding, b"m", &mut out);
     assert_eq!(refused, Err(EngineError::NotGranted));
     assert!(out.is_empty());
 }
@@ -233,7 +233,7 @@ fn reenc_needs_the_grants_that_the_design_names() {
         world
             .session(grants)
             .reenc(
-                (TAG, Lane::Live),
+                (tag(), Lane::Live),
                 (&a1, &envelope, &from),
                 (target, Suite::Sm4Gcm, &to),
                 &mut out,
@@ -261,7 +261,7 @@ fn reenc_of_what_does_not_open_leaves_the_buffer_as_it_was() {
     let envelope = Envelope::parse(&sealed).expect("sound");
     let (wrong, mut out) = (Binding::aad(b"y"), b"before".to_vec());
     let refused = session.reenc(
-        (TAG, Lane::Live),
+        (tag(), Lane::Live),
         (&key, &envelope, &wrong),
         (&key, Suite::Aes256Gcm, &wrong),
         &mut out,
@@ -280,7 +280,7 @@ fn a_wrapped_key_that_was_moved_or_changed_does_not_open() {
         let states = vec![VersionState::Active; binding.version as usize];
         let document = key_document(&binding.name, binding.index, binding.uid, &states);
         let usable = world.usable(&document, binding.version, blob)?;
-        session.enc(TAG, (&usable, Suite::Aes256Gcm), &Binding::default(), b"m", &mut Vec::new())
+        session.enc(tag(), (&usable, Suite::Aes256Gcm), &Binding::default(), b"m", &mut Vec::new())
     };
     let good = key.binding();
     assert_eq!(use_key(good.clone(), key.blob()), Ok(Done::Here));
@@ -316,12 +316,12 @@ fn a_version_does_what_its_document_lets_it_and_nothing_else() {
         let sealed = enc(&mut session, &free, Suite::Sm4Gcm, b"", b"m");
         let parsed = Envelope::parse(&sealed).expect("an envelope");
         let none = Binding::default();
-        let seals = session.enc(TAG, (&usable, Suite::Sm4Gcm), &none, b"m", &mut Vec::new());
-        let opens = session.dec(TAG, &usable, &none, &parsed, &mut Vec::new());
+        let seals = session.enc(tag(), (&usable, Suite::Sm4Gcm), &none, b"m", &mut Vec::new());
+        let opens = session.dec(tag(), &usable, &none, &parsed, &mut Vec::new());
         let (from, to) = ((&usable, &parsed, &none), (&free, Suite::Sm4Gcm, &none));
-        let leaves = session.reenc((TAG, Lane::Live), from, to, &mut Vec::new());
+        let leaves = session.reenc((tag(), Lane::Live), from, to, &mut Vec::new());
         let (from, to) = ((&free, &parsed, &none), (&usable, Suite::Sm4Gcm, &none));
-        let enters = session.reenc((TAG, Lane::Live), from, to, &mut Vec::new());
+        let enters = session.reenc((tag(), Lane::Live), from, to, &mut Vec::new());
         assert_eq!((seals.is_ok(), opens.is_ok()), (enters.is_ok(), leaves.is_ok()));
         for done in [&seals, &opens] {
             assert!(matches!(done, Ok(Done::Here) | Err(EngineError::NotUsable)), "{done:?}");
@@ -356,7 +356,7 @@ fn a_key_of_another_root_key_is_named_as_such() {
     let key = here.usable(&document, 1, key.wrapped().blob()).expect("sound");
     let mut session = here.session(&["enc:*"]);
     let done =
-        session.enc(TAG, (&key, Suite::Aes256Gcm), &Binding::default(), b"", &mut Vec::new());
+        session.enc(tag(), (&key, Suite::Aes256Gcm), &Binding::default(), b"", &mut Vec::new());
     assert!(matches!(done, Err(EngineError::OtherRoot { .. })));
 }
 

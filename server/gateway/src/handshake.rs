@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
 use sealwire_protocol::auth::{Channel, Transcript};
@@ -22,6 +23,10 @@ pub struct Peer {
     /// What the connection runs over.
     pub channel: Channel,
 }
+
+/// What the clocks of gateway and engine may differ by, and a session last longer than it should: the
+/// capability holds to its very end.
+const CLOCKS: Duration = Duration::from_secs(60);
 
 /// Authenticates the peer, or ends the connection.
 pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
@@ -51,7 +56,7 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         app_key: &app_key,
         limits: offered,
     };
-    let lifetime = gateway.limits.session_lifetime + gateway.limits.drain_timeout;
+    let lifetime = gateway.limits.session_lifetime + gateway.limits.drain_timeout + CLOCKS;
     let attempt = AuthAttempt { transcript, proof, lifetime: lifetime.as_secs() };
     let (session, server_proof) =
         admit(gateway, peer, &attempt).await.map_err(|refusal| End::refused(header, refusal))?;

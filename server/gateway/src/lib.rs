@@ -18,7 +18,6 @@
 //! | [`directory`](Directory) | verified documents and wrapped keys, as fresh as the keystore |
 #![forbid(unsafe_code)]
 
-mod admission;
 pub mod connection;
 mod directory;
 mod figures;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sealwire_engine::host::accept;
+use sealwire_engine::host::admission::{Admission, Place, Places};
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::auth::Channel;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::admission::{Admission, Place};
 use crate::connection::{self, Peer};
 use crate::figures::FIGURES;
 use crate::handshake::CONNECTION;
@@ -44,7 +44,14 @@ impl Service {
         tls: Option<Arc<Certificate>>,
         plain_everywhere: bool,
     ) -> Self {
-        let admission = Arc::new(Admission::new(&gateway.limits));
+        let limits = &gateway.limits;
+        let places = Places {
+            all: limits.max_connections,
+            of_source: limits.max_connections_per_source,
+            unauthenticated: limits.max_unauthenticated,
+            unauthenticated_of_source: limits.max_unauthenticated_per_source,
+        };
+        let admission = Arc::new(Admission::new(&places));
         Self { gateway, tls, plain_everywhere, admission }
     }
 }
@@ -152,10 +159,14 @@ async fn serve(
     deadline: Instant,
 ) {
     let gateway = &service.gateway;
+    let mut counted = Counted::new();
     let Ok(Ok(first)) = timeout_at(deadline, first_byte(&stream)).await else {
         return;
     };
-    let authenticated = || place.authenticated();
+    let authenticated = || {
+        place.authenticated();
+        counted.authenticated();
+    };
     match (&service.tls, first) {
         (Some(certificate), TLS_HANDSHAKE) => {
             let accepted = timeout_at(deadline, certificate.current().accept(stream)).await;
@@ -177,6 +188,32 @@ async fn serve(
             Refusal::from(ErrorCode::TLS_REQUIRED).write(CONNECTION, &mut frame);
             let _ = stream.try_write(&frame);
         }
+    }
+}
+
+/// A connection among the figures, for as long as it lasts.
+struct Counted {
+    authenticated: bool,
+}
+
+impl Counted {
+    fn new() -> Self {
+        FIGURES.connections.inc();
+        FIGURES.unauthenticated.inc();
+        Self { authenticated: false }
+    }
+
+    fn authenticated(&mut self) {
+        if !std::mem::replace(&mut self.authenticated, true) {
+            FIGURES.unauthenticated.dec();
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.authenticated();
+        FIGURES.connections.dec();
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +34,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Time for an order at one manager: longer than the manager itself takes when its database hangs.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Time for an order in all, whoever is asked, waiting for its turn included.
+const IN_ALL: Duration = Duration::from_secs(20);
+
 /// See the module.
 pub struct Managers {
     addresses: Vec<String>,
@@ -47,6 +50,8 @@ pub struct Managers {
 struct Connection {
     stream: TlsStream<TcpStream>,
     input: ReadBuffer,
+    /// The id of the last order.
+    request_id: u64,
 }
 
 impl Managers {
@@ -62,19 +67,27 @@ impl Managers {
         }
     }
 
-    /// Hands an order to one manager. A connection that was kept may have ended meanwhile: then it is tried
-    /// once more on a new one.
-    async fn order_at(&self, manager: usize, order: &[u8]) -> io::Result<Answer> {
-        while let Some(mut connection) = self.take(manager) {
-            if let Ok(answer) = connection.order(order).await {
-                self.keep(manager, connection);
-                return Ok(answer);
+    /// Hands an order to one manager. A connection that was kept may have ended meanwhile: then another is
+    /// tried. A manager that does not answer is not asked again, and none of its connections is kept.
+    async fn order_at(&self, manager: usize, order: &GenkeyRequest<'_>) -> io::Result<Answer> {
+        loop {
+            let (mut connection, kept) = match self.take(manager) {
+                Some(connection) => (connection, true),
+                None => (self.connect(manager).await?, false),
+            };
+            match connection.order(order).await {
+                Ok(answer) => {
+                    self.keep(manager, connection);
+                    return Ok(answer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    self.kept().retain(|(number, _)| *number != manager);
+                    return Err(error);
+                }
+                Err(error) if !kept => return Err(error),
+                Err(_) => {}
             }
         }
-        let mut connection = self.connect(manager).await?;
-        let answer = connection.order(order).await?;
-        self.keep(manager, connection);
-        Ok(answer)
     }
 
     async fn connect(&self, manager: usize) -> io::Result<Connection> {
@@ -85,18 +98,22 @@ impl Managers {
         };
         let connected = timeout(CONNECT, connect).await;
         let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(Connection { stream, input: ReadBuffer::new() })
+        Ok(Connection { stream, input: ReadBuffer::new(), request_id: 0 })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(usize, Connection)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, manager: usize) -> Option<Connection> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         let at = kept.iter().position(|(number, _)| *number == manager)?;
         Some(kept.swap_remove(at).1)
     }
 
     fn keep(&self, manager: usize, connection: Connection) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT {
+        let mut kept = self.kept();
+        if kept.len() < KEPT && connection.input.unread().is_empty() {
             kept.push((manager, connection));
         }
     }
@@ -105,16 +122,22 @@ impl Managers {
 type Answer = Result<MadeKey, KeyMakerError>;
 
 impl Connection {
-    async fn order(&mut self, order: &[u8]) -> io::Result<Answer> {
+    async fn order(&mut self, order: &GenkeyRequest<'_>) -> io::Result<Answer> {
+        self.request_id += 1;
+        let header =
+            Header { opcode: Opcode::GENKEY, flags: Flags::REQUEST, request_id: self.request_id };
+        let mut bytes = Vec::new();
+        let open = frame::begin(&mut bytes, header);
+        order.encode(&mut bytes).map_err(broken)?;
+        open.finish(&mut bytes);
         let ordered = timeout(PATIENCE, async {
-            self.stream.write_all(order).await?;
+            self.stream.write_all(&bytes).await?;
             self.stream.flush().await?;
             loop {
-                let broken = |error| io::Error::new(io::ErrorKind::InvalidData, error);
                 if let Some(frame) =
                     Frame::parse(self.input.unread(), MAX_ANSWER).map_err(broken)?
                 {
-                    let answer = read(&frame)?;
+                    let answer = read(&frame, header)?;
                     let length = frame.wire_len();
                     self.input.consume(length);
                     return Ok(answer);
@@ -128,8 +151,15 @@ impl Connection {
     }
 }
 
-fn read(frame: &Frame<'_>) -> io::Result<Answer> {
-    let broken = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+fn broken(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The answer to the order of that header.
+fn read(frame: &Frame<'_>, order: Header) -> io::Result<Answer> {
+    if (frame.header.opcode, frame.header.request_id) != (order.opcode, order.request_id) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to something else"));
+    }
     if frame.header.flags == Flags::FAILURE {
         let Failure { code, detail } = Failure::parse(frame.body).map_err(broken)?;
         return Ok(Err(KeyMakerError { code, detail: detail.to_owned() }));
@@ -139,45 +169,54 @@ fn read(frame: &Frame<'_>) -> io::Result<Answer> {
     Ok(Ok(MadeKey { index, version, suite, created }))
 }
 
+impl Managers {
+    async fn order(&self, request: &GenkeyRequest<'_>) -> Answer {
+        let (first, count) = (self.current.load(Ordering::Relaxed), self.addresses.len());
+        let mut last = Err(away("no manager is configured"));
+        for turn in 0..count {
+            let manager = (first + turn) % count;
+            match self.order_at(manager, request).await {
+                Ok(Err(error)) if error.code.is_retryable() => last = Err(error),
+                Ok(answer) => {
+                    self.current.store(manager, Ordering::Relaxed);
+                    return answer;
+                }
+                Err(error) => {
+                    let address = &self.addresses[manager];
+                    tracing::warn!(manager = %address, %error, "a manager does not answer");
+                    last = Err(away("no manager answers"));
+                }
+            }
+            // The next order does not begin with one that cannot do it.
+            let next = (manager + 1) % count;
+            let _ =
+                self.current.compare_exchange(manager, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        last
+    }
+}
+
 #[async_trait]
 impl KeyMaker for Managers {
     /// Tries each manager in turn: an order that was given twice makes one key.
     async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError> {
-        let away = |detail: String| KeyMakerError { code: ErrorCode::UNAVAILABLE, detail };
-        let _turn = self.turns.acquire().await;
         let request = GenkeyRequest {
             index: order.index.unwrap_or(0),
             suites: order.suites,
             name: &order.name,
         };
-        let mut bytes = Vec::new();
-        let header = Header { opcode: Opcode::GENKEY, flags: Flags::REQUEST, request_id: 1 };
-        let open = frame::begin(&mut bytes, header);
-        request.encode(&mut bytes).map_err(|error| KeyMakerError {
+        request.encode(&mut Vec::new()).map_err(|error| KeyMakerError {
             code: ErrorCode::MALFORMED_BODY,
             detail: error.to_string(),
         })?;
-        open.finish(&mut bytes);
-        let (first, count) = (self.current.load(Ordering::Relaxed), self.addresses.len());
-        let mut last = away("no manager is configured".into());
-        for turn in 0..count {
-            let manager = (first + turn) % count;
-            match self.order_at(manager, &bytes).await {
-                Ok(answer) => {
-                    self.current.store(manager, Ordering::Relaxed);
-                    let elsewhere = matches!(&answer, Err(error) if error.code.is_retryable())
-                        && turn + 1 < count;
-                    if !elsewhere {
-                        return answer;
-                    }
-                }
-                Err(error) => {
-                    let address = &self.addresses[manager];
-                    tracing::warn!(manager = %address, %error, "a manager cannot be reached");
-                    last = away("no manager answers".into());
-                }
-            }
-        }
-        Err(last)
+        let ordered = timeout(IN_ALL, async {
+            let _turn = self.turns.acquire().await;
+            self.order(&request).await
+        });
+        ordered.await.unwrap_or_else(|_| Err(away("no manager has answered in time")))
     }
+}
+
+fn away(detail: &str) -> KeyMakerError {
+    KeyMakerError { code: ErrorCode::UNAVAILABLE, detail: detail.to_owned() }
 }

@@ -69,6 +69,9 @@ impl From<EngineError> for Refusal {
                 tracing::debug!(why, "no engine");
                 Self::new(ErrorCode::UNAVAILABLE, "no engine can be asked now: try again")
             }
+            EngineError::Capability | EngineError::CapabilityExpired => {
+                Self::new(ErrorCode::UNAVAILABLE, "the session's capability is over: log in again")
+            }
             EngineError::NotGranted => ErrorCode::KEY_NOT_FOUND.into(),
             EngineError::NotUsable => ErrorCode::KEY_VERSION_UNAVAILABLE.into(),
             EngineError::Aead(AeadError::Auth) => ErrorCode::OPEN_FAILED.into(),

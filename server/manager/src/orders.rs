@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealwire_engine::host::accept;
+use sealwire_engine::host::admission::{Admission, Places};
 use sealwire_engine::wire::tls::Identity;
 use sealwire_engine::wire::{ReadBuffer, Role};
 use sealwire_protocol::message::{Failure, GenkeyRequest, GenkeyResponse, PingRequest};
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::{Manager, ManagerError};
 
 /// Connections that are served at once.
-const MAX_CONNECTIONS: usize = 1024;
+const PLACES: Places =
+    Places { all: 1024, of_source: 512, unauthenticated: 128, unauthenticated_of_source: 64 };
 
 /// Largest order, in bytes.
 const MAX_ORDER: usize = 1024;
@@ -38,18 +39,18 @@ pub async fn serve(
     manager: Arc<Manager>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let admission = Admission::new(&PLACES);
     let connections = TaskTracker::new();
     while let Some((stream, peer)) = accept(&listener, &stop).await {
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(mut place) = admission.admit(peer.ip().to_canonical()) else {
             tracing::warn!(%peer, "too many connections");
             continue;
         };
         let (identity, manager, stop) = (identity.clone(), manager.clone(), stop.clone());
         connections.spawn(async move {
-            let _place = place;
             let served = async {
                 let (stream, _) = identity.accept(stream, &[Role::Gateway]).await?;
+                place.authenticated();
                 converse(stream, &manager, &stop).await
             };
             if let Err(error) = served.await {

@@ -75,7 +75,7 @@ impl Part {
 pub(crate) struct EnginesConfig {
     /// HOST:PORT of each engine.
     pub(crate) addresses: Vec<String>,
-    /// Connections to each for live traffic; one more is for what may wait.
+    /// Connections to each for live traffic; one more is for long messages, and one for what may wait.
     pub(crate) connections: usize,
     pub(crate) connect_timeout_seconds: u64,
 }

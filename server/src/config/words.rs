@@ -28,7 +28,7 @@ impl fmt::Display for Config {
                 f,
                 "engines          {}, {} connections to each",
                 self.engines.addresses.join(", "),
-                self.engines.connections + 1
+                self.engines.connections + 2
             )?;
         }
         if let Some(tls) = &self.tls {

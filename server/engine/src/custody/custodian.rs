@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub struct Custodian {
     lapse: Duration,
     unsealing: Mutex<Gathering>,
     chip_problem: Mutex<Option<String>>,
+    /// What the pin said of a rotation when it was read or written last.
+    rotating: AtomicBool,
     /// Held while the data folder and the engine's root key change together.
     changing: Mutex<()>,
 }
@@ -81,6 +84,7 @@ impl Custodian {
             lapse,
             unsealing,
             chip_problem: Mutex::default(),
+            rotating: AtomicBool::new(false),
             changing: Mutex::default(),
         })
     }
@@ -244,6 +248,10 @@ impl Custodian {
     ) -> Result<(), CustodyError> {
         let _alone = self.alone();
         let mut pin = self.pinned()?;
+        if self.engine.roots() == Some((new, None)) && pin.forgotten.contains(&old) {
+            // Said twice.
+            return Ok(());
+        }
         if self.engine.roots() != Some((new, Some(old))) || pin.root != new {
             return Err(CustodyError::OutOfTurn("the engine holds other root keys than these"));
         }
@@ -267,9 +275,10 @@ impl Custodian {
         self.lapse
     }
 
-    /// Whether the pin names a root key that a rotation leaves behind, be the engine sealed or not.
+    /// Whether the pin names a root key that a rotation leaves behind, be the engine sealed or not. The disk
+    /// is not asked.
     pub(crate) fn is_rotating(&self) -> bool {
-        matches!(self.pin(), Ok(Some(Pin { previous: Some(_), .. })))
+        self.rotating.load(Ordering::Relaxed)
     }
 
     /// Waits until nobody else changes the data folder or the root key.
@@ -301,6 +310,7 @@ impl Custodian {
             NotInstalled::Old(source) => self.folder_error(source),
             NotInstalled::Unknown(source) => CustodyError::Uncertain(source),
         })?;
+        self.note_pin(Some(pin));
         // The pin is in force: what is left to do concerns the next start alone.
         let problem = tidied.err().map(|source| self.folder_error(source));
         self.note_chip(problem.as_ref());
@@ -317,11 +327,20 @@ impl Custodian {
     }
 
     pub(super) fn set_pin(&self, pin: &Pin) -> Result<(), CustodyError> {
-        self.folder.set_pin(pin).map_err(|source| self.folder_error(source))
+        self.folder.set_pin(pin).map_err(|source| self.folder_error(source))?;
+        self.note_pin(Some(pin));
+        Ok(())
     }
 
     pub(super) fn pin(&self) -> Result<Option<Pin>, CustodyError> {
-        self.folder.pin().map_err(|source| self.folder_error(source))
+        let pin = self.folder.pin().map_err(|source| self.folder_error(source))?;
+        self.note_pin(pin.as_ref());
+        Ok(pin)
+    }
+
+    fn note_pin(&self, pin: Option<&Pin>) {
+        let rotating = pin.is_some_and(|pin| pin.previous.is_some());
+        self.rotating.store(rotating, Ordering::Relaxed);
     }
 
     pub(super) fn pinned(&self) -> Result<Pin, CustodyError> {

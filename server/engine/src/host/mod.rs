@@ -1,6 +1,7 @@
 //! What every process of Sealwire asks of its machine.
 
 mod accept;
+pub mod admission;
 pub mod data_dir;
 pub mod followed;
 pub mod process;

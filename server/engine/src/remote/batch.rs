@@ -54,8 +54,16 @@ pub(crate) struct Work {
     pub(crate) batch: Arc<Batch>,
     /// The first, and the one behind the last.
     pub(crate) range: std::ops::Range<usize>,
+    pub(crate) trace: Trace,
+}
+
+/// What has become of requests so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Trace {
     /// A bit for each engine that was tried.
     pub(crate) tried: u64,
+    /// Connections that have broken while they were awaited.
+    pub(crate) breaks: u8,
 }
 
 /// Answers to requests of one caller.

@@ -8,11 +8,11 @@ use sealwire_protocol::{Flags, Header, Opcode, Reader, frame};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use super::batch::{self, Batch, Item, Ticket, Work};
+use super::batch::{self, Batch, Item, Ticket, Trace, Work};
 use super::{Pool, RemoteSession};
 use crate::document::{self, AppDocument, Document};
 use crate::wire::message::{self, AuthVerify, Lane, Status};
-use crate::wire::{failure, word};
+use crate::wire::{MAX_FRAME, failure, word};
 use crate::{
     AuthAttempt, Authenticated, Capability, EngineError, KeyBinding, RootKeyId, SignedDocument,
     Site, State, Uid, Verified, WRAPPED_LEN, WrappedKey,
@@ -48,12 +48,15 @@ impl Pool {
         let open = frame::begin(&mut frames, header);
         encode(&mut frames);
         open.finish(&mut frames);
+        if frames.len() > MAX_FRAME {
+            return Err(EngineError::Document("larger than what an engine takes".into()));
+        }
         let items = vec![Item { end: frames.len(), tag: batch::call_tag() }];
         let site = site.map(|site| Arc::from(site.to_bytes()));
         let (origin, mut answers) = mpsc::unbounded_channel();
         let (session, lane) = (None, Lane::Live);
         let batch = Arc::new(Batch { site, session, frames, items, origin, lane, engine });
-        self.dispatch(Work { batch, range: 0..1, tried: 0 });
+        self.dispatch_word(Work { batch, range: 0..1, trace: Trace::default() });
         let answer = tokio::time::timeout(PATIENCE, answers.recv()).await;
         let answer = answer.ok().flatten();
         let mut answer = answer.ok_or_else(|| EngineError::Away("no answer in time".into()))?;
@@ -74,6 +77,10 @@ impl Pool {
         app: &SignedDocument,
         attempt: &AuthAttempt<'_>,
     ) -> Result<Authenticated, EngineError> {
+        if app.body.len() > message::MAX_DOCUMENT {
+            let (kind, id) = (app.kind.name(), app.id.clone());
+            return Err(EngineError::DocumentMac { kind, id });
+        }
         let answer = self.call(word::AUTH_VERIFY, (Some(site), None), |out| {
             let rest = (&attempt.proof, attempt.lifetime);
             AuthVerify::encode(out, app, &attempt.transcript, rest);
@@ -134,7 +141,8 @@ impl Pool {
 
     pub(crate) async fn make_site(&self) -> Result<Site, EngineError> {
         let answer = self.call(word::MAKE_SITE, (None, None), |_| {}).await?;
-        Site::from_bytes(&answer.0)
+        let site = Site::from_bytes(&answer.0)?;
+        self.check_root(site.root()).map(|()| site)
     }
 
     pub(crate) async fn genkey(&self, binding: KeyBinding) -> Result<WrappedKey, EngineError> {
@@ -142,7 +150,7 @@ impl Pool {
             .call(word::GENKEY, (None, None), |out| message::push_binding(out, &binding))
             .await?;
         let blob: [u8; WRAPPED_LEN] = asked.read(|reader| reader.array("blob"))?;
-        WrappedKey::new(binding, &blob)
+        self.of_site(WrappedKey::new(binding, &blob)?)
     }
 
     pub(crate) async fn make_app_secret(
@@ -163,7 +171,8 @@ impl Pool {
                 .map_err(|_| sealwire_protocol::BodyError::Value("secret"))?;
             Ok((Uid::from_bytes(uid), blob, Zeroizing::new(secret.to_owned())))
         })?;
-        Ok((WrappedKey::new(KeyBinding::of_secret(app, uid, version), &blob)?, secret))
+        let wrapped = WrappedKey::new(KeyBinding::of_secret(app, uid, version), &blob)?;
+        Ok((self.of_site(wrapped)?, secret))
     }
 
     pub(crate) async fn rewrap(
@@ -178,7 +187,21 @@ impl Pool {
         if blob.is_empty() {
             return Ok(None);
         }
-        WrappedKey::new(wrapped.binding().clone(), &blob).map(Some)
+        self.of_site(WrappedKey::new(wrapped.binding().clone(), &blob)?).map(Some)
+    }
+
+    /// Passes on a wrapped key that an engine has made, when it is wrapped under a root key of the site: one
+    /// that another engine could not open would be lost.
+    fn of_site(&self, wrapped: WrappedKey) -> Result<WrappedKey, EngineError> {
+        self.check_root(wrapped.root()).map(|()| wrapped)
+    }
+
+    fn check_root(&self, found: RootKeyId) -> Result<(), EngineError> {
+        match self.roots() {
+            Some((root, previous)) if found == root || Some(found) == previous => Ok(()),
+            Some((held, _)) => Err(EngineError::OtherRoot { found, held }),
+            None => Err(EngineError::Sealed),
+        }
     }
 
     /// What every engine has told, when all can be reached and are open.

@@ -67,6 +67,12 @@ impl Link {
         self.condition.store(condition as u8, Ordering::Release);
     }
 
+    /// Puts work back into its queue.
+    pub(super) fn give_back(&self, work: Work) {
+        // The queue lasts as long as the link.
+        let _ = self.queue.send(work);
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.condition() == Condition::Up
     }
@@ -97,14 +103,21 @@ pub(super) async fn run(
         let ended = match aside(&pool, &link, &mut queue, &stop, connect(&pool, &address)).await {
             None => return,
             Some(Ok(stream)) => {
-                (rest, told) = (FIRST_REST, false);
-                Connection::new(&pool, &link, stream).run(&mut queue, &stop).await
+                let chain = stream.get_ref().1.peer_certificates();
+                *pool.engines[link.engine].certificate() =
+                    chain.and_then(|chain| chain.first()).map(|first| first.clone().into_owned());
+                let ended = Connection::new(&pool, &link, stream).run(&mut queue, &stop).await;
+                // Only then: with TLS 1.3 a connection stands before the engine has looked at the certificate.
+                if ended.was_heard {
+                    (rest, told) = (FIRST_REST, false);
+                }
+                ended.result
             }
             Some(Err(error)) => Err(error),
         };
         link.set(Condition::Down);
         let engine = &pool.engines[link.engine];
-        if engine.links.iter().flatten().all(|link| link.condition() == Condition::Down) {
+        if engine.links().all(|link| link.condition() == Condition::Down) {
             pool.note(link.engine, None);
         }
         match ended {

@@ -49,7 +49,7 @@ const MAX_WAITING_BYTES: usize = 512 * 1024 * 1024;
 pub struct PoolConfig {
     /// HOST:PORT of each engine, at most [`MAX_ENGINES`].
     pub engines: Vec<String>,
-    /// Connections to each for live traffic; one more is for what may wait.
+    /// Connections to each for live traffic; one more is for long messages, and one for what may wait.
     pub connections: usize,
     /// Time for a connection, TLS included.
     pub connect_timeout: Duration,
@@ -73,7 +73,7 @@ pub struct Pool {
 struct Engine {
     address: String,
     /// By lane.
-    links: [Vec<Arc<Link>>; 2],
+    links: [Vec<Arc<Link>>; Lane::ALL.len()],
     /// What it has told last, while it is connected.
     status: Mutex<Option<Status>>,
     /// What it has proven itself with last.
@@ -106,6 +106,11 @@ impl Engine {
         self.links.iter().flatten()
     }
 
+    fn takes_work(&self) -> bool {
+        use Condition::{Leaving, Suspect, Up};
+        self.links().any(|link| matches!(link.condition(), Up | Suspect | Leaving))
+    }
+
     fn certificate(&self) -> MutexGuard<'_, Option<CertificateDer<'static>>> {
         self.certificate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +140,8 @@ impl Pool {
                 });
                 made.collect::<Vec<_>>()
             };
-            let links = [links(Lane::Live, config.connections.max(1)), links(Lane::Bulk, 1)];
+            let live = links(Lane::Live, config.connections.max(1));
+            let links = [live, links(Lane::Bulk, 1), links(Lane::Long, 1)];
             Engine {
                 address: address.clone(),
                 links,
@@ -184,7 +190,8 @@ impl Pool {
     pub(crate) fn set_site(&self, site: &Site, decoy: &SignedDocument) {
         let site: Arc<[u8]> = site.to_bytes().into();
         self.site.send_if_modified(|known| {
-            let same = known.as_ref().is_some_and(|known| known.site == site);
+            let same =
+                known.as_ref().is_some_and(|known| known.site == site && known.decoy == *decoy);
             if !same {
                 *known = Some(Arc::new(Proof { site, decoy: decoy.clone() }));
             }
@@ -203,28 +210,55 @@ impl Pool {
     /// Notes what an engine has told; `None` when its last connection is gone.
     fn note(&self, engine: usize, status: Option<Status>) {
         *self.engines[engine].status() = status;
-        let statuses: Vec<Status> =
-            self.engines.iter().filter_map(|engine| engine.status().clone()).collect();
-        let open = statuses.iter().filter(|status| matches!(status.state, State::Open { .. }));
-        // In the midst of a root rotation, who holds both has the newer one.
-        let newest = open.clone().find(|status| status.previous.is_some());
-        let state = newest.or_else(|| open.clone().next()).map(|status| status.state);
-        let none = if statuses.is_empty() { State::Away } else { State::Sealed };
-        let state = state.unwrap_or(none);
+        self.judge();
+    }
+
+    /// What the engines are, taken together. One that is open but takes no work does not count: it is yet to
+    /// prove that its root key is the site's, or has failed to.
+    fn judge(&self) {
+        let mut sealed = false;
+        let mut open: Option<Status> = None;
+        for engine in &self.engines {
+            let Some(status) = engine.status().clone() else { continue };
+            match status.state {
+                State::Open { .. } if engine.takes_work() => {
+                    // In the midst of a root rotation, who holds both has the newer one.
+                    if open.is_none() || status.previous.is_some() {
+                        open = Some(status);
+                    }
+                }
+                State::Sealed => sealed = true,
+                _ => {}
+            }
+        }
+        let none = if sealed { State::Sealed } else { State::Away };
+        let state = open.map_or(none, |status| status.state);
         self.state.send_if_modified(|known| std::mem::replace(known, state) != state);
     }
 
-    /// Sends work to an engine, or tells its origin why not.
+    /// Sends messages to an engine, or tells their origin why not.
     pub(crate) fn dispatch(&self, work: Work) {
-        let count = work.range.len();
-        let bytes = bytes_of(&work.batch, &work.range);
-        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed) + count;
-        let held = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if waiting > MAX_WAITING || held > MAX_WAITING_BYTES {
+        let (waiting, bytes) = self.note_waiting(&work);
+        if waiting > MAX_WAITING || bytes > MAX_WAITING_BYTES {
             let error = EngineError::Away("too many requests wait for the engines".into());
             return self.refuse(&work, &error);
         }
         self.pass_on(work);
+    }
+
+    /// Sends a word that is not about a message. Messages that wait do not keep it back: without words, nobody
+    /// logs in, and no change is taken in.
+    fn dispatch_word(&self, work: Work) {
+        self.note_waiting(&work);
+        self.pass_on(work);
+    }
+
+    /// Counts work among what waits, and gives how much that is.
+    fn note_waiting(&self, work: &Work) -> (usize, usize) {
+        let count = work.range.len();
+        let bytes = bytes_of(&work.batch, &work.range);
+        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed) + count;
+        (waiting, self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes)
     }
 
     /// Sends work that waits already to an engine that was not tried, or gives it back as refused.
@@ -252,7 +286,7 @@ impl Pool {
         let candidates = |condition: Condition| {
             let engines = self.engines.iter().enumerate();
             let engines = engines.filter(move |(number, _)| {
-                work.tried >> number & 1 == 0 && only.is_none_or(|only| only == *number)
+                work.trace.tried >> number & 1 == 0 && only.is_none_or(|only| only == *number)
             });
             engines
                 .flat_map(move |(_, engine)| &engine.links[lane as usize])

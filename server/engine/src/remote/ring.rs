@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::Batch;
+use super::batch::{Batch, Trace};
 
 /// What an answer is for.
 pub(super) enum Awaited {
-    /// A request of a batch, the engines that were tried before, and whether its session was said again.
-    Request { batch: Arc<Batch>, at: usize, tried: u64, again: bool },
+    /// A request of a batch, what has become of it before, and whether it was sent again.
+    Request { batch: Arc<Batch>, at: usize, trace: Trace, again: bool },
     /// STATUS.
     Status,
     /// The proof that the engine holds the site's root key.
@@ -67,14 +67,14 @@ impl Ring {
     /// Takes every request that `wanted` picks out. Their late answers are passed over.
     pub(super) fn take_requests(
         &mut self,
-        mut wanted: impl FnMut(&Arc<Batch>, usize, u64) -> bool,
-    ) -> Vec<(Arc<Batch>, usize, u64)> {
+        mut wanted: impl FnMut(&Arc<Batch>, usize, Trace) -> bool,
+    ) -> Vec<(Arc<Batch>, usize, Trace)> {
         let mut taken = Vec::new();
         for place in &mut self.places {
-            if let Some(Awaited::Request { batch, at, tried, .. }) = place
-                && wanted(batch, *at, *tried)
+            if let Some(Awaited::Request { batch, at, trace, .. }) = place
+                && wanted(batch, *at, *trace)
             {
-                taken.push((batch.clone(), *at, *tried));
+                taken.push((batch.clone(), *at, *trace));
                 *place = None;
             }
         }

@@ -8,14 +8,15 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::Pool;
-use super::batch::{Answers, Batch, Item, Ticket, Work};
+use super::batch::{Answers, Batch, Item, Ticket, Trace, Work};
+use crate::aead::AeadError;
 use crate::document::Grants;
 use crate::session::Tag;
 use crate::wire::message::{self, Lane};
-use crate::wire::word;
+use crate::wire::{MAX_FRAME, word};
 use crate::{EngineError, WrappedKey};
 
-/// Messages from this size on, in bytes, go beside live traffic: a short one does not wait for them.
+/// Messages from this size on, in bytes, go beside the others: a short one does not wait for them.
 const LONG: usize = 48 * 1024;
 
 /// See the module.
@@ -23,7 +24,7 @@ pub(crate) struct RemoteSession {
     pool: Arc<Pool>,
     ticket: Arc<Ticket>,
     grants: Arc<Grants>,
-    put: [Put; 2],
+    put: [Put; Lane::ALL.len()],
     sender: mpsc::UnboundedSender<Answers>,
     receiver: mpsc::UnboundedReceiver<Answers>,
     waiting: usize,
@@ -41,7 +42,7 @@ impl RemoteSession {
     pub(super) fn new(pool: Arc<Pool>, ticket: Arc<Ticket>, grants: Arc<Grants>) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (waiting, waiting_bytes) = (0, 0);
-        let put = <[Put; 2]>::default();
+        let put = Default::default();
         Self { pool, ticket, grants, put, sender, receiver, waiting, waiting_bytes }
     }
 
@@ -112,6 +113,10 @@ impl RemoteSession {
             return Err(error.into());
         }
         open.finish(frames);
+        if frames.len() - start > MAX_FRAME {
+            frames.truncate(start);
+            return Err(EngineError::Aead(AeadError::TooLong));
+        }
         items.push(Item { end: frames.len(), tag });
         self.waiting += 1;
         self.waiting_bytes += frames.len() - start;
@@ -128,7 +133,7 @@ impl RemoteSession {
             let (session, origin) = (Some(self.ticket.clone()), self.sender.clone());
             let range = 0..items.len();
             let batch = Batch { site: None, session, frames, items, origin, lane, engine: None };
-            self.pool.dispatch(Work { batch: Arc::new(batch), range, tried: 0 });
+            self.pool.dispatch(Work { batch: Arc::new(batch), range, trace: Trace::default() });
         }
     }
 
@@ -157,7 +162,7 @@ impl RemoteSession {
 }
 
 fn lane(size: usize) -> Lane {
-    if size >= LONG { Lane::Bulk } else { Lane::Live }
+    if size >= LONG { Lane::Long } else { Lane::Live }
 }
 
 #[inline]

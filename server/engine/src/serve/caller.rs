@@ -75,6 +75,7 @@ pub(super) struct Caller {
     bench: Workbench,
     now: u64,
     done: Figures,
+    told_secret: bool,
     pub(super) lane: Lane,
 }
 
@@ -90,6 +91,7 @@ impl Caller {
             bench: Workbench::new(),
             now: 0,
             done: Figures::default(),
+            told_secret: false,
             lane: Lane::Live,
         }
     }
@@ -102,6 +104,11 @@ impl Caller {
     pub(super) fn tick(&mut self) {
         self.bench.tick(Instant::now());
         self.now = self.engine().now();
+    }
+
+    /// Whether a secret in clear is among the answers since the last time.
+    pub(super) fn has_told_secret(&mut self) -> bool {
+        std::mem::take(&mut self.told_secret)
     }
 
     /// Called behind each batch of frames.
@@ -281,7 +288,7 @@ impl Caller {
         Ok(())
     }
 
-    fn make_secret(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn make_secret(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let mut reader = Reader::new(body);
         let app = reader.short(sealwire_protocol::limits::MAX_APP_KEY, "app key")?;
         let version = reader.u32("version")?;
@@ -291,6 +298,7 @@ impl Caller {
         out.extend_from_slice(&wrapped.binding().uid.to_bytes());
         out.extend_from_slice(wrapped.blob());
         message::push_long(out, secret.as_bytes());
+        self.told_secret = true;
         Ok(())
     }
 

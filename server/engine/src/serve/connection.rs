@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sealwire_protocol::message::{Failure, Goaway, GoawayReason};
@@ -37,9 +38,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Arc<Shared>,
     stop: &CancellationToken,
 ) {
-    use std::sync::atomic::Ordering::Relaxed;
     tracing::debug!(peer, role = role.name(), "a caller");
-    shared.counters.connections.fetch_add(1, Relaxed);
+    let _counted = Counted::new(shared);
     let caller = Caller::new((role, peer), shared);
     let mut connection = Connection {
         stream,
@@ -54,7 +54,22 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let end = connection.run(stop).await;
     tracing::debug!(peer, role = role.name(), ?end, "a caller's connection ends");
     let _ = timeout(TICK, connection.stream.shutdown()).await;
-    shared.counters.connections.fetch_sub(1, Relaxed);
+}
+
+/// A connection in the engine's figures, for as long as it lasts.
+struct Counted<'a>(&'a Shared);
+
+impl<'a> Counted<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Connection<'a, S> {
@@ -130,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             let length = frame.wire_len();
             match self.caller.lane {
-                Lane::Live => self.caller.answer(&frame, &mut self.output),
+                Lane::Live | Lane::Long => self.caller.answer(&frame, &mut self.output),
                 Lane::Bulk => {
                     let _turn = self.shared.bulk.acquire().await;
                     self.caller.answer(&frame, &mut self.output);
@@ -183,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.stream.flush().await
         };
         timeout(PATIENCE, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        if self.output.capacity() > KEEP {
+        if self.output.capacity() > KEEP || self.caller.has_told_secret() {
             self.output.zeroize();
             self.output = Vec::new();
         }

@@ -22,12 +22,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::custody::Custodian;
 use crate::host::accept;
+use crate::host::admission::{Admission, Places};
 use crate::wire::Role;
 use crate::wire::message::{Figures, Status};
 use crate::wire::tls::Identity;
 
-/// Connections that are served at once.
-const MAX_CONNECTIONS: usize = 1024;
+/// Connections that are served at once: a gateway has a few.
+const PLACES: Places =
+    Places { all: 1024, of_source: 512, unauthenticated: 128, unauthenticated_of_source: 64 };
 
 /// Time that callers get to leave when the engine stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -109,19 +111,19 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
         counters: Counters::default(),
         bulk: Semaphore::new(half),
     });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let admission = Admission::new(&PLACES);
     let connections = TaskTracker::new();
     while let Some((stream, peer)) = accept(&listener, &stop).await {
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(mut place) = admission.admit(peer.ip().to_canonical()) else {
             tracing::warn!(%peer, "too many connections");
             continue;
         };
         let (shared, identity, stop) = (shared.clone(), service.identity.clone(), stop.clone());
         connections.spawn(async move {
-            let _place = place;
             let peer = peer.to_string();
             match identity.accept(stream, &[Role::Gateway, Role::Manager]).await {
                 Ok((stream, role)) => {
+                    place.authenticated();
                     connection::serve(stream, (role, &peer), &shared, &stop).await;
                 }
                 Err(error) => tracing::warn!(%peer, %error, "a caller was refused"),

@@ -27,6 +27,11 @@ impl ReadBuffer {
         Self { bytes: vec![0; START], start: 0, end: 0 }
     }
 
+    /// A buffer without room: what stands in the place of one that is in use elsewhere.
+    pub(crate) fn none() -> Self {
+        Self { bytes: Vec::new(), start: 0, end: 0 }
+    }
+
     /// What has arrived and was not consumed.
     #[inline]
     #[must_use]

@@ -58,18 +58,20 @@ pub struct Figures {
     pub ciphers: u64,
 }
 
-/// Whether a connection carries live traffic, or what may wait: long messages, REENC in bulk.
+/// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// Live traffic.
     Live = 0,
-    /// What may wait.
+    /// What may wait: REENC in bulk. Half of an engine's cores work on it at most.
     Bulk = 1,
+    /// Long messages of live traffic, which short ones do not wait for.
+    Long = 2,
 }
 
 impl Lane {
-    /// Both lanes.
-    pub const ALL: [Self; 2] = [Self::Live, Self::Bulk];
+    /// Every lane.
+    pub const ALL: [Self; 3] = [Self::Live, Self::Bulk, Self::Long];
 
     /// The body of STATUS.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, BodyError> {
@@ -77,6 +79,7 @@ impl Lane {
         let lane = match reader.u8("lane")? {
             0 => Self::Live,
             1 => Self::Bulk,
+            2 => Self::Long,
             _ => return Err(BodyError::Value("lane")),
         };
         reader.finish()?;

@@ -31,7 +31,7 @@ pub const FRAME_ROOM: usize = 1024;
 
 /// Sessions that a connection may name. Beyond, those that were not used lately are forgotten, and
 /// answered with `NO_SESSION` until they are said again.
-pub const MAX_SESSIONS: usize = 4096;
+pub const MAX_SESSIONS: usize = 16_384;
 
 /// The header of what an engine says of its own accord.
 #[must_use]

@@ -4,10 +4,16 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
+use sealwire_engine::Tag;
 use sealwire_protocol::{Flags, Header, Opcode};
 
-pub const TAG: Header = Header { opcode: Opcode::ENC, flags: Flags::REQUEST, request_id: 1 };
+/// What a call of an engine in this process makes no use of.
+pub fn tag() -> Tag {
+    let header = Header { opcode: Opcode::ENC, flags: Flags::REQUEST, request_id: 1 };
+    Tag { header, suite: None, began: Instant::now() }
+}
 
 pub trait Now: Future + Sized {
     fn now(self) -> Self::Output {

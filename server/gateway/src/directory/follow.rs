@@ -9,11 +9,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use sealwire_engine::document::{DocumentKind, KeyDocument};
 use sealwire_engine::{RootKeyId, SignedDocument, State};
 use sealwire_keystore::{DocumentRow, KeystoreError};
 use tokio_util::sync::CancellationToken;
 
+use super::loader::VERIFIED_AT_ONCE;
 use super::{Condition, Directory, unavailable};
 use crate::Refusal;
 
@@ -164,8 +166,14 @@ impl Directory {
             let page = self.keystore.changes(since, PAGE).await?;
             let rows = page.rows;
             proven |= rows.iter().any(|row| followed.newest.as_ref() == Some(&row.signed));
-            // While the engine is sealed nothing can be verified, and nothing is served: later.
-            let Ok(taken) = self.take_rows(&rows, followed).await else { return Ok(()) };
+            let Ok(taken) = self.take_rows(&rows, followed).await else {
+                return match self.engine.state() {
+                    // Messages are served while changes cannot be taken in: not for long.
+                    State::Open { .. } => Err(KeystoreError::Slow),
+                    // Nothing is served: later.
+                    _ => Ok(()),
+                };
+            };
             if let Some(newest) = taken? {
                 proven = true;
                 self.applied.fetch_max(newest.revision, Ordering::AcqRel);
@@ -240,8 +248,13 @@ impl Directory {
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let mut verified = Vec::with_capacity(changed.len());
-        for row in changed {
-            if self.take_row(row).await? {
+        let mut sound = Vec::with_capacity(changed.len());
+        for rows in changed.chunks(VERIFIED_AT_ONCE) {
+            let take: Vec<_> = rows.iter().map(|row| self.take_row(row)).collect();
+            sound.extend(join_all(take).await);
+        }
+        for (row, is_sound) in changed.into_iter().zip(sound) {
+            if is_sound? {
                 verified.push(&row.signed);
             } else if followed.unsound.len() < MOST_UNSOUND
                 && followed.unsound.insert(hash(row, &followed.hasher))

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sealwire_engine::document::{KeyDocument, UsableKey};
 use sealwire_engine::{EngineError, GatewayRole, Verified};
 use sealwire_keystore::{DocumentRow, Keystore, KeystoreError, Marks, WrappedRow};
@@ -21,6 +22,10 @@ use crate::figures::FIGURES;
 
 /// Keys that are read at once.
 const BATCH: usize = 256;
+
+/// Documents that are verified at the same time: an engine of another process takes its time, and many at
+/// once.
+pub(super) const VERIFIED_AT_ONCE: usize = 64;
 
 /// Batches that are read at the same time.
 const READERS: usize = 2;
@@ -152,9 +157,14 @@ impl Loader {
         let as_of = self.epoch.load(Ordering::Acquire);
         let rows = self.keystore.keys(indexes).await?;
         let (mut loaded, mut found) = (HashMap::new(), Vec::with_capacity(rows.len()));
-        for row in rows {
+        let mut verified = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(VERIFIED_AT_ONCE) {
+            let verify: Vec<_> = rows.iter().map(|row| self.verify(row)).collect();
+            verified.extend(join_all(verify).await);
+        }
+        for (row, verified) in rows.into_iter().zip(verified) {
             let Some(index) = row.number else { continue };
-            match self.verify(&row).await {
+            match verified {
                 Ok(document) => found.push((row, document)),
                 Err(refusal) => drop(loaded.insert(index, Err(refusal))),
             }

@@ -397,11 +397,12 @@ impl Directory {
         let site = self.site().await?;
         match self.engine.verify(&site.site, document).await {
             Ok(verified) => Ok(Some(verified)),
-            Err(error @ (EngineError::Sealed | EngineError::Away(_))) => Err(error.into()),
-            Err(error) => {
+            Err(error @ (EngineError::DocumentMac { .. } | EngineError::Document(_))) => {
                 tracing::debug!(%error, "a changed row");
                 Ok(None)
             }
+            // Anything else says nothing about the document.
+            Err(error) => Err(error.into()),
         }
     }
 

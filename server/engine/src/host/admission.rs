@@ -6,11 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Limits;
-use crate::figures::FIGURES;
+/// How many connections a listener takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// In all.
+    pub all: usize,
+    /// Of one source.
+    pub of_source: usize,
+    /// That have not authenticated yet.
+    pub unauthenticated: usize,
+    /// Of one source, that have not authenticated yet.
+    pub unauthenticated_of_source: usize,
+}
 
 /// Counts connections.
-pub(crate) struct Admission {
+pub struct Admission {
     all: Arc<Semaphore>,
     unauthenticated: Arc<Semaphore>,
     sources: Arc<Sources>,
@@ -30,7 +40,7 @@ struct Count {
 }
 
 /// A place among the connections, given back on drop.
-pub(crate) struct Place {
+pub struct Place {
     _all: OwnedSemaphorePermit,
     unauthenticated: Option<OwnedSemaphorePermit>,
     sources: Arc<Sources>,
@@ -38,31 +48,31 @@ pub(crate) struct Place {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let limit = Count {
-            all: limits.max_connections_per_source,
-            unauthenticated: limits.max_unauthenticated_per_source,
-        };
+    /// An admission to so many places.
+    #[must_use]
+    pub fn new(places: &Places) -> Self {
+        let limit =
+            Count { all: places.of_source, unauthenticated: places.unauthenticated_of_source };
         Self {
-            all: Arc::new(Semaphore::new(limits.max_connections)),
-            unauthenticated: Arc::new(Semaphore::new(limits.max_unauthenticated)),
+            all: Arc::new(Semaphore::new(places.all)),
+            unauthenticated: Arc::new(Semaphore::new(places.unauthenticated)),
             sources: Arc::new(Sources { counts: Mutex::default(), limit }),
         }
     }
 
     /// A place for a connection from `address`; `None` when there is none.
-    pub(crate) fn admit(&self, address: IpAddr) -> Option<Place> {
+    #[must_use]
+    pub fn admit(&self, address: IpAddr) -> Option<Place> {
         let mut place = self.admit_unknown()?;
         place.comes_from(address).then_some(place)
     }
 
     /// A place for a connection whose source is not known yet.
-    pub(crate) fn admit_unknown(&self) -> Option<Place> {
+    #[must_use]
+    pub fn admit_unknown(&self) -> Option<Place> {
         let all = self.all.clone().try_acquire_owned().ok()?;
         let unauthenticated = Some(self.unauthenticated.clone().try_acquire_owned().ok()?);
         let sources = self.sources.clone();
-        FIGURES.connections.inc();
-        FIGURES.unauthenticated.inc();
         Some(Place { _all: all, unauthenticated, sources, source: None })
     }
 }
@@ -75,7 +85,7 @@ impl Sources {
 
 impl Place {
     /// The connection turns out to come from `address`; `false` when that source has its share already.
-    pub(crate) fn comes_from(&mut self, address: IpAddr) -> bool {
+    pub fn comes_from(&mut self, address: IpAddr) -> bool {
         let source = source(address);
         let limit = self.sources.limit;
         let mut counts = self.sources.counts();
@@ -90,11 +100,10 @@ impl Place {
     }
 
     /// The connection has authenticated.
-    pub(crate) fn authenticated(&mut self) {
+    pub fn authenticated(&mut self) {
         if self.unauthenticated.take().is_none() {
             return;
         }
-        FIGURES.unauthenticated.dec();
         if let Some(source) = self.source
             && let Some(count) = self.sources.counts().get_mut(&source)
         {
@@ -106,7 +115,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.authenticated();
-        FIGURES.connections.dec();
         let Some(source) = self.source else { return };
         let mut counts = self.sources.counts();
         if let Some(count) = counts.get_mut(&source) {
@@ -133,10 +141,12 @@ fn source(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const MANY: Places =
+        Places { all: 99, of_source: 99, unauthenticated: 99, unauthenticated_of_source: 99 };
+
     #[test]
     fn one_source_cannot_take_every_place_before_auth() {
-        let limits = Limits { max_unauthenticated_per_source: 1, ..Limits::default() };
-        let admission = Admission::new(&limits);
+        let admission = Admission::new(&Places { unauthenticated_of_source: 1, ..MANY });
         let here: IpAddr = "192.0.2.1".parse().expect("address");
         let mut first = admission.admit(here).expect("free");
         assert!(admission.admit(here).is_none());
@@ -149,8 +159,7 @@ mod tests {
 
     #[test]
     fn a_source_gets_its_share_and_gives_it_back() {
-        let admission =
-            Admission::new(&Limits { max_connections_per_source: 2, ..Limits::default() });
+        let admission = Admission::new(&Places { of_source: 2, ..MANY });
         let here: IpAddr = "2001:db8::1".parse().expect("address");
         let near: IpAddr = "2001:db8::2".parse().expect("address");
         let there: IpAddr = "2001:db8:0:1::1".parse().expect("address");
