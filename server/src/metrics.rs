@@ -132,7 +132,7 @@ fn of_engines(snapshot: &Snapshot, pool: &Pool) {
         Some(engine.status.as_ref()?.figures.connections)
     });
     each("sealwire_engine_ciphers", "expanded ciphers that the engine keeps", |engine| {
-        Some(engine.status.as_ref()?.figures.ciphers as u64)
+        Some(engine.status.as_ref()?.figures.ciphers)
     });
     each(
         "sealwire_engine_certificate_expiry_seconds",

@@ -37,7 +37,7 @@ pub(crate) enum Handled {
     /// It goes to an engine of another process, and its reply comes from there.
     Sent,
     /// Its reply comes later.
-    Later(Job),
+    Later(Box<Job>),
     /// Its reply stands in the output, and the connection ends with it.
     Fatal,
 }
@@ -74,7 +74,7 @@ impl Session {
     /// What to do when an engine of another process refuses. A key that is wrapped under a root key which
     /// none holds may have been moved by a root rotation since it was read: it is read again, once.
     #[cold]
-    pub(crate) fn refused(&mut self, refused: Refused, out: &mut Vec<u8>) -> Option<Job> {
+    pub(crate) fn refused(&mut self, refused: Refused, out: &mut Vec<u8>) -> Option<Box<Job>> {
         let Tag { header, suite, began } = refused.tag;
         if let (EngineError::OtherRoot { .. }, Some(request)) =
             (&refused.error, refused.client_request())
@@ -177,8 +177,8 @@ impl Session {
     }
 
     #[cold]
-    fn job(&self, frame: &Frame<'_>, began: Instant) -> Job {
-        Job::new(self.gateway.clone(), self.engine.fork(), frame, began)
+    fn job(&self, frame: &Frame<'_>, began: Instant) -> Box<Job> {
+        Box::new(Job::new(self.gateway.clone(), self.engine.fork(), frame, began))
     }
 }
 

@@ -26,10 +26,11 @@ fn acceptor(contents: &[Content]) -> Result<TlsAcceptor, FileError> {
     let [certificate, key] = contents else { unreachable!("two files") };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate.bytes)
         .collect::<Result<_, _>>()
-        .map_err(|error| certificate.wrong(error))?;
+        .map_err(|error| certificate.wrong(error.to_string()))?;
     key.check_mode(0o007)?;
-    let private = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.wrong(error))?;
-    let unusable = |error: rustls::Error| certificate.wrong(error);
+    let private =
+        PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.wrong(error.to_string()))?;
+    let unusable = |error: rustls::Error| certificate.wrong(error.to_string());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -44,21 +44,21 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  sealwire serve --config /etc/sealwire/sealwire.toml")]
     Serve {
         /// The configuration; `sealwire config check FILE` says what it means.
-        #[arg(long)]
+        #[arg(long, env = "SEALWIRE_CONFIG")]
         config: PathBuf,
     },
     /// Run a gateway by itself: the crypto service, with engines and managers of other processes.
     #[command(after_help = "Example:\n  sealwire gateway --config /etc/sealwire/gateway.toml")]
     Gateway {
         /// The configuration; `sealwire config check FILE` says what it means.
-        #[arg(long)]
+        #[arg(long, env = "SEALWIRE_CONFIG")]
         config: PathBuf,
     },
     /// Run a manager by itself: the management service, with engines of other processes.
     #[command(after_help = "Example:\n  sealwire manager --config /etc/sealwire/manager.toml")]
     Manager {
         /// The configuration; `sealwire config check FILE` says what it means.
-        #[arg(long)]
+        #[arg(long, env = "SEALWIRE_CONFIG")]
         config: PathBuf,
     },
     /// Certificates of a site's parts, for trying out.

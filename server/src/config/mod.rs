@@ -275,6 +275,10 @@ impl Config {
             !self.engines.addresses.is_empty(),
             "`{command}` needs [engines] addresses, HOST:PORT of each engine"
         );
+        ensure!(
+            self.keystore.url.is_some(),
+            "`{command}` needs [keystore] url: gateways and managers share a keystore"
+        );
         if part == Part::Gateway {
             ensure!(
                 !self.gateway.managers.is_empty(),

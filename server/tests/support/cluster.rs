@@ -134,7 +134,18 @@ impl Process {
         self.run();
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
+    /// Stops it in its tracks, and returns when each of its threads stands still.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+        super::await_halt(self.child.as_ref().expect("runs").id());
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.as_ref().expect("runs").id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
     }
@@ -173,6 +184,8 @@ pub(crate) struct Cluster {
     pub(crate) gateways: Vec<Process>,
     pub(crate) cards: Vec<ShownCard>,
     pub(crate) database: Mariadb,
+    /// The keystore's URL.
+    pub(crate) keystore: String,
     pub(crate) folder: TempDir,
 }
 
@@ -201,11 +214,12 @@ impl Cluster {
             .collect();
         let cards = make_root(&mut engines).await;
         let addresses: Vec<_> = engines.iter().map(|e| format!("'{}'", e.address())).collect();
+        let keystore = database.database("site");
         let common = format!(
             "data_dir = 'FOLDER/data'\n[engines]\naddresses = [{}]\n[keystore]\nurl = '{}'\n[health]\n\
              listen = '127.0.0.1:MONITOR'\n",
             addresses.join(", "),
-            database.database("site")
+            keystore
         );
         let of_manager =
             format!("{common}{}[manager]\nlisten = '127.0.0.1:PORT'\n", tls("manager"));
@@ -228,7 +242,7 @@ impl Cluster {
             })
             .collect();
         gateways.iter_mut().for_each(Process::run);
-        let cluster = Self { engines, manager, gateways, cards, database, folder };
+        let cluster = Self { engines, manager, gateways, cards, database, keystore, folder };
         cluster.wait_for_site().await;
         cluster
     }

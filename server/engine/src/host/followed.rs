@@ -45,8 +45,8 @@ pub enum FileError {
 
 impl Content {
     /// What is wrong with this file.
-    pub fn wrong(&self, problem: impl ToString) -> FileError {
-        FileError::Content { path: self.path.clone(), problem: problem.to_string() }
+    pub fn wrong(&self, problem: impl Into<String>) -> FileError {
+        FileError::Content { path: self.path.clone(), problem: problem.into() }
     }
 
     /// Refuses a file whose mode has one of these bits: 0o077 when it is its owner's alone.

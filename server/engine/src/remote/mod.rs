@@ -221,11 +221,11 @@ impl Pool {
         for engine in &self.engines {
             let Some(status) = engine.status().clone() else { continue };
             match status.state {
-                State::Open { .. } if engine.takes_work() => {
-                    // In the midst of a root rotation, who holds both has the newer one.
-                    if open.is_none() || status.previous.is_some() {
-                        open = Some(status);
-                    }
+                // In the midst of a root rotation, who holds both has the newer one.
+                State::Open { .. }
+                    if engine.takes_work() && (open.is_none() || status.previous.is_some()) =>
+                {
+                    open = Some(status);
                 }
                 State::Sealed => sealed = true,
                 _ => {}

@@ -128,20 +128,20 @@ impl Current {
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(&certificate.bytes)
                 .collect::<Result<_, _>>()
-                .map_err(|error| certificate.wrong(error))?;
+                .map_err(|error| certificate.wrong(error.to_string()))?;
         let own = chain.first().ok_or_else(|| certificate.wrong("no certificate"))?;
         if Role::of(own) != Some(role) {
             return Err(TlsError::Role { path: certificate.path.clone(), role });
         }
         key.check_mode(0o077)?;
-        let private =
-            PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.wrong(error))?;
-        let unusable = |error: rustls::Error| certificate.wrong(error);
+        let private = PrivateKeyDer::from_pem_slice(&key.bytes)
+            .map_err(|error| key.wrong(error.to_string()))?;
+        let unusable = |error: rustls::Error| certificate.wrong(error.to_string());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier =
             WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone())
                 .build()
-                .map_err(|error| authority.wrong(error))?;
+                .map_err(|error| authority.wrong(error.to_string()))?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -166,8 +166,8 @@ impl Current {
 fn authorities(file: &Content) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&file.bytes) {
-        let certificate = certificate.map_err(|error| file.wrong(error))?;
-        roots.add(certificate).map_err(|error| file.wrong(error))?;
+        let certificate = certificate.map_err(|error| file.wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| file.wrong(error.to_string()))?;
     }
     if roots.is_empty() { Err(file.wrong("no certificate").into()) } else { Ok(roots) }
 }

@@ -15,8 +15,8 @@ use crate::wire::message::Status;
 use crate::wire::{MAX_FRAME, ReadBuffer, failure, word};
 use crate::{EngineError, State};
 
-fn broken(text: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text.to_string())
+fn broken(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 impl Connection<'_> {

@@ -157,7 +157,7 @@ impl<'a> Connection<'a> {
                     }
                     self.take_all()?;
                 }
-                Some(work) = queue.recv(), if self.has_room() => self.send_all(work, queue),
+                Some(work) = queue.recv(), if self.has_room() => self.send_all(&work, queue),
                 written = write_some(
                     &mut self.writer,
                     &self.output[self.written..]
@@ -175,8 +175,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends what waits, as far as there is room.
-    fn send_all(&mut self, first: Work, queue: &mut mpsc::UnboundedReceiver<Work>) {
-        self.send(&first);
+    fn send_all(&mut self, first: &Work, queue: &mut mpsc::UnboundedReceiver<Work>) {
+        self.send(first);
         while self.has_room()
             && let Ok(work) = queue.try_recv()
         {
