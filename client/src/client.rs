@@ -9,16 +9,13 @@ use sealwire_protocol::message::{
     PingRequest, ReencRequest,
 };
 use sealwire_protocol::{Binding, BodyError, Opcode, Suite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::endpoint::Endpoints;
-use crate::pool::Pool;
-use crate::{Address, Credentials, Error};
-
-/// Connections of a client, unless set: two lose nothing to one, and with one of them down the other
-/// still works.
-const CONNECTIONS: usize = 2;
+use crate::builder::{Builder, capped};
+use crate::command::Lane;
+use crate::pool::{Pool, Request};
+use crate::{Credentials, Error};
 
 /// A key, as the server tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,89 +28,12 @@ pub struct Key {
     pub suites: Vec<Suite>,
 }
 
-/// How a client is made.
-pub struct Builder {
-    addresses: Vec<String>,
-    credentials: Credentials,
-    connections: usize,
-    ca_pem: Option<Vec<u8>>,
-    deadline: Duration,
-    connect_timeout: Duration,
-    plain_everywhere: bool,
-}
-
-impl Builder {
-    /// One more address, or several with commas between them, beside those that are there.
-    #[must_use]
-    pub fn address(mut self, addresses: &str) -> Self {
-        self.addresses.push(addresses.to_owned());
-        self
-    }
-
-    /// Connections that are kept up, spread evenly over the servers; at least one. 2 unless set, for
-    /// one server too. More than there are servers only pays when one connection's TLS keeps a
-    /// core busy.
-    #[must_use]
-    pub fn connections(mut self, connections: usize) -> Self {
-        self.connections = connections.max(1);
-        self
-    }
-
-    /// Trusts these authorities under TLS, in PEM, instead of the system's.
-    #[must_use]
-    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.ca_pem = Some(pem.into());
-        self
-    }
-
-    /// Time that a request may take, waiting for a connection and being sent again included. 10
-    /// seconds unless set.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// Time for a connection, TLS and AUTH included, over all servers that are tried for it: each has
-    /// its share. 5 seconds unless set.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Speaks plain TCP beyond loopback, where everybody on the way can read along.
-    #[must_use]
-    pub fn plain_beyond_loopback(mut self) -> Self {
-        self.plain_everywhere = true;
-        self
-    }
-
-    /// Connects and authenticates. Returns when one connection stands; the others follow by
-    /// themselves, and later failures are tried again for as long as the client is there.
-    ///
-    /// # Errors
-    /// Text that is not an address; [AUTH refused](Error::is_auth), by whichever server was asked
-    /// first; when no server takes us within the connect timeout, what is clearest of what they said.
-    pub async fn connect(self) -> Result<Client, Error> {
-        let addresses = Address::list(&self.addresses.join(","))?;
-        let endpoints = Endpoints::new(
-            addresses,
-            self.credentials,
-            self.ca_pem.as_deref(),
-            self.plain_everywhere,
-            self.connect_timeout,
-        )?;
-        let pool = Pool::open(endpoints, self.connections).await?;
-        Ok(Client { pool: Arc::new(pool), deadline: self.deadline })
-    }
-}
-
 /// A client: cheap to clone, all clones share the connections. See the crate.
 #[derive(Clone)]
 pub struct Client {
     pool: Arc<Pool>,
     deadline: Duration,
+    impatient: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -124,7 +44,7 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     /// Connects and authenticates, with the defaults of [`Builder`]. The address may name several
-    /// servers, as [`Address::list`] reads them.
+    /// servers, as [`Address::list`](crate::Address::list) reads them.
     ///
     /// # Errors
     /// See [`Builder::connect`].
@@ -135,15 +55,26 @@ impl Client {
     /// A client to be made, of one address or several with commas between them.
     #[must_use]
     pub fn builder(address: &str, credentials: Credentials) -> Builder {
-        Builder {
-            addresses: vec![address.to_owned()],
-            credentials,
-            connections: CONNECTIONS,
-            ca_pem: None,
-            deadline: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
-            plain_everywhere: false,
-        }
+        Builder::new(address, credentials)
+    }
+
+    pub(crate) fn new(pool: Pool, deadline: Duration) -> Self {
+        Self { pool: Arc::new(pool), deadline: capped(deadline), impatient: false }
+    }
+
+    /// The same client with another [deadline](Builder::deadline), for one request or for many: it
+    /// shares the connections. A deadline of more than a year is one of a year.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline: capped(deadline), ..self.clone() }
+    }
+
+    /// The same client, sharing the connections, for a caller that would rather decide itself: a
+    /// refusal that [is retryable](Error::is_retryable) is told once every server that we are
+    /// connected to has been asked, instead of being tried again until the deadline.
+    #[must_use]
+    pub fn with_refusals_at_once(&self) -> Self {
+        Self { impatient: true, ..self.clone() }
     }
 
     /// ENC under the key's default suite: the envelope of `message`, bound to `aad`.
@@ -184,9 +115,7 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn reenc(&self, aad: &[u8], envelope: &[u8]) -> Result<Bytes, Error> {
-        let binding = Binding::aad(aad);
-        let (target_index, suite, new_binding) = (0, None, None);
-        self.reenc_with(&ReencRequest { target_index, suite, binding, new_binding, envelope }).await
+        self.reenc_with(&same_key(aad, envelope)).await
     }
 
     /// REENC with everything it can say.
@@ -195,6 +124,24 @@ impl Client {
     /// [`Error`].
     pub async fn reenc_with(&self, request: &ReencRequest<'_>) -> Result<Bytes, Error> {
         self.ask(Opcode::REENC, |out| request.encode(out)).await
+    }
+
+    /// [`reenc`](Self::reenc) for a message that may wait, as when a whole archive is moved to a new
+    /// version of its key: servers work on it below live traffic, and it takes no more than a quarter
+    /// of a connection. The deadline holds for it, too; [a longer one](Self::with_deadline) is wise.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn reenc_bulk(&self, aad: &[u8], envelope: &[u8]) -> Result<Bytes, Error> {
+        self.reenc_bulk_with(&same_key(aad, envelope)).await
+    }
+
+    /// [`reenc_bulk`](Self::reenc_bulk) with everything it can say.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn reenc_bulk_with(&self, request: &ReencRequest<'_>) -> Result<Bytes, Error> {
+        self.ask_in(Lane::Bulk, Opcode::REENC, |out| request.encode(out)).await
     }
 
     /// KEYINFO: a key by its name.
@@ -252,10 +199,23 @@ impl Client {
         opcode: Opcode,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), BodyError>,
     ) -> Result<Bytes, Error> {
-        let deadline = Instant::now() + self.deadline;
+        self.ask_in(Lane::Live, opcode, encode).await
+    }
+
+    async fn ask_in(
+        &self,
+        lane: Lane,
+        opcode: Opcode,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), BodyError>,
+    ) -> Result<Bytes, Error> {
+        let (deadline, impatient) = (Instant::now() + self.deadline, self.impatient);
         let mut body = Zeroizing::new(Vec::new());
         encode(&mut body)?;
-        let asked = timeout_at(deadline, self.pool.ask(opcode, body, deadline));
-        asked.await.unwrap_or_else(|_| Err(Error::deadline()))
+        self.pool.ask(Request { opcode, lane, body, deadline, impatient }).await
     }
+}
+
+fn same_key<'a>(aad: &'a [u8], envelope: &'a [u8]) -> ReencRequest<'a> {
+    let (target_index, suite, new_binding) = (0, None, None);
+    ReencRequest { target_index, suite, binding: Binding::aad(aad), new_binding, envelope }
 }

@@ -65,18 +65,6 @@ impl Connector {
         Ok(connector)
     }
 
-    /// The records of the name, looked up now.
-    pub(crate) async fn look_up(&self) -> Result<Vec<SocketAddr>, Error> {
-        let Address { host, port, .. } = &self.address;
-        let failed = |error| Error::io(&format!("{host}:{port}"), error);
-        let found: Vec<_> =
-            tokio::net::lookup_host((host.as_str(), *port)).await.map_err(failed)?.collect();
-        if found.is_empty() {
-            return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-        }
-        Ok(found)
-    }
-
     /// Connects to one of the records, and authenticates.
     pub(crate) async fn connect(
         &self,

@@ -1,132 +1,83 @@
 //! The task that owns a connection: it sends what callers ask, matches replies by their id, and gives
-//! back what it could not get answered.
+//! back what it could not get answered. How it judges the server is in `vigil.rs`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use sealwire_protocol::codec::{FrameCodec, OwnedFrame};
 use sealwire_protocol::message::{Failure, Goaway, GoawayReason};
 use sealwire_protocol::{ErrorCode, Flags, Header, Opcode, limits};
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::codec::FramedRead;
-use zeroize::Zeroizing;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_util::codec::{Decoder, FramedRead};
 
 use crate::Error;
+use crate::command::{Command, Lane, Outcome};
 use crate::connect::{Opened, Stream};
-use crate::endpoint::Endpoint;
+use crate::flight::{Flight, Waiter};
+use crate::gauge::{Gauge, State};
 use crate::output::Output;
-use crate::roster::{Gauge, Roster, State};
+use crate::queues::Queues;
+use crate::roster::Roster;
+use crate::vigil::{TICK, Vigil};
 
-/// Requests taken from the queue at once.
-const BATCH: usize = 256;
-
-/// Output at which no more is taken from the queue until it is written.
+/// Output at which no more is taken from the queues until it is written.
 const FULL: usize = 256 * 1024;
 
 /// Read buffer.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// Time without a byte, while replies are awaited, after which the server is asked by PING whether it
-/// is there, and after which, PING being unanswered too, its requests go elsewhere. A gateway answers
-/// PING by itself, whatever the engine is busy with: half a second is a thousand times what it takes
-/// within a data centre, and twice that is as long as a person's message may hang.
-const SILENT: Duration = Duration::from_millis(500);
-
-/// How often silence is looked for. A fifth of [`SILENT`]: what it adds to it does not matter.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Time without a byte, while replies are awaited, after which the connection is given up even when
-/// there is no other. Much longer than [`SILENT`]: a server that is merely slow would have to do all
-/// of it again.
-const STALL: Duration = Duration::from_secs(30);
-
-/// The body of a request. It holds plaintext, and is kept until it is answered, to be sent again.
-pub(crate) type Body = Zeroizing<Vec<u8>>;
-
-/// A request on its way.
-pub(crate) struct Command {
-    pub(crate) opcode: Opcode,
-    pub(crate) body: Body,
-    pub(crate) reply: oneshot::Sender<Outcome>,
-    pub(crate) deadline: Instant,
-}
-
-/// What has become of a request.
-pub(crate) enum Outcome {
-    /// It is answered, for good or ill.
-    Done(Result<Bytes, Error>),
-    /// This server refuses it for now; another may not.
-    Refused(Body, Error),
-    /// Nobody knows whether it was done: it was sent, and the connection ended.
-    Lost(Body, Error),
-    /// It is to be sent on another connection: it was not sent here, or the server is silent.
-    Elsewhere(Body),
-}
-
-/// A request that was sent.
-struct Sent {
-    body: Body,
-    reply: oneshot::Sender<Outcome>,
-}
+/// Answers below this size are copied out of the read buffer: one that a caller keeps would keep all
+/// of the buffer.
+const SMALL: usize = 4096;
 
 /// See the module.
 pub(crate) struct Connection {
     reader: FramedRead<ReadHalf<Stream>, FrameCodec>,
     writer: WriteHalf<Stream>,
+    /// What came behind the last answer of AUTH.
+    surplus: BytesMut,
     max_frame: usize,
-    max_in_flight: usize,
+    flight: Flight,
     output: Output,
-    commands: mpsc::Receiver<Command>,
-    /// What the server has yet to answer. `None`: nobody waits for it any more, but it takes its
-    /// place among the requests in flight until it comes.
-    awaited: HashMap<u64, Option<Sent>>,
-    last_id: u64,
-    last_read: Instant,
-    /// Bytes of a frame that is not whole yet, when they were last looked at.
-    buffered: usize,
-    /// When the server was asked whether it is there; no byte has come since.
-    pinged: Option<Instant>,
+    queues: Queues,
+    /// No more requests are sent.
     leaving: bool,
-    /// Leaving, and nobody can put anything into the queue any more.
-    drained: bool,
-    endpoint: Endpoint,
+    vigil: Vigil,
+    idle_ping: Duration,
+    id: u64,
     gauge: Arc<Gauge>,
     roster: Arc<Roster>,
 }
 
 impl Connection {
+    /// `id` is the connection's in `roster`. Without traffic for about `idle_ping`, the server is
+    /// asked whether it is there.
     pub(crate) fn new(
         opened: Opened,
-        endpoint: Endpoint,
-        commands: mpsc::Receiver<Command>,
+        id: u64,
+        queues: Queues,
         gauge: Arc<Gauge>,
         roster: Arc<Roster>,
+        idle_ping: Duration,
     ) -> Self {
         let Opened { stream, limits, surplus } = opened;
         let (reader, writer) = tokio::io::split(stream);
         let max_frame = usize::try_from(limits.max_frame).unwrap_or(limits::MAX_FRAME);
-        let mut reader = FramedRead::with_capacity(reader, FrameCodec::new(max_frame), READ_BUFFER);
-        reader.read_buffer_mut().extend_from_slice(&surplus);
         Self {
-            reader,
+            reader: FramedRead::with_capacity(reader, FrameCodec::new(max_frame), READ_BUFFER),
             writer,
+            surplus,
             max_frame,
-            max_in_flight: usize::try_from(limits.max_in_flight).unwrap_or(usize::MAX),
+            flight: Flight::new(limits),
             output: Output::default(),
-            commands,
-            awaited: HashMap::new(),
-            last_id: 0,
-            last_read: Instant::now(),
-            buffered: 0,
-            pinged: None,
+            queues,
             leaving: false,
-            drained: false,
-            endpoint,
+            vigil: Vigil::new(),
+            idle_ping,
+            id,
             gauge,
             roster,
         }
@@ -143,62 +94,103 @@ impl Connection {
         };
         // In this order: who gets a request back must not choose this connection again.
         self.gauge.set_state(after(&error));
-        self.commands.close();
-        for sent in self.awaited.drain().filter_map(|(_, sent)| sent) {
+        self.queues.close();
+        for Waiter { body, reply } in self.flight.take_waiters() {
             let outcome = if error.is_retryable() {
-                Outcome::Lost(sent.body, error.clone())
+                Outcome::Lost(body, error.clone())
             } else {
                 // Sent again, it would end the next connection in the same way.
                 Outcome::Done(Err(error.clone()))
             };
-            let _ = sent.reply.send(outcome);
+            let _ = reply.send(outcome);
         }
-        while let Some(command) = self.commands.recv().await {
-            give_back(command);
-        }
+        self.queues.give_back_all().await;
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut clock = tokio::time::interval(TICK);
+        self.take_surplus()?;
+        let mut clock = interval(TICK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut idle = interval_at(Instant::now() + self.idle_ping, self.idle_ping);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            if self.drained && self.awaited.values().all(Option::is_none) {
+            if self.queues.are_drained() && !self.flight.is_awaited() {
                 return Ok(());
             }
-            self.gauge.set_in_flight(self.awaited.len());
+            self.gauge.set_in_flight(self.flight.len());
             let writing = !self.output.is_done();
-            let room = self.max_in_flight.saturating_sub(self.awaited.len()).min(BATCH);
-            let sending = room > 0 && self.output.len() < FULL;
-            let taking = if self.leaving { !self.drained } else { sending };
+            let (live, bulk) = (self.takes(Lane::Live), self.takes(Lane::Bulk));
             tokio::select! {
                 frame = self.reader.next() => match frame {
                     Some(Ok(frame)) => self.take(frame)?,
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "reading");
-                        return Err(Error::lost());
-                    }
+                    Some(Err(error)) => return Err(broken(&error)),
                     None => return Err(Error::lost()),
                 },
                 sent = self.output.write_some(&mut self.writer), if writing => {
                     sent.map_err(|_| Error::lost())?;
                 }
-                taken = self.commands.recv_many(&mut batch, room.max(1)), if taking => {
-                    if taken == 0 {
-                        (self.leaving, self.drained) = (true, true);
-                    }
-                    for command in batch.drain(..) {
-                        if self.leaving { give_back(command) } else { self.send(command) }
+                command = self.queues.live.commands.recv(), if live => {
+                    self.fill(Lane::Live, command);
+                }
+                command = self.queues.bulk.commands.recv(), if bulk => {
+                    self.fill(Lane::Bulk, command);
+                }
+                _ = clock.tick(), if !self.flight.is_empty() => self.look_for_silence()?,
+                _ = idle.tick() => {
+                    if self.flight.is_empty() && self.vigil.silence() >= self.idle_ping / 2 {
+                        self.ping();
                     }
                 }
-                _ = clock.tick(), if !self.awaited.is_empty() => self.look_for_silence()?,
             }
+        }
+    }
+
+    /// The reader decodes when bytes arrive, and these have arrived already.
+    fn take_surplus(&mut self) -> Result<(), Error> {
+        let mut surplus = std::mem::take(&mut self.surplus);
+        loop {
+            match self.reader.decoder_mut().decode(&mut surplus) {
+                Ok(Some(frame)) => self.take(frame)?,
+                Ok(None) => break,
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+        self.reader.read_buffer_mut().extend_from_slice(&surplus);
+        Ok(())
+    }
+
+    /// Whether a queue is to be read.
+    fn takes(&self, lane: Lane) -> bool {
+        if self.leaving {
+            return !self.queues.get(lane).drained;
+        }
+        self.output.len() < FULL && self.flight.has_room(lane)
+    }
+
+    /// Sends what a queue holds, one by one for as long as there is room. `None` is its end.
+    fn fill(&mut self, lane: Lane, first: Option<Command>) {
+        let Some(first) = first else {
+            (self.leaving, self.queues.get_mut(lane).drained) = (true, true);
+            return;
+        };
+        self.send(first);
+        while self.takes(lane)
+            && let Ok(next) = self.queues.get_mut(lane).commands.try_recv()
+        {
+            self.send(next);
         }
     }
 
     /// Puts a request into the output.
     fn send(&mut self, command: Command) {
-        let Command { opcode, body, reply, deadline } = command;
+        if command.reply.is_closed() {
+            return;
+        }
+        // Who sent one that is too late finds that out by itself.
+        if self.leaving || command.deadline <= Instant::now() {
+            return command.give_back();
+        }
+        let Command { opcode, lane, body, reply, .. } = command;
         let size = limits::HEADER_LEN + body.len();
         if size > self.max_frame {
             let text = format!("a frame of {size} bytes, the server takes {}", self.max_frame);
@@ -206,48 +198,47 @@ impl Connection {
             let _ = reply.send(Outcome::Done(Err(error)));
             return;
         }
-        if reply.is_closed() || deadline <= Instant::now() {
-            return;
+        if self.flight.is_empty() {
+            self.vigil.begin();
         }
-        let id = self.put(opcode, &body);
-        self.awaited.insert(id, Some(Sent { body, reply }));
+        let request_id = self.flight.next_id();
+        self.output.push(Header { opcode, flags: lane.flags(), request_id }, &body);
+        self.flight.add(opcode, lane, size, Some(Waiter { body, reply }));
     }
 
-    /// Puts a frame into the output; returns its id.
-    fn put(&mut self, opcode: Opcode, body: &[u8]) -> u64 {
-        if self.awaited.is_empty() {
-            self.last_read = Instant::now();
+    fn ping(&mut self) {
+        const ECHO: &[u8] = b"sealwire";
+        if self.flight.is_empty() {
+            self.vigil.begin();
         }
-        self.last_id += 1;
-        let header = Header { opcode, flags: Flags::REQUEST, request_id: self.last_id };
-        self.output.push(header, body);
-        self.last_id
+        let (opcode, request_id) = (Opcode::PING, self.flight.next_id());
+        self.output.push(Header { opcode, flags: Flags::REQUEST, request_id }, ECHO);
+        self.flight.add(opcode, Lane::Live, limits::HEADER_LEN + ECHO.len(), None);
     }
 
     /// Gives a reply to who awaits it. An error ends the connection.
     fn take(&mut self, frame: OwnedFrame) -> Result<(), Error> {
-        self.heard();
-        let header = frame.header;
-        if header.opcode == Opcode::GOAWAY && header.request_id == 0 {
-            self.go_away(&frame.body);
-            return Ok(());
+        self.vigil.hear();
+        let OwnedFrame { header, body } = frame;
+        if header.request_id == 0 {
+            self.tell();
+            return self.take_word(header, &body);
+        }
+        // Before the request is taken out: who waits for it is told when the connection ends.
+        if self.flight.opcode(header.request_id).is_some_and(|opcode| opcode != header.opcode) {
+            return Err(broken(&"an answer to another request"));
         }
         let answer = match header.flags {
-            Flags::RESPONSE => Ok(frame.body),
-            Flags::FAILURE => {
-                let failure = Failure::parse(&frame.body).map_err(|error| broken(&error))?;
-                Err((failure.code, Error::refused(failure.code, failure.detail)))
-            }
+            Flags::RESPONSE => Ok(own(body)),
+            Flags::FAILURE => Err(failure(&body)?),
             _ => return Err(broken(&"a frame that is not an answer")),
         };
-        if header.request_id == 0 {
-            return Err(answer.err().map_or_else(|| broken(&"an answer to nothing"), |(_, e)| e));
-        }
-        let Some(Some(sent)) = self.awaited.remove(&header.request_id) else {
-            // An answer that has come too late: the request was sent again, or given up.
-            return Ok(());
-        };
-        let Sent { body, reply } = sent;
+        let refusal = answer.as_ref().err().map(|(code, _)| *code);
+        self.vigil.judge(header.opcode, refusal, &self.gauge);
+        self.tell();
+        let Some(sent) = self.flight.remove(header.request_id) else { return Ok(()) };
+        // Without a waiter, the answer has come too late: the request was sent again, or given up.
+        let Some(Waiter { body, reply }) = sent.waiter else { return Ok(()) };
         let (outcome, end) = match answer {
             // The word was to a request, but it is about the connection.
             Err((code, error)) if code.is_retryable() && code.is_fatal() => {
@@ -264,6 +255,20 @@ impl Connection {
         end
     }
 
+    /// What the server says of the connection itself.
+    fn take_word(&mut self, header: Header, body: &[u8]) -> Result<(), Error> {
+        if header.opcode == Opcode::GOAWAY {
+            self.go_away(body);
+            return Ok(());
+        }
+        if header.flags != Flags::FAILURE {
+            return Err(broken(&"an answer to nothing"));
+        }
+        let (code, error) = failure(body)?;
+        // A number that we do not know says nothing about the requests: they are sent again.
+        Err(if code.info().is_some() { error } else { broken(&error) })
+    }
+
     /// The server asks us to move: what was sent is still answered here, what is queued was not sent.
     fn go_away(&mut self, body: &[u8]) {
         let lifetime =
@@ -271,59 +276,47 @@ impl Connection {
         tracing::debug!(lifetime, "the server asks to move");
         self.gauge.set_state(if lifetime { State::Leaving } else { State::Stopping });
         self.leaving = true;
-        self.commands.close();
-    }
-
-    /// The server is there.
-    fn heard(&mut self) {
-        self.last_read = Instant::now();
-        if self.pinged.take().is_some() && !self.leaving {
-            self.gauge.set_state(State::Fine);
-        }
+        self.queues.close();
     }
 
     fn look_for_silence(&mut self) -> Result<(), Error> {
         // Who has given up waiting will not send again.
-        for sent in self.awaited.values_mut() {
-            if sent.as_ref().is_some_and(|sent| sent.reply.is_closed()) {
-                *sent = None;
-            }
-        }
-        // Half of a large answer is a sign of life.
-        let buffered = self.reader.read_buffer().len();
-        if std::mem::replace(&mut self.buffered, buffered) != buffered {
-            self.heard();
-        }
-        let silent = self.last_read.elapsed();
-        if silent >= STALL {
+        self.flight.forget_cancelled();
+        self.vigil.see_buffer(self.reader.read_buffer().len());
+        self.tell();
+        if self.vigil.is_lost() {
             return Err(Error::lost());
         }
-        match self.pinged {
-            None if silent >= SILENT => {
-                let id = self.put(Opcode::PING, b"sealwire");
-                self.awaited.insert(id, None);
-                self.pinged = Some(Instant::now());
-            }
-            Some(when) if when.elapsed() >= SILENT => self.suspect(),
-            _ => {}
+        let busy = !self.flight.has_room(Lane::Live) || !self.output.is_done();
+        if self.vigil.wants_ping() {
+            self.ping();
+            self.vigil.pinged();
+        } else if self.vigil.is_suspect(busy) {
+            self.suspect();
         }
         Ok(())
     }
 
-    /// The server does not answer, PING included. What it has goes elsewhere, if there is another
-    /// machine: with this one alone it stays, since it may be no more than slow.
+    /// The server does not answer, PING included. What it has goes elsewhere, if another connection
+    /// works: with this one alone it stays, since the server may be no more than slow.
     fn suspect(&mut self) {
-        if !self.leaving {
-            self.gauge.set_state(State::Suspect);
-        }
-        if !self.roster.has_other(&[self.endpoint]) {
+        self.vigil.suspect();
+        self.tell();
+        if !self.roster.has_fine_besides(Some(self.id)) {
             return;
         }
-        for sent in self.awaited.values_mut().filter_map(Option::take) {
-            let _ = sent.reply.send(Outcome::Elsewhere(sent.body));
+        for Waiter { body, reply } in self.flight.take_waiters() {
+            let _ = reply.send(Outcome::Elsewhere(body));
         }
-        while let Ok(command) = self.commands.try_recv() {
-            give_back(command);
+        self.queues.give_back_what_is_there();
+    }
+
+    /// Says how the connection does, if it is not to be left anyway.
+    fn tell(&mut self) {
+        if !self.leaving
+            && let Some(state) = self.vigil.news()
+        {
+            self.gauge.set_state(state);
         }
     }
 }
@@ -345,12 +338,33 @@ fn after(error: &Error) -> State {
     }
 }
 
-fn give_back(command: Command) {
-    let _ = command.reply.send(Outcome::Elsewhere(command.body));
+fn failure(body: &[u8]) -> Result<(ErrorCode, Error), Error> {
+    let Failure { code, detail } = Failure::parse(body).map_err(|error| broken(&error))?;
+    Ok((code, Error::refused(code, detail)))
+}
+
+/// See [`SMALL`].
+fn own(body: Bytes) -> Bytes {
+    if body.len() < SMALL { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// The server broke the protocol: nothing behind it can be trusted, and what it owes will not come.
 fn broken(what: &dyn std::fmt::Display) -> Error {
     tracing::warn!(%what, "the server broke the protocol");
     Error::lost()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_answer_keeps_no_read_buffer() {
+        let buffer = Bytes::from(vec![7; READ_BUFFER]);
+        let small = own(buffer.slice(..SMALL - 1));
+        let large = own(buffer.slice(..SMALL));
+        assert_eq!((small.len(), large.as_ptr()), (SMALL - 1, buffer.as_ptr()));
+        drop(large);
+        assert!(buffer.is_unique(), "the small one is a copy");
+    }
 }

@@ -1,21 +1,25 @@
 //! The machines behind the addresses: who they are, who has how many connections, and which one the
 //! next connection goes to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout, timeout_at};
+use sealwire_protocol::ErrorCode;
+use tokio::time::{Instant, timeout};
 
 use crate::connect::{Connector, Opened, tls_connector};
+use crate::names::Names;
 use crate::{Address, Credentials, Error, random};
 
 /// Time for which a machine that failed comes after all others: long enough for a restart, short
 /// enough that it is soon given its share again.
 const SHUNNED: Duration = Duration::from_secs(10);
+
+/// Machines that must refuse our credentials before they count as wrong: one alone may not have heard
+/// of a change yet.
+const REFUSALS: usize = 2;
 
 /// A machine: one record of one of the addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +34,8 @@ pub(crate) struct Endpoint {
 pub(crate) enum Wish {
     /// Whichever has the fewest connections.
     Any,
-    /// Not this one, which does not answer.
+    /// Not this one, which does not answer, or refuses: only where no other takes us, it again. Behind
+    /// its address there may be another server by now, or it may be well again.
     Other(Endpoint),
     /// One with at least two connections fewer than this one, so that moving one evens them out.
     Emptier(Endpoint),
@@ -54,6 +59,7 @@ pub(crate) struct Reached {
 /// All machines, as far as they are known.
 pub(crate) struct Endpoints {
     connectors: Vec<Connector>,
+    names: Arc<Names>,
     credentials: Credentials,
     connect_timeout: Duration,
     ledger: Mutex<Ledger>,
@@ -65,8 +71,10 @@ struct Ledger {
     connections: HashMap<Endpoint, usize>,
     /// Who failed, and when.
     failed: HashMap<Endpoint, Instant>,
-    /// What each name said last: it serves on while the name service is away.
-    known: HashMap<usize, Vec<SocketAddr>>,
+    /// Who said SEALED, and when, and has not answered since.
+    sealed: HashMap<Endpoint, Instant>,
+    /// Who has ever taken us.
+    served: HashSet<Endpoint>,
 }
 
 impl Endpoints {
@@ -79,11 +87,12 @@ impl Endpoints {
     ) -> Result<Self, Error> {
         let any_tls = addresses.iter().any(|address| address.tls);
         let tls = any_tls.then(|| tls_connector(ca_pem)).transpose()?;
+        let names = Arc::new(Names::new(addresses.clone()));
         let connectors = addresses
             .into_iter()
             .map(|address| Connector::new(address, tls.as_ref(), plain_everywhere))
             .collect::<Result<_, _>>()?;
-        Ok(Self { connectors, credentials, connect_timeout, ledger: Mutex::default() })
+        Ok(Self { connectors, names, credentials, connect_timeout, ledger: Mutex::default() })
     }
 
     /// Connects to one machine after the other, the emptiest first, until one takes us. The names
@@ -91,34 +100,56 @@ impl Endpoints {
     /// more than its share of what is left: one that is dead does not use up the time of the others.
     pub(crate) async fn open(self: &Arc<Self>, wish: Wish) -> Result<Reached, Unreached> {
         let end = Instant::now() + self.connect_timeout;
-        let (mut untried, mut errors) = self.look_up(end).await;
+        self.names.refresh(self.connect_timeout).await;
+        let mut untried = self.machines();
+        self.tidy(&untried);
+        let (mut errors, mut strangers) = (self.names.errors(), untried.len().clamp(1, REFUSALS));
         while let Some(claim) = self.claim(&untried, wish) {
-            let Endpoint { address, socket } = claim.endpoint;
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(untried.len()).unwrap_or(u32::MAX);
             untried.retain(|endpoint| *endpoint != claim.endpoint);
-            let connecting = self.connectors[address].connect(socket, &self.credentials);
-            match timeout(share, connecting).await.unwrap_or_else(|_| Err(Error::deadline())) {
-                Ok(opened) => {
-                    self.ledger().failed.remove(&claim.endpoint);
-                    return Ok(Reached { opened, claim });
-                }
+            match self.connect(claim.endpoint, share).await {
+                Ok(opened) => return Ok(Reached { opened, claim }),
                 Err(error) => {
-                    let name = self.connectors[address].name(socket);
-                    tracing::warn!(server = name, %error, "connecting failed");
-                    self.has_failed(claim.endpoint);
+                    strangers -= usize::from(error.is_auth());
+                    errors.push(error);
                     // The same credentials are as wrong elsewhere, and guessing fills the site's
                     // log of refusals.
-                    if error.is_auth() {
-                        return Err(Unreached { error, hopeless: true });
+                    if strangers == 0 {
+                        break;
                     }
-                    errors.push(error);
                 }
             }
         }
-        let hopeless = !errors.is_empty() && errors.iter().all(|error| !error.is_retryable());
+        let in_vain = strangers == 0
+            || errors.iter().all(|error| !error.is_retryable())
+            || self.all_are_sealed();
+        let hopeless = !errors.is_empty() && in_vain;
         let clearest = errors.into_iter().max_by_key(Error::clarity);
-        Err(Unreached { error: clearest.unwrap_or_else(Error::deadline), hopeless })
+        Err(Unreached { error: clearest.unwrap_or_else(|| Error::deadline(None)), hopeless })
+    }
+
+    /// Connects to one machine, and remembers how that went.
+    async fn connect(&self, endpoint: Endpoint, time: Duration) -> Result<Opened, Error> {
+        let Endpoint { address, socket } = endpoint;
+        let connecting = self.connectors[address].connect(socket, &self.credentials);
+        let connected =
+            timeout(time, connecting).await.unwrap_or_else(|_| Err(Error::deadline(None)));
+        match &connected {
+            Ok(_) => {
+                self.is_well(endpoint);
+                self.ledger().served.insert(endpoint);
+            }
+            Err(error) => {
+                let name = self.connectors[address].name(socket);
+                tracing::warn!(server = name, %error, "connecting failed");
+                self.has_failed(endpoint);
+                if error.code() == Some(ErrorCode::SEALED) {
+                    self.is_sealed(endpoint);
+                }
+            }
+        }
+        connected
     }
 
     /// Remembers that a machine does not do its work: the next connection goes elsewhere, if it can.
@@ -126,35 +157,49 @@ impl Endpoints {
         self.ledger().failed.insert(endpoint, Instant::now());
     }
 
-    /// The records of all names. One that is slow holds up the others for a quarter of the time.
-    async fn look_up(&self, end: Instant) -> (Vec<Endpoint>, Vec<Error>) {
-        let patience = Instant::now() + self.connect_timeout / 4;
-        let mut lookups: FuturesUnordered<_> = self
-            .connectors
-            .iter()
-            .enumerate()
-            .map(async |(address, connector)| (address, connector.look_up().await))
-            .collect();
-        let (mut fresh, mut errors) = (Vec::new(), Vec::new());
-        loop {
-            let until = if fresh.is_empty() { end } else { patience };
-            match timeout_at(until, lookups.next()).await {
-                Ok(Some((address, Ok(sockets)))) => fresh.push((address, sockets)),
-                Ok(Some((_, Err(error)))) => errors.push(error),
-                Ok(None) | Err(_) => break,
-            }
-        }
+    /// Remembers that a machine waits for people.
+    pub(crate) fn is_sealed(&self, endpoint: Endpoint) {
+        self.ledger().sealed.insert(endpoint, Instant::now());
+    }
+
+    /// Forgets what was said against a machine.
+    pub(crate) fn is_well(&self, endpoint: Endpoint) {
         let mut ledger = self.ledger();
-        ledger.known.extend(fresh);
-        ledger.failed.retain(|_, when| when.elapsed() < SHUNNED);
-        let mut found = Vec::new();
-        for (&address, sockets) in &ledger.known {
-            found.extend(sockets.iter().map(|&socket| Endpoint { address, socket }));
+        ledger.failed.remove(&endpoint);
+        ledger.sealed.remove(&endpoint);
+    }
+
+    /// Whether every machine has said SEALED of late. One that has never taken us, and does not now
+    /// either, does not count: a name may have records where nobody listens.
+    pub(crate) fn all_are_sealed(&self) -> bool {
+        let machines = self.machines();
+        let ledger = self.ledger();
+        let late = |when: Option<&Instant>| when.is_some_and(|when| when.elapsed() < SHUNNED);
+        let sealed = |machine: &Endpoint| late(ledger.sealed.get(machine));
+        let absent = |machine: &Endpoint| {
+            late(ledger.failed.get(machine)) && !ledger.served.contains(machine)
+        };
+        machines.iter().any(sealed) && machines.iter().all(|one| sealed(one) || absent(one))
+    }
+
+    /// All machines that are known: the records of all names.
+    pub(crate) fn machines(&self) -> Vec<Endpoint> {
+        let mut machines = Vec::new();
+        for (address, sockets) in self.names.known() {
+            machines.extend(sockets.into_iter().map(|socket| Endpoint { address, socket }));
         }
         // The resolver names a record once for each kind of socket that it has been asked for.
-        found.sort_unstable_by_key(|endpoint| (endpoint.address, endpoint.socket));
-        found.dedup();
-        (found, errors)
+        machines.sort_unstable_by_key(|endpoint| (endpoint.address, endpoint.socket));
+        machines.dedup();
+        machines
+    }
+
+    /// Forgets what is too old to matter, and machines that are no more.
+    fn tidy(&self, machines: &[Endpoint]) {
+        let mut ledger = self.ledger();
+        ledger.failed.retain(|_, when| when.elapsed() < SHUNNED);
+        ledger.sealed.retain(|_, when| when.elapsed() < SHUNNED);
+        ledger.served.retain(|endpoint| machines.contains(endpoint));
     }
 
     /// Takes a place at the best of the machines: who has not failed of late, then who has the fewest
@@ -163,14 +208,14 @@ impl Endpoints {
         let mut ledger = self.ledger();
         let count = |endpoint: &Endpoint| ledger.connections.get(endpoint).copied().unwrap_or(0);
         let suits = |endpoint: &&Endpoint| match wish {
-            Wish::Any => true,
-            Wish::Other(than) => **endpoint != than,
+            Wish::Any | Wish::Other(_) => true,
             Wish::Emptier(than) => count(endpoint) + 1 < count(&than),
         };
         let best =
             among.iter().copied().filter(|endpoint| suits(&endpoint)).min_by_key(|endpoint| {
+                let unwanted = matches!(wish, Wish::Other(than) if than == *endpoint);
                 let shunned = ledger.failed.get(endpoint).is_some_and(|t| t.elapsed() < SHUNNED);
-                (shunned, count(endpoint), random::bits())
+                (unwanted, shunned, count(endpoint), random::bits())
             })?;
         *ledger.connections.entry(best).or_default() += 1;
         Some(Claim { endpoints: self.clone(), endpoint: best })
@@ -227,7 +272,7 @@ mod tests {
         drop(claims);
         assert!(all.ledger().connections.is_empty());
         let first = || all.claim(&machines, Wish::Any).expect("one").endpoint;
-        let starts: std::collections::HashSet<_> = (0..100).map(|_| first()).collect();
+        let starts: HashSet<_> = (0..100).map(|_| first()).collect();
         assert_eq!(starts.len(), 3);
     }
 
@@ -240,6 +285,8 @@ mod tests {
         let emptier = all.claim(&machines, Wish::Emptier(machines[1])).expect("none against two");
         assert_eq!(emptier.endpoint, machines[0]);
         assert!(all.claim(&machines, Wish::Emptier(machines[1])).is_none(), "one against two");
-        assert!(all.claim(&machines[..1], Wish::Other(machines[0])).is_none());
+        let other = |among| all.claim(among, Wish::Other(machines[1])).expect("one").endpoint;
+        assert_eq!(other(&machines[..]), machines[0], "though it has failed");
+        assert_eq!(other(&machines[1..]), machines[1], "there is no other");
     }
 }

@@ -28,7 +28,7 @@ enum Kind {
     #[error("the connection broke before the answer came")]
     Lost,
     #[error("no answer within the deadline")]
-    Deadline,
+    Deadline(#[source] Option<Box<Error>>),
     #[error("the client is closed")]
     Closed,
 }
@@ -54,8 +54,9 @@ impl Error {
         Self(Kind::Lost)
     }
 
-    pub(crate) const fn deadline() -> Self {
-        Self(Kind::Deadline)
+    /// `cause`: why no connection could be made, when that is what the time went by with.
+    pub(crate) fn deadline(cause: Option<Self>) -> Self {
+        Self(Kind::Deadline(cause.map(Box::new)))
     }
 
     pub(crate) const fn closed() -> Self {
@@ -89,17 +90,20 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed later: the network failed, or the server said so.
+    /// Whether the same request may succeed later: the network failed, or the server said so. The client
+    /// has tried again itself until the deadline, so later means later than that.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match &self.0 {
-            Kind::Io { .. } | Kind::Lost | Kind::Deadline => true,
+            Kind::Io { .. } | Kind::Lost | Kind::Deadline(_) => true,
             Kind::Refused { code, .. } => code.is_retryable(),
             Kind::Usage(_) | Kind::Protocol(_) | Kind::Closed => false,
         }
     }
 
-    /// Whether the server understood and does not allow it: wrong credentials, no grant.
+    /// Whether the server understood and does not allow it, now or later: wrong credentials, an
+    /// operation without a grant, a key or a version that is not there or may not be used, a suite or
+    /// an index that is not allowed, plain TCP where TLS is demanded. It takes a change at the site.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.code()
@@ -119,10 +123,11 @@ impl Error {
         self.code() == Some(ErrorCode::OPEN_FAILED)
     }
 
-    /// Whether no answer came within the deadline.
+    /// Whether no answer came within the deadline. When no server could be reached by then,
+    /// [`source`](std::error::Error::source) tells why.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self.0, Kind::Deadline)
+        matches!(self.0, Kind::Deadline(_))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 thread_local! {
     /// Each thread has its own: choosing a connection touches nothing that others touch. The seed
@@ -29,6 +30,12 @@ pub(crate) fn below(limit: usize) -> usize {
     usize::try_from(((bits() >> 32) * limit) >> 32).unwrap_or(0)
 }
 
+/// A random time up to `limit`.
+pub(crate) fn time(limit: Duration) -> Duration {
+    let parts = u32::try_from(below(1 << 20)).unwrap_or(0);
+    (limit / (1 << 20)) * parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +48,14 @@ mod tests {
         }
         assert!(seen.iter().all(|&times| times > 200), "{seen:?}");
         assert_eq!((below(1), below(0)), (0, 0));
+    }
+
+    #[test]
+    fn a_time_is_anywhere_up_to_the_limit() {
+        let limit = Duration::from_secs(1);
+        let times: Vec<_> = (0..1000).map(|_| time(limit)).collect();
+        assert!(times.iter().all(|time| *time < limit));
+        assert!(times.iter().any(|time| *time < limit / 4));
+        assert!(times.iter().any(|time| *time > limit / 4 * 3));
     }
 }

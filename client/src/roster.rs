@@ -1,80 +1,46 @@
 //! The connections that stand, and the choice among them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::driver::Command;
+use crate::command::{Command, Lane};
 use crate::endpoint::Endpoint;
+use crate::gauge::{Gauge, State};
 use crate::{Error, random};
 
-/// How a connection does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum State {
-    /// It works, as far as anyone can tell.
-    Fine,
-    /// It has been silent for too long, PING included. One word from the server and it is fine again.
-    Suspect,
-    /// It takes no more requests, the server being well: the session has reached its lifetime.
-    Leaving,
-    /// It takes no more requests, the server going away.
-    Stopping,
-    /// It broke.
-    Gone,
-}
-
-/// What the driver of a connection tells of it.
-#[derive(Default)]
-pub(crate) struct Gauge {
-    state: AtomicU8,
-    in_flight: AtomicUsize,
-    changed: Notify,
-}
-
-impl Gauge {
-    pub(crate) fn state(&self) -> State {
-        const ALL: [State; 4] = [State::Fine, State::Suspect, State::Leaving, State::Stopping];
-        let state = usize::from(self.state.load(Ordering::Acquire));
-        ALL.get(state).copied().unwrap_or(State::Gone)
-    }
-
-    pub(crate) fn set_state(&self, state: State) {
-        if self.state.swap(state as u8, Ordering::AcqRel) != state as u8 {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Requests that were sent, and not answered yet.
-    pub(crate) fn set_in_flight(&self, count: usize) {
-        self.in_flight.store(count, Ordering::Relaxed);
-    }
-
-    /// Returns when the state has changed since the last call. For one caller only.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
+/// Which connection it is. Several may lead to one endpoint, and behind that endpoint, where a load
+/// balancer stands there, to several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) id: u64,
 }
 
 /// A connection, as callers see it.
 pub(crate) struct Link {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) place: Place,
+    /// Its queues, by lane: a live request never stands behind one that may wait.
+    pub(crate) live: mpsc::Sender<Command>,
+    pub(crate) bulk: mpsc::Sender<Command>,
     pub(crate) gauge: Arc<Gauge>,
 }
 
 impl Link {
+    fn queue(&self, lane: Lane) -> &mpsc::Sender<Command> {
+        match lane {
+            Lane::Live => &self.live,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
     /// Requests on the connection, queued or sent. No counter of its own: nothing that callers would
     /// have to keep in step with the driver.
     fn load(&self) -> usize {
-        let queued = self.commands.max_capacity() - self.commands.capacity();
-        queued + self.gauge.in_flight.load(Ordering::Relaxed)
-    }
-
-    fn suits(&self, state: State, except: &[Endpoint]) -> bool {
-        self.gauge.state() == state && !except.contains(&self.endpoint)
+        let queued = |queue: &mpsc::Sender<Command>| queue.max_capacity() - queue.capacity();
+        queued(&self.live) + queued(&self.bulk) + self.gauge.in_flight()
     }
 }
 
@@ -82,6 +48,8 @@ impl Link {
 /// and go, never when requests do.
 pub(crate) struct Roster {
     standing: watch::Sender<Standing>,
+    last_id: AtomicU64,
+    wanted: Notify,
 }
 
 #[derive(Default)]
@@ -90,23 +58,34 @@ struct Standing {
     /// Counts refusals, so that who waits can tell one that came while it waited.
     refusals: u64,
     refusal: Option<Error>,
+    /// Why the last try to connect has failed; none since a connection stands.
+    unreached: Option<Error>,
 }
 
-/// Why a request was not handed to a connection. The request comes back.
-enum Undelivered {
-    /// No connection takes requests.
-    Nobody(Command),
-    /// The best connection has as many queued as it may.
-    Full(Command, Arc<Link>),
+/// What has become of a request that was to be handed to a connection.
+pub(crate) enum Delivery {
+    /// It is handed over.
+    To(Place),
+    /// Everyone who may answer has refused it.
+    NobodyElse(Command),
 }
 
 impl Roster {
     pub(crate) fn new() -> Self {
-        Self { standing: watch::Sender::new(Standing::default()) }
+        let standing = watch::Sender::new(Standing::default());
+        Self { standing, last_id: AtomicU64::new(0), wanted: Notify::new() }
+    }
+
+    /// A number that no other connection has.
+    pub(crate) fn new_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, link: Arc<Link>) {
-        self.standing.send_modify(|standing| standing.links.push(link));
+        self.standing.send_modify(|standing| {
+            standing.links.push(link);
+            standing.unreached = None;
+        });
     }
 
     pub(crate) fn remove(&self, link: &Arc<Link>) {
@@ -121,40 +100,67 @@ impl Roster {
         });
     }
 
-    /// Whether a connection to another machine than these works.
-    pub(crate) fn has_other(&self, than: &[Endpoint]) -> bool {
-        self.standing.borrow().links.iter().any(|link| link.suits(State::Fine, than))
+    /// Remembers why no connection could be made. Nobody is woken: they wait on.
+    pub(crate) fn set_unreached(&self, error: Error) {
+        self.standing.send_if_modified(|standing| {
+            if standing.links.is_empty() {
+                standing.unreached = Some(error);
+            }
+            false
+        });
     }
 
-    /// Hands a request to a connection, and says to which machine; waits while there is none.
+    /// Why no connection stands, when it is known.
+    pub(crate) fn unreached(&self) -> Option<Error> {
+        self.standing.borrow().unreached.clone()
+    }
+
+    /// Whether a connection works.
+    pub(crate) fn has_fine(&self) -> bool {
+        self.has_fine_besides(None)
+    }
+
+    /// Whether a connection other than this one works, wherever it leads.
+    pub(crate) fn has_fine_besides(&self, id: Option<u64>) -> bool {
+        let fine =
+            |link: &Arc<Link>| link.gauge.state() == State::Fine && Some(link.place.id) != id;
+        self.standing.borrow().links.iter().any(fine)
+    }
+
+    /// Returns when a request begins to wait for a connection.
+    pub(crate) fn wanted(&self) -> &Notify {
+        &self.wanted
+    }
+
+    /// Hands a request to a connection; waits while there is none, or where its queue is full. Those
+    /// in `refused_by` are left out: first all connections to the same endpoint, then themselves.
     ///
     /// Who waits does so in its own future: nothing here grows with the number of those who wait.
-    pub(crate) async fn deliver(&self, mut command: Command) -> Result<Endpoint, Error> {
+    pub(crate) async fn deliver(
+        &self,
+        mut command: Command,
+        refused_by: &[Place],
+    ) -> Result<Delivery, Error> {
         let mut waiting = None;
         loop {
-            match self.try_deliver(command, &[]) {
-                Ok(endpoint) => return Ok(endpoint),
-                Err(Undelivered::Full(back, link)) => match link.commands.send(back).await {
-                    Ok(()) => return Ok(link.endpoint),
-                    Err(mpsc::error::SendError(back)) => command = back,
-                },
-                Err(Undelivered::Nobody(back)) => {
-                    command = back;
-                    self.wait(&mut waiting).await?;
+            let Some(link) = self.choose(refused_by) else {
+                if !refused_by.is_empty() {
+                    return Ok(Delivery::NobodyElse(command));
                 }
-            }
+                self.wait(&mut waiting).await?;
+                continue;
+            };
+            let queue = link.queue(command.lane);
+            command = match queue.try_send(command) {
+                Ok(()) => return Ok(Delivery::To(link.place)),
+                Err(TrySendError::Full(back)) => match queue.send(back).await {
+                    Ok(()) => return Ok(Delivery::To(link.place)),
+                    Err(SendError(back)) => back,
+                },
+                // Its driver has ended, and has said so: it is not chosen again.
+                Err(TrySendError::Closed(back)) => back,
+            };
         }
-    }
-
-    /// Hands a request to a connection to another machine than these, if one works and has room.
-    pub(crate) fn deliver_elsewhere(
-        &self,
-        command: Command,
-        than: &[Endpoint],
-    ) -> Result<Endpoint, Command> {
-        self.try_deliver(command, than).map_err(|undelivered| match undelivered {
-            Undelivered::Nobody(command) | Undelivered::Full(command, _) => command,
-        })
     }
 
     /// The first call only notes where things stand: between it and the next, the caller looks again,
@@ -164,6 +170,7 @@ impl Roster {
             let changes = self.standing.subscribe();
             let refusals = changes.borrow().refusals;
             *waiting = Some(Waiting { changes, refusals });
+            self.wanted.notify_waiters();
             return Ok(());
         };
         changes.changed().await.map_err(|_| Error::closed())?;
@@ -176,17 +183,21 @@ impl Roster {
         }
     }
 
-    fn try_deliver(&self, command: Command, except: &[Endpoint]) -> Result<Endpoint, Undelivered> {
+    /// The best connection for a request: one that works, or else one whose server has refused others
+    /// for now. One that is silent is taken when there is no other, and the request is new.
+    fn choose(&self, refused_by: &[Place]) -> Option<Arc<Link>> {
         let standing = self.standing.borrow();
-        let Some(link) = choose(&standing.links, except) else {
-            return Err(Undelivered::Nobody(command));
-        };
-        match link.commands.try_send(command) {
-            Ok(()) => Ok(link.endpoint),
-            Err(TrySendError::Full(back)) => Err(Undelivered::Full(back, link.clone())),
-            // Its driver has just ended, and says so before it takes itself off the list.
-            Err(TrySendError::Closed(back)) => Err(Undelivered::Nobody(back)),
-        }
+        let links = &standing.links;
+        let is = |state| move |link: &Link| link.gauge.state() == state;
+        let elsewhere =
+            |link: &Link| refused_by.iter().all(|place| place.endpoint != link.place.endpoint);
+        let unasked = |link: &Link| refused_by.iter().all(|place| place.id != link.place.id);
+        let (fine, refusing, suspect) = (is(State::Fine), is(State::Refusing), is(State::Suspect));
+        less_loaded(links, |link| fine(link) && elsewhere(link))
+            .or_else(|| less_loaded(links, |link| fine(link) && unasked(link)))
+            .or_else(|| less_loaded(links, |link| refusing(link) && elsewhere(link)))
+            .or_else(|| less_loaded(links, |link| refused_by.is_empty() && suspect(link)))
+            .cloned()
     }
 }
 
@@ -197,18 +208,14 @@ struct Waiting {
 
 /// The less loaded of two connections chosen at random: nearly as even as asking all of them, and no
 /// rush of everybody to the same one (Mitzenmacher, "The power of two choices in randomized load
-/// balancing", 2001). One that is silent is taken when there is no other, unless others are wanted.
-fn choose<'a>(links: &'a [Arc<Link>], except: &[Endpoint]) -> Option<&'a Arc<Link>> {
+/// balancing", 2001).
+fn less_loaded(links: &[Arc<Link>], suits: impl Fn(&Link) -> bool) -> Option<&Arc<Link>> {
     let first = random::below(links.len());
     let second = first + 1 + random::below(links.len().saturating_sub(1));
     let pair = [first, second % links.len().max(1)].map(|place| links.get(place));
-    let fine = |link: &&Arc<Link>| link.suits(State::Fine, except);
-    match pair.map(|link| link.filter(fine)) {
+    match pair.map(|link| link.filter(|link| suits(link))) {
         [Some(one), Some(other)] => Some(if other.load() < one.load() { other } else { one }),
         [Some(one), None] | [None, Some(one)] => Some(one),
-        [None, None] => links
-            .iter()
-            .find(fine)
-            .or_else(|| links.iter().find(|l| except.is_empty() && l.suits(State::Suspect, &[]))),
+        [None, None] => links.iter().find(|link| suits(link)),
     }
 }

@@ -1,11 +1,12 @@
-//! Several servers: requests are spread, and what one refuses for now another is asked for.
+//! Several servers: connections and requests are spread over them, and one that is not well from the
+//! start does no harm.
 
 mod support;
 
 use std::time::{Duration, Instant};
 
-use sealwire_client::{Client, ErrorCode};
-use support::{Fake, LONG, Mode, SECRET, ask_many, client, credentials_of, until, urls};
+use sealwire_client::Client;
+use support::{Fake, LONG, Mode, SECRET, ask_many, credentials_of, until, urls};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_and_requests_are_spread_over_the_servers() {
@@ -32,34 +33,20 @@ async fn one_server_has_two_connections_unless_set_and_serves_through_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_for_now_is_tried_once_at_each_other_server() {
-    let (a, b, c) = (Fake::start().await, Fake::start().await, Fake::start().await);
-    let client = client(&[&a, &b, &c], LONG).await;
-    a.set(Mode::Refuse(ErrorCode::SEALED));
-    b.set(Mode::Refuse(ErrorCode::UNAVAILABLE));
-    ask_many(&client, 40).await.expect("the third answers");
-    assert_eq!(c.requests(), 40);
-    assert!(a.requests() > 0 && b.requests() > 0);
-
-    let before = [&a, &b, &c].map(Fake::requests);
-    c.set(Mode::Refuse(ErrorCode::SEALED));
-    let error = client.enc(1, b"", b"m").await.expect_err("all refuse");
-    assert!(error.is_retryable() && error.code().is_some(), "{error}");
-    assert_eq!([&a, &b, &c].map(Fake::requests), before.map(|count| count + 1));
-
-    c.set(Mode::Refuse(ErrorCode::KEY_NOT_FOUND));
-    let error = client.enc(1, b"", b"m").await.expect_err("for good");
-    assert_eq!(error.code(), Some(ErrorCode::KEY_NOT_FOUND));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_single_server_is_asked_once_whatever_it_refuses() {
-    let server = Fake::start().await;
-    let client = Client::connect(&server.url(), credentials_of(SECRET)).await.expect("connects");
-    until(|| server.logins() == 2).await;
-    server.set(Mode::Refuse(ErrorCode::SEALED));
-    let error = client.enc(1, b"", b"m").await.expect_err("sealed");
-    assert_eq!((error.code(), server.requests()), (Some(ErrorCode::SEALED), 1));
+async fn every_server_has_a_connection_unless_set_up_to_eight() {
+    for (servers, connections) in [(3, 3), (10, 8)] {
+        let mut fakes = Vec::new();
+        for _ in 0..servers {
+            fakes.push(Fake::start().await);
+        }
+        let all = urls(&fakes.iter().collect::<Vec<_>>());
+        let client = Client::connect(&all, credentials_of(SECRET)).await.expect("connects");
+        let logins = || fakes.iter().map(Fake::logins).sum::<usize>();
+        until(|| logins() == connections).await;
+        ask_many(&client, 50).await.expect("answered");
+        assert_eq!(logins(), connections);
+        assert!(fakes.iter().all(|fake| fake.logins() <= 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +81,22 @@ async fn a_wrong_secret_is_told_at_once_and_tried_once() {
     assert!(refused.expect_err("refused").is_auth());
     assert!(begun.elapsed() < timeout / 2, "{:?}", begun.elapsed());
     assert_eq!(a.logins() + b.logins(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_that_does_not_know_us_yet_does_no_harm() {
+    let a = Fake::start_at("127.0.0.1:0".parse().expect("an address"), [8; 32]).await;
+    let b = Fake::start().await;
+    for connections in [1, 2] {
+        let client = Client::builder(&urls(&[&a, &b]), credentials_of(SECRET))
+            .connections(connections)
+            .deadline(LONG)
+            .connect()
+            .await
+            .expect("the other knows us");
+        ask_many(&client, 20).await.expect("answered");
+    }
+    assert_eq!((a.requests(), b.requests()), (0, 40));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,21 +29,46 @@ pub(crate) enum Mode {
     Answer,
     /// Reads nothing and says nothing, as a stopped process does.
     Hang,
-    /// Answers PING alone.
+    /// The same, but only the connections before the so many-th: as where a load balancer stands for
+    /// several servers, and one of them has stopped.
+    HangBefore(usize),
+    /// Answers PING alone. Reads no further once as many requests wait as are allowed.
     Hold,
+    /// Answers everything but requests that may wait.
+    HoldBulk,
     /// Refuses every request but PING.
     Refuse(ErrorCode),
     /// Says this of the connection when a request comes, and closes.
     End(ErrorCode),
     /// Closes when a request comes.
     Cut,
+    /// Answers as if something else had been asked.
+    Confuse,
+    /// Says GOAWAY together with the last word of AUTH, on the first connection.
+    Greet,
 }
+
+impl Mode {
+    fn hangs(self, number: usize) -> bool {
+        match self {
+            Self::Hang => true,
+            Self::HangBefore(limit) => number < limit,
+            _ => false,
+        }
+    }
+}
+
+/// What every fake allows.
+const LIMITS: SessionLimits =
+    SessionLimits { max_frame: 1 << 20, max_in_flight: 64, session_seconds: 3600 };
 
 struct Shared {
     mode: watch::Sender<Mode>,
     goaway: watch::Sender<Option<GoawayReason>>,
     logins: AtomicUsize,
     requests: AtomicUsize,
+    bulk: AtomicUsize,
+    pings: AtomicUsize,
     secret: [u8; 32],
 }
 
@@ -66,14 +91,17 @@ impl Fake {
             goaway: watch::Sender::new(None),
             logins: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            bulk: AtomicUsize::new(0),
+            pings: AtomicUsize::new(0),
             secret,
         });
         let for_all = shared.clone();
         let accepting = tokio::spawn(async move {
             // Aborting this task drops the set, which aborts them all.
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, for_all.clone()));
+            for number in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                connections.spawn(serve(stream, number, for_all.clone()));
             }
         });
         Self { address, shared, accepting }
@@ -95,6 +123,15 @@ impl Fake {
     /// Requests that have come so far, PING not counted.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Those among them that may wait.
+    pub(crate) fn bulk(&self) -> usize {
+        self.shared.bulk.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn pings(&self) -> usize {
+        self.shared.pings.load(Ordering::SeqCst)
     }
 
     /// Says GOAWAY on the connections that stand, and ends each 300 ms later.
@@ -170,20 +207,29 @@ fn failure(header: Header, code: ErrorCode) -> Vec<u8> {
 
 const OWN: Header = Header { opcode: Opcode(0), flags: Flags::FAILURE, request_id: 0 };
 
+fn goaway(reason: GoawayReason) -> Vec<u8> {
+    let header = Header { opcode: Opcode::GOAWAY, ..OWN };
+    answer(header, Flags::RESPONSE, |out| Goaway { reason, grace_ms: 300 }.encode(out))
+}
+
 /// One connection, until it ends.
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
+async fn serve(mut stream: TcpStream, number: usize, shared: Arc<Shared>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
     let mut input = BytesMut::new();
-    let mut goaway = shared.goaway.subscribe();
+    let mut leaving = shared.goaway.subscribe();
     let mut mode = shared.mode.subscribe();
-    let _ = mode.wait_for(|mode| *mode != Mode::Hang).await;
-    login(&mut stream, &mut input, &shared).await?;
+    let _ = mode.wait_for(|mode| !mode.hangs(number)).await;
+    login(&mut stream, &mut input, number, &shared).await?;
     shared.logins.fetch_add(1, Ordering::SeqCst);
-    let mut end = None;
+    let (mut end, mut held) = (None, 0);
     loop {
-        let _ = mode.wait_for(|mode| *mode != Mode::Hang).await;
-        while let Some(frame) = Frame::parse(&input, limits::MAX_FRAME).expect("sound") {
+        let _ = mode.wait_for(|mode| !mode.hangs(number)).await;
+        while held < LIMITS.max_in_flight
+            && let Some(frame) = Frame::parse(&input, limits::MAX_FRAME).expect("sound")
+        {
             let length = frame.wire_len();
             let (header, bytes) = respond(&frame, &shared)?;
+            held += u32::from(bytes.is_empty());
             input.advance(length);
             stream.write_all(&bytes).await.ok()?;
             if header.request_id == 0 {
@@ -197,13 +243,14 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
             }
         };
         tokio::select! {
-            read = stream.read_buf(&mut input) => if read.ok()? == 0 { return None },
-            Ok(()) = goaway.changed() => {
-                let reason = (*goaway.borrow())?;
-                let header = Header { opcode: Opcode::GOAWAY, ..OWN };
-                let word = Goaway { reason, grace_ms: 300 };
-                let bytes = answer(header, Flags::RESPONSE, |out| word.encode(out));
-                stream.write_all(&bytes).await.ok()?;
+            read = stream.read_buf(&mut input), if held < LIMITS.max_in_flight => {
+                if read.ok()? == 0 {
+                    return None;
+                }
+            }
+            Ok(()) = leaving.changed() => {
+                let reason = (*leaving.borrow())?;
+                stream.write_all(&goaway(reason)).await.ok()?;
                 end = Some(tokio::time::Instant::now() + Duration::from_millis(300));
             }
             Ok(()) = mode.changed() => {}
@@ -220,20 +267,35 @@ fn respond(frame: &Frame<'_>, shared: &Shared) -> Option<(Header, Vec<u8>)> {
     let header = frame.header;
     let echo = || answer(header, Flags::RESPONSE, |out| out.extend_from_slice(frame.body));
     if header.opcode == Opcode::PING {
+        shared.pings.fetch_add(1, Ordering::SeqCst);
         return Some((header, echo()));
     }
     shared.requests.fetch_add(1, Ordering::SeqCst);
+    let bulk = header.flags == Flags::BULK;
+    shared.bulk.fetch_add(usize::from(bulk), Ordering::SeqCst);
     match *shared.mode.borrow() {
-        Mode::Answer | Mode::Hang => Some((header, echo())),
+        Mode::HoldBulk if bulk => Some((header, Vec::new())),
+        Mode::Answer | Mode::Hang | Mode::HangBefore(_) | Mode::HoldBulk | Mode::Greet => {
+            Some((header, echo()))
+        }
         Mode::Hold => Some((header, Vec::new())),
+        Mode::Confuse => {
+            let other = Header { opcode: Opcode::KEYINFO, ..header };
+            Some((other, answer(other, Flags::RESPONSE, |out| out.extend_from_slice(frame.body))))
+        }
         Mode::Refuse(code) => Some((header, failure(header, code))),
         Mode::End(code) => Some((OWN, failure(OWN, code))),
         Mode::Cut => None,
     }
 }
 
-async fn login(stream: &mut TcpStream, input: &mut BytesMut, shared: &Shared) -> Option<()> {
-    let limits = SessionLimits { max_frame: 1 << 20, max_in_flight: 64, session_seconds: 3600 };
+async fn login(
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+    number: usize,
+    shared: &Shared,
+) -> Option<()> {
+    let limits = LIMITS;
     let (header, body) = next(stream, input).await?;
     let AuthRequest::Hello { client_nonce, app_key } = AuthRequest::parse(&body).ok()? else {
         return None;
@@ -252,7 +314,10 @@ async fn login(stream: &mut TcpStream, input: &mut BytesMut, shared: &Shared) ->
     }
     let proof = transcript.server_proof(&shared.secret, &proof);
     let accepted = AuthResponse::Accepted { proof };
-    let bytes = answer(header, Flags::RESPONSE, |out| accepted.encode(out));
+    let mut bytes = answer(header, Flags::RESPONSE, |out| accepted.encode(out));
+    if number == 0 && *shared.mode.borrow() == Mode::Greet {
+        bytes.extend(goaway(GoawayReason::SESSION_LIFETIME));
+    }
     stream.write_all(&bytes).await.ok()
 }
 

@@ -141,8 +141,8 @@ async fn serve(config: &Config) -> Fallible<()> {
     tasks.spawn(watched("certificates", stop.clone(), infallible(renewals)));
     let officers = custody::serve(ceremonies, custodian.clone(), stop.clone());
     tasks.spawn(watched("ceremony socket", stop.clone(), infallible(officers)));
-    let service = Service { custodian: custodian.clone(), identity };
-    let callers = serve::run(listener, service, stop.clone());
+    let service = Service::new(custodian.clone());
+    let callers = serve::run(listener, identity, service, stop.clone());
     tasks.spawn(watched("engine", stop.clone(), infallible(callers)));
     eprintln!("sealwire-engine: engine on {listen}");
     eprintln!("sealwire-engine: ceremonies on {}", socket.display());

@@ -234,6 +234,10 @@ pub(crate) struct Bench {
     /// The suite; the key's default unless given.
     #[arg(long)]
     pub(crate) suite: Option<Suite>,
+    /// Requests a second over all connections, evenly spaced, whatever the server does; as many as it answers unless
+    /// given. A request's time counts from when it was due. Takes a core of its own.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) rate: Option<u32>,
     /// How long to measure, after a second of warming up.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,

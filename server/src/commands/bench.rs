@@ -63,8 +63,16 @@ pub(super) async fn run(args: Bench) -> Result<()> {
     for (number, connection) in (0..).zip(streams) {
         let walk = Walk::new(key, args.keys, number, args.connections);
         let (op, suite, seconds) = (args.op, args.suite, args.seconds);
+        let pause = args.rate.map(|rate| {
+            Duration::from_secs_f64(f64::from(args.connections) / f64::from(rate))
+        });
         let plan = Plan { op, key, walk, suite, depth, size, seconds };
-        tasks.spawn(async move { load(connection, plan).await });
+        tasks.spawn(async move {
+            match pause {
+                None => load(connection, plan).await,
+                Some(pause) => pace(connection, plan, pause).await,
+            }
+        });
     }
     let mut all = Measured { operations: 0, latency: histogram()? };
     while let Some(measured) = tasks.join_next().await {
@@ -163,6 +171,57 @@ async fn load(mut connection: raw::RawConnection, mut plan: Plan) -> Result<Meas
             } else {
                 in_flight -= 1;
             }
+        }
+    }
+    Ok(measured)
+}
+
+/// Sends a request each `pause`, whatever the server does, as far as the depth allows. A request's time counts from
+/// when it was due, so that a server that stands still does not have the requests left out that it keeps waiting.
+async fn pace(
+    mut connection: raw::RawConnection,
+    mut plan: Plan,
+    pause: Duration,
+) -> Result<Measured> {
+    let mut input = Input::new(&connection.surplus);
+    let requests = requests(&mut connection, &mut input, &plan).await?;
+    let mut measured = Measured { operations: 0, latency: histogram()? };
+    let mut due = Instant::now();
+    let mut sent = vec![due; requests.len()];
+    let mut free: Vec<usize> = (0..requests.len()).collect();
+    let mut output = Vec::new();
+    let begin = due + WARM_UP;
+    let end = begin + Duration::from_secs(plan.seconds);
+    while due < end || free.len() < requests.len() {
+        let now = Instant::now();
+        while due <= now.min(end)
+            && let Some(slot) = free.pop()
+        {
+            send(&mut output, &requests[slot], &mut plan.walk);
+            sent[slot] = due;
+            due += pause;
+        }
+        if !output.is_empty() {
+            connection.stream.write_all(&output).await?;
+            connection.stream.flush().await?;
+            output.clear();
+        }
+        // A timer would be a millisecond late.
+        tokio::select! {
+            biased;
+            filled = input.fill(&mut connection.stream) => filled?,
+            () = tokio::task::yield_now() => continue,
+        }
+        let now = Instant::now();
+        while let Some(frame) = input.next()? {
+            let id = usize::try_from(frame.header.request_id)?;
+            let slot = id.checked_sub(1).context("the server asks the clients to leave")?;
+            if sent[slot] >= begin && sent[slot] < end {
+                measured.operations += 1;
+                let nanoseconds = now.duration_since(sent[slot]).as_nanos();
+                measured.latency.saturating_record(u64::try_from(nanoseconds)?);
+            }
+            free.push(slot);
         }
     }
     Ok(measured)

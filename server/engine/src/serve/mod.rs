@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -34,13 +35,10 @@ const PLACES: Places =
 /// Time that callers get to leave when the engine stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What an engine serves with.
+/// What answers gateways and managers.
 #[derive(Clone)]
 pub struct Service {
-    /// The engine, and what may be done with its root key.
-    pub custodian: Arc<Custodian>,
-    /// What it proves itself with.
-    pub identity: Arc<Identity>,
+    shared: Arc<Shared>,
 }
 
 /// What the connections of an engine share.
@@ -103,14 +101,34 @@ impl Shared {
     }
 }
 
+impl Service {
+    /// The engine, and what may be done with its root key.
+    #[must_use]
+    pub fn new(custodian: Arc<Custodian>) -> Self {
+        let half = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+        let (counters, bulk) = (Counters::default(), Semaphore::new(half));
+        Self { shared: Arc::new(Shared { custodian, counters, bulk }) }
+    }
+
+    /// Serves a caller whose role is known, over a stream of any kind, to the end of its connection. `peer` is
+    /// for the log.
+    pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        (role, peer): (Role, &str),
+        stop: &CancellationToken,
+    ) {
+        connection::serve(stream, (role, peer), &self.shared, stop).await;
+    }
+}
+
 /// Serves gateways and managers until `stop`, then lets those that are connected finish.
-pub async fn run(listener: TcpListener, service: Service, stop: CancellationToken) {
-    let half = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2);
-    let shared = Arc::new(Shared {
-        custodian: service.custodian,
-        counters: Counters::default(),
-        bulk: Semaphore::new(half),
-    });
+pub async fn run(
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    service: Service,
+    stop: CancellationToken,
+) {
     let admission = Admission::new(&PLACES);
     let connections = TaskTracker::new();
     while let Some((stream, peer)) = accept(&listener, &stop).await {
@@ -118,13 +136,13 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
             tracing::warn!(%peer, "too many connections");
             continue;
         };
-        let (shared, identity, stop) = (shared.clone(), service.identity.clone(), stop.clone());
+        let (service, identity, stop) = (service.clone(), identity.clone(), stop.clone());
         connections.spawn(async move {
             let peer = peer.to_string();
             match identity.accept(stream, &[Role::Gateway, Role::Manager]).await {
                 Ok((stream, role)) => {
                     place.authenticated();
-                    connection::serve(stream, (role, &peer), &shared, &stop).await;
+                    service.converse(stream, (role, &peer), &stop).await;
                 }
                 Err(error) => tracing::warn!(%peer, %error, "a caller was refused"),
             }

@@ -1,0 +1,148 @@
+//! An engine's caller: words of any content, some of them behind a site and a session that are sound. Nothing
+//! panics, every word is answered once, no role says another's words, and without a session no key is used.
+#![no_main]
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use sealwire_engine::custody::{Chip, Custodian};
+use sealwire_engine::serve::Service;
+use sealwire_engine::wire::{MAX_FRAME, Role, word};
+use sealwire_engine::{Engine, EngineConfig, ManagerRole, RootKey};
+use sealwire_protocol::message::Failure;
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    manager: bool,
+    /// Whether the site's keys are said first.
+    site: bool,
+    /// Words: a number from which the opcode comes, and a body.
+    words: Vec<(u8, Vec<u8>)>,
+    /// Bytes behind them.
+    junk: Vec<u8>,
+}
+
+/// Every word of the engine protocol, and one that there is not.
+const WORDS: [Opcode; 20] = [
+    Opcode::PING,
+    word::STATUS,
+    word::SITE,
+    word::SESSION,
+    word::VERIFY,
+    word::CHALLENGE,
+    word::AUTH_VERIFY,
+    word::ENC,
+    word::DEC,
+    word::REENC,
+    word::SIGN,
+    word::MAKE_SITE,
+    word::GENKEY,
+    word::MAKE_SECRET,
+    word::REWRAP,
+    word::PREVIOUS,
+    word::ADMIT,
+    word::FORGET,
+    Opcode(0x3F),
+    Opcode(0x58),
+];
+
+const OF_MANAGERS: [Opcode; 8] = [
+    word::SIGN,
+    word::MAKE_SITE,
+    word::GENKEY,
+    word::MAKE_SECRET,
+    word::REWRAP,
+    word::PREVIOUS,
+    word::ADMIT,
+    word::FORGET,
+];
+
+const OF_GATEWAYS: [Opcode; 6] =
+    [word::SESSION, word::CHALLENGE, word::AUTH_VERIFY, word::ENC, word::DEC, word::REENC];
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+});
+
+/// The engine, and the site's keys.
+static WORLD: LazyLock<(Service, Vec<u8>)> = LazyLock::new(|| {
+    let engine = Engine::new(&EngineConfig::default(), || 0).expect("memory");
+    engine.open(RootKey::generate(engine.vault()).expect("random"));
+    let site = RUNTIME.block_on(ManagerRole::new(engine.clone()).make_site()).expect("a site");
+    let data = tempfile::tempdir().expect("a folder").keep();
+    let custodian = Custodian::new(engine, data, Chip::None, Duration::from_secs(60));
+    (Service::new(custodian), site.to_bytes())
+});
+
+fuzz_target!(|input: Input| RUNTIME.block_on(run(&input)));
+
+async fn run(input: &Input) {
+    let (service, site) = &*WORLD;
+    let role = if input.manager { Role::Manager } else { Role::Gateway };
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let stop = CancellationToken::new();
+    let serving = service.converse(server, (role, "fuzz"), &stop);
+    let talking = async {
+        let (bytes, asked) = said(input, site);
+        let _ = client.write_all(&bytes).await;
+        let _ = client.shutdown().await;
+        let mut answers = Vec::new();
+        let _ = client.read_to_end(&mut answers).await;
+        check(input, &answers, &asked);
+    };
+    tokio::join!(serving, talking);
+}
+
+/// What is said, and which word has which id.
+fn said(input: &Input, site: &[u8]) -> (Vec<u8>, HashMap<u64, Opcode>) {
+    let (mut bytes, mut asked) = (Vec::new(), HashMap::new());
+    let first = input.site.then_some((word::SITE, site));
+    let words = input.words.iter().map(|(number, body)| {
+        (WORDS[usize::from(*number) % WORDS.len()], &body[..body.len().min(4096)])
+    });
+    for (request_id, (opcode, body)) in (1..).zip(first.into_iter().chain(words)) {
+        let header = Header { opcode, flags: Flags::REQUEST, request_id };
+        let open = frame::begin(&mut bytes, header);
+        bytes.extend_from_slice(body);
+        open.finish(&mut bytes);
+        asked.insert(request_id, opcode);
+    }
+    bytes.extend_from_slice(&input.junk);
+    (bytes, asked)
+}
+
+fn check(input: &Input, mut answers: &[u8], asked: &HashMap<u64, Opcode>) {
+    let mut open = asked.clone();
+    while let Some(frame) = Frame::parse(answers, MAX_FRAME).expect("sound frames") {
+        let Header { opcode, flags, request_id } = frame.header;
+        answers = &answers[frame.wire_len()..];
+        if request_id == 0 {
+            continue;
+        }
+        // What follows the junk may look like a word.
+        let Some(asked) = open.remove(&request_id) else {
+            assert!(!input.junk.is_empty(), "an answer to nothing, or a second one");
+            continue;
+        };
+        assert_eq!(opcode, asked);
+        let others = if input.manager { &OF_GATEWAYS[..] } else { &OF_MANAGERS[..] };
+        let uses_a_key = [word::ENC, word::DEC, word::REENC].contains(&opcode);
+        if others.contains(&opcode) || uses_a_key {
+            assert_eq!(flags, Flags::FAILURE, "{opcode:?}");
+        }
+        if flags == Flags::FAILURE {
+            let failure = Failure::parse(frame.body).expect("a sound failure");
+            assert_ne!(failure.code, ErrorCode::INTERNAL, "{opcode:?}: {}", failure.detail);
+            assert_eq!(others.contains(&opcode), failure.code == ErrorCode::ROLE_DENIED);
+        }
+    }
+    assert!(answers.is_empty(), "half a frame");
+    assert!(open.is_empty() || !input.junk.is_empty(), "words without an answer: {open:?}");
+}
