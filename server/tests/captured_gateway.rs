@@ -141,7 +141,7 @@ async fn a_capability_opens_no_key_outside_it_whatever_the_gateway_says() {
     let other = cluster.app(&["enc,dec:vault"]).await;
     let client = cluster.client(&other).connect().await.expect("connects");
     let secret = client.enc(vault, b"", b"somebody else's").await.expect("sealed");
-    let gateway = Captured::start(&cluster).await;
+    let gateway = Box::pin(Captured::start(&cluster)).await;
     let mut session = gateway.log_in(&app).await;
     let (chat, vault) = (gateway.key("chat", "chat").await, gateway.key("vault", "vault").await);
     // Each of both engines is asked, most likely.

@@ -63,9 +63,9 @@ pub(super) async fn run(args: Bench) -> Result<()> {
     for (number, connection) in (0..).zip(streams) {
         let walk = Walk::new(key, args.keys, number, args.connections);
         let (op, suite, seconds) = (args.op, args.suite, args.seconds);
-        let pause = args.rate.map(|rate| {
-            Duration::from_secs_f64(f64::from(args.connections) / f64::from(rate))
-        });
+        let pause = args
+            .rate
+            .map(|rate| Duration::from_secs_f64(f64::from(args.connections) / f64::from(rate)));
         let plan = Plan { op, key, walk, suite, depth, size, seconds };
         tasks.spawn(async move {
             match pause {

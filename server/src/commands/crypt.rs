@@ -16,9 +16,17 @@ const DEPTH: usize = 512;
 
 /// An operation on one message.
 enum Op {
-    Enc { key_index: u32, suite: Option<Suite> },
+    Enc {
+        key_index: u32,
+        suite: Option<Suite>,
+    },
     Dec,
-    Reenc { target_index: u32, suite: Option<Suite> },
+    /// `bulk`: many of them, behind live traffic.
+    Reenc {
+        target_index: u32,
+        suite: Option<Suite>,
+        bulk: bool,
+    },
 }
 
 pub(super) async fn enc(args: Enc) -> Result<()> {
@@ -38,7 +46,8 @@ pub(super) async fn reenc(args: Reenc) -> Result<()> {
         Some(key) => key_index(&client, key).await?,
         None => 0,
     };
-    run(client, Op::Reenc { target_index, suite: args.suite }, &args.input).await
+    let op = Op::Reenc { target_index, suite: args.suite, bulk: args.input.lines };
+    run(client, op, &args.input).await
 }
 
 impl Op {
@@ -53,10 +62,13 @@ impl Op {
                 client.enc_with(&EncRequest { key_index, suite, binding, message }).await
             }
             Self::Dec => client.dec_with(&DecRequest { binding, envelope: message }).await,
-            Self::Reenc { target_index, suite } => {
+            Self::Reenc { target_index, suite, bulk } => {
                 let (new_binding, envelope) = (None, message);
                 let request = ReencRequest { target_index, suite, binding, new_binding, envelope };
-                client.reenc_with(&request).await
+                match bulk {
+                    true => client.reenc_bulk_with(&request).await,
+                    false => client.reenc_with(&request).await,
+                }
             }
         }
     }

@@ -111,7 +111,8 @@ fn ca_pem(connection: &Connection) -> Result<Option<Vec<u8>>> {
 
 /// A client of the environment's server.
 async fn client(connection: &Connection) -> Result<Client> {
-    let mut builder: Builder = Client::builder(&connection.addr, credentials(connection)?);
+    let mut builder: Builder =
+        Client::builder(&connection.addr, credentials(connection)?).connections(1);
     if let Some(pem) = ca_pem(connection)? {
         builder = builder.ca_pem(pem);
     }

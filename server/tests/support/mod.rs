@@ -259,8 +259,10 @@ impl Server {
         answer
     }
 
+    /// A client that tells at once what the server says.
     pub(crate) async fn client(&self, app: &App) -> Client {
-        Client::connect(&self.url(), app.credentials()).await.expect("connects")
+        let client = Client::connect(&self.url(), app.credentials()).await.expect("connects");
+        client.with_refusals_at_once()
     }
 
     /// A command of the binary with the client's environment.
