@@ -34,7 +34,7 @@ async fn the_examples_run() {
     for (name, input, expected) in [
         ("encrypt", "", "你好 👋"),
         ("seal_chat_log", log.as_str(), "500 messages sealed and opened, 25000 bytes added"),
-        ("reencrypt_history", "", "1: old plaintext\n2: sealed before"),
+        ("reencrypt_history", "", "1000 rows moved; the last is `message 999`"),
     ] {
         let mut child = Command::new(examples.join(name))
             .env("SEALWIRE_ADDR", server.url())
