@@ -242,3 +242,9 @@ impl Tally {
         }
     }
 }
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        FIGURES.in_flight.sub(self.in_flight);
+    }
+}

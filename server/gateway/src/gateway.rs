@@ -1,7 +1,7 @@
 //! The gateway: what its connections share.
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use sealwire_protocol::{Suite, limits};
 use tokio::sync::Semaphore;
 
 use crate::Directory;
+use crate::figures::FIGURES;
 
 /// What a connection may cost.
 #[derive(Debug, Clone)]
@@ -141,6 +142,8 @@ impl Gateway {
         key_maker: Arc<dyn KeyMaker>,
         limits: Limits,
     ) -> Arc<Self> {
+        // Shown from the start on, with 0 in them.
+        LazyLock::force(&FIGURES);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let (heavy, bulk) = (Semaphore::new(cores), Semaphore::new(cores.div_ceil(2)));
         Arc::new(Self { engine, directory, key_maker, limits, heavy, bulk })

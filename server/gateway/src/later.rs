@@ -27,6 +27,8 @@ pub(crate) struct Job {
     tag: Tag,
     body: Zeroizing<Vec<u8>>,
     work: Work,
+    /// Within the connection's: it runs beside that.
+    span: tracing::Span,
 }
 
 /// The reply to a job.
@@ -76,7 +78,8 @@ impl Job {
         let keyring = Keyring::of_request(gateway.directory.clone());
         let body = Zeroizing::new(frame.body.to_vec());
         let tag = Tag { header: frame.header, suite: None, began };
-        Self { gateway, tag, body, work: Work { engine, keyring } }
+        let span = tracing::info_span!("request", id = frame.header.request_id);
+        Self { gateway, tag, body, work: Work { engine, keyring }, span }
     }
 
     /// What the job holds in memory, in bytes.
@@ -88,7 +91,7 @@ impl Job {
     pub(crate) async fn run(self) -> Reply {
         let (tag, held) = (self.tag, self.size());
         let header = tag.header;
-        let span = tracing::info_span!("request", id = header.request_id);
+        let span = self.span.clone();
         let run = async {
             match header.opcode {
                 Opcode::GENKEY => self.genkey().await.map(|body| (body, None)),
@@ -161,7 +164,7 @@ impl Job {
 
     /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large.
     async fn crypt(self) -> Result<Crypted, Refusal> {
-        let Self { gateway, mut tag, body, mut work } = self;
+        let Self { gateway, mut tag, body, mut work, .. } = self;
         let header = tag.header;
         let max_message = max_message(gateway.limits.max_frame);
         let large = !work.engine.is_remote() && body.len() >= gateway.limits.offload;

@@ -19,6 +19,7 @@ pub struct Content {
     pub path: PathBuf,
     /// What it holds.
     pub bytes: Zeroizing<Vec<u8>>,
+    mode: u32,
 }
 
 /// A file that cannot be used.
@@ -54,10 +55,7 @@ impl Content {
     /// # Errors
     /// [`FileError`].
     pub fn check_mode(&self, forbidden: u32) -> Result<(), FileError> {
-        let meta = std::fs::metadata(&self.path);
-        let meta =
-            meta.map_err(|source| FileError::Unreadable { path: self.path.clone(), source })?;
-        match meta.permissions().mode() & 0o777 {
+        match self.mode {
             mode if mode & forbidden == 0 => Ok(()),
             mode => Err(self.wrong(format!("open to others (mode {mode:o}): chmod 600"))),
         }
@@ -99,13 +97,24 @@ impl<T: Clone, E: std::error::Error + From<FileError>> Followed<T, E> {
     /// logged once, and what was made before stays in use.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut seen = self.current.read().unwrap_or_else(PoisonError::into_inner).1;
+        let mut away = false;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = stop.cancelled() => return,
             }
-            // A file that is away for a moment is being replaced.
-            let Ok(contents) = contents(&self.paths) else { continue };
+            let contents = match contents(&self.paths) {
+                Ok(contents) => contents,
+                Err(error) => {
+                    if std::mem::replace(&mut away, true) {
+                        continue;
+                    }
+                    let problem = crate::chain(&error);
+                    tracing::error!(problem, "{} cannot be read: the old one stays", self.what);
+                    continue;
+                }
+            };
+            away = false;
             let digest = digest(&contents);
             if digest == seen {
                 continue;
@@ -133,11 +142,15 @@ impl<T, E> std::fmt::Display for Followed<T, E> {
 }
 
 fn contents(paths: &[PathBuf]) -> Result<Vec<Content>, FileError> {
-    let read = |path: &PathBuf| match std::fs::read(path) {
-        Ok(bytes) => Ok(Content { path: path.clone(), bytes: Zeroizing::new(bytes) }),
-        Err(source) => Err(FileError::Unreadable { path: path.clone(), source }),
+    let read = |path: &PathBuf| {
+        let bytes = Zeroizing::new(std::fs::read(path)?);
+        let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
+        Ok(Content { path: path.clone(), bytes, mode })
     };
-    paths.iter().map(read).collect()
+    let named = |path: &PathBuf| {
+        read(path).map_err(|source| FileError::Unreadable { path: path.clone(), source })
+    };
+    paths.iter().map(named).collect()
 }
 
 fn digest(contents: &[Content]) -> [u8; 32] {
@@ -145,6 +158,8 @@ fn digest(contents: &[Content]) -> [u8; 32] {
     for content in contents {
         digest.update(content.bytes.len().to_be_bytes());
         digest.update(&*content.bytes);
+        // A file that was refused for its mode is looked at again when that is mended.
+        digest.update(content.mode.to_be_bytes());
     }
     digest.finalize().into()
 }

@@ -216,6 +216,14 @@ impl Pool {
     /// What the engines are, taken together. One that is open but takes no work does not count: it is yet to
     /// prove that its root key is the site's, or has failed to.
     fn judge(&self) {
+        // Within the lock of the state: the last verdict is the newest.
+        self.state.send_if_modified(|known| {
+            let state = self.verdict();
+            std::mem::replace(known, state) != state
+        });
+    }
+
+    fn verdict(&self) -> State {
         let mut sealed = false;
         let mut open: Option<Status> = None;
         for engine in &self.engines {
@@ -232,8 +240,7 @@ impl Pool {
             }
         }
         let none = if sealed { State::Sealed } else { State::Away };
-        let state = open.map_or(none, |status| status.state);
-        self.state.send_if_modified(|known| std::mem::replace(known, state) != state);
+        open.map_or(none, |status| status.state)
     }
 
     /// Sends messages to an engine, or tells their origin why not.

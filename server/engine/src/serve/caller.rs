@@ -58,6 +58,9 @@ impl From<CustodyError> for Refusal {
     fn from(error: CustodyError) -> Self {
         match error {
             CustodyError::Engine(error) => Self::Engine(error),
+            CustodyError::NoRootKey | CustodyError::Forgotten(_) => {
+                Self::Code(ErrorCode::NO_ROTATION, error.to_string())
+            }
             CustodyError::OutOfTurn(text) => Self::Code(ErrorCode::NO_ROTATION, text.to_owned()),
             error => Self::Code(ErrorCode::INTERNAL, chain(&error)),
         }

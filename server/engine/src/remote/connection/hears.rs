@@ -73,6 +73,7 @@ impl Connection<'_> {
             (Some(Awaited::Request { batch, at, trace, again }), Some(refusal)) => {
                 self.refuse((&batch, at), (trace, again), id, &refusal);
             }
+            (Some(Awaited::Status), Some(refusal)) => return Err(broken(refusal.code.name())),
             (Some(Awaited::Status), None) => self.note_status(frame.body)?,
             (Some(Awaited::Proof), refusal) => self.note_proof(refusal.as_ref()),
             (Some(Awaited::Session(number)), Some(refusal)) => {

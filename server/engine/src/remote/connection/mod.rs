@@ -35,7 +35,7 @@ const FULL: usize = 256 * 1024;
 const MAX_AWAITED: usize = 32_768;
 
 /// Connections that may break under a request before it is given up: it may be what breaks them.
-const MAX_BREAKS: u8 = 3;
+const MAX_BREAKS: u8 = 4;
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -214,16 +214,20 @@ impl<'a> Connection<'a> {
     /// this one. A request under which one connection after another breaks is not tried for ever.
     fn break_under(&self, mut work: Work) {
         work.trace.breaks += 1;
-        let here = Trace { tried: work.trace.tried | self.bit(), ..work.trace };
-        let elsewhere = Work { batch: work.batch.clone(), range: work.range.clone(), trace: here };
-        if self.pool.has_another(&elsewhere) {
-            return self.pool.pass_on(elsewhere);
+        if work.trace.breaks >= MAX_BREAKS {
+            let error = "the connections to the engines broke under it, one after another";
+            return self.pool.refuse(&work, &EngineError::Away(error.into()));
         }
-        if work.trace.breaks < MAX_BREAKS {
-            return self.pool.pass_on(work);
+        let before = work.trace.tried;
+        work.trace.tried |= self.bit();
+        // An engine that was tried may be well again; and of this one there may be another connection.
+        for tried in [work.trace.tried, before, 0] {
+            work.trace.tried = tried;
+            if self.pool.has_another(&work) {
+                break;
+            }
         }
-        let error = "the connections to the engines broke under it, one after another";
-        self.pool.refuse(&work, &EngineError::Away(error.into()));
+        self.pool.pass_on(work);
     }
 
     fn look_at_clocks(&mut self, queue: &mut mpsc::UnboundedReceiver<Work>) -> io::Result<()> {
