@@ -93,7 +93,7 @@ registry! {
     65 TIMEOUT Client true true "AUTH, a started frame, or taking an answer took too long";
     66 IDLE Policy true true "the connection was idle for too long";
     80 SEALED Server false true "the engine is sealed: it waits for its key cards";
-    81 UNAVAILABLE Server false true "the keystore or the manager is away";
+    81 UNAVAILABLE Server false true "the keystore, the manager or the engines are away";
     82 INTERNAL Server false false "the server failed in a way it should not; its log tells more";
     83 SHUTTING_DOWN Server true true "the server is stopping";
     96 ROLE_DENIED Policy false false "the role of the caller's certificate does not allow this word";
