@@ -1,12 +1,12 @@
 //! Health and metrics over HTTP, for load balancers and monitoring: no secret, no name of a key or app.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State as Shared;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use sealwire_engine::remote::Pool;
@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 
+/// When a certificate that is in use ends, Unix time in seconds: later when it was renewed.
+pub(crate) type Expiry = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
 /// What is watched.
 #[derive(Clone)]
 pub(crate) struct Watched {
@@ -28,8 +31,8 @@ pub(crate) struct Watched {
     /// A gateway's.
     pub(crate) directory: Option<Arc<Directory>>,
     pub(crate) keystore: Arc<dyn Keystore>,
-    /// Certificates of this process, and what each is for.
-    pub(crate) certificates: Vec<(&'static str, PathBuf)>,
+    /// The certificates that this process proves itself with: to whom, and until when.
+    pub(crate) certificates: Vec<(&'static str, Expiry)>,
 }
 
 /// The answer of `/health`.
@@ -97,10 +100,15 @@ async fn health(Shared(watched): Shared<Watched>) -> (StatusCode, Json<Report>) 
     (status, Json(report))
 }
 
-async fn metrics(Shared(watched): Shared<Watched>) -> (HeaderMap, String) {
+async fn metrics(Shared(watched): Shared<Watched>) -> Response {
     let report = report(&watched).await;
-    // Certificates are read from the disk.
-    let text = tokio::task::spawn_blocking(move || metrics::render(&watched, &report)).await;
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    (HeaderMap::from_iter([(CONTENT_TYPE, kind)]), text.unwrap_or_default())
+    match metrics::render(&watched, &report) {
+        Ok(text) => {
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }

@@ -1,17 +1,14 @@
 //! The metrics, in Prometheus' text format: what the gateway and the manager of this process count, and
 //! what state everything is in at the time of asking. No name of a key or an app is among them.
 
-use std::path::{Path, PathBuf};
-
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use sealwire_engine::State;
 use sealwire_engine::remote::{EngineReport, Pool};
 use sealwire_gateway::Directory;
-use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::health::{Report, Watched};
+use crate::health::{Expiry, Report, Watched};
 
 /// What is asked for anew each time, so that nothing lasts longer than what it tells of.
 struct Snapshot(Registry);
@@ -49,7 +46,7 @@ impl Snapshot {
 }
 
 /// The text of `/metrics`.
-pub(crate) fn render(watched: &Watched, report: &Report) -> String {
+pub(crate) fn render(watched: &Watched, report: &Report) -> prometheus::Result<String> {
     let snapshot = Snapshot(Registry::new());
     of_process(&snapshot, report, &watched.certificates);
     if let Some(directory) = &watched.directory {
@@ -60,10 +57,10 @@ pub(crate) fn render(watched: &Watched, report: &Report) -> String {
     }
     let mut families = prometheus::gather();
     families.extend(snapshot.0.gather());
-    TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    TextEncoder::new().encode_to_string(&families)
 }
 
-fn of_process(snapshot: &Snapshot, report: &Report, certificates: &[(&'static str, PathBuf)]) {
+fn of_process(snapshot: &Snapshot, report: &Report, certificates: &[(&'static str, Expiry)]) {
     let version = vec![env!("CARGO_PKG_VERSION")];
     snapshot.gauges(
         ("sealwire_build_info", "1, with the version of this process"),
@@ -88,12 +85,11 @@ fn of_process(snapshot: &Snapshot, report: &Report, certificates: &[(&'static st
         "the revision of the keystore that is in force here",
         report.revision,
     );
-    let ends =
-        certificates.iter().filter_map(|(name, path)| Some((vec![*name], expiry_of_file(path)?)));
+    let ends = certificates.iter().filter_map(|(of, ends)| Some((vec![*of], ends()?)));
     snapshot.gauges(
         (
             "sealwire_certificate_expiry_seconds",
-            "Unix time at which a certificate of this process ends: `gateway` for its clients, `internal` \
+            "Unix time at which a certificate in use by this process ends: `gateway` for its clients, `internal` \
              between the parts",
         ),
         &["file"],
@@ -178,15 +174,8 @@ fn done_by(engines: &[EngineReport]) -> IntCounterVec {
     done
 }
 
-/// When the first certificate of a PEM file ends, Unix time in seconds.
-fn expiry_of_file(path: &Path) -> Option<u64> {
-    let bytes = std::fs::read(path).ok()?;
-    let first = Pem::iter_from_buffer(&bytes).next()?.ok()?;
-    expiry(&first.contents)
-}
-
 /// When a certificate ends, Unix time in seconds.
-fn expiry(der: &[u8]) -> Option<u64> {
+pub(crate) fn expiry(der: &[u8]) -> Option<u64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     u64::try_from(certificate.validity().not_after.timestamp()).ok()
 }

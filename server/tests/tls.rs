@@ -19,20 +19,27 @@ use tokio::net::{TcpListener, TcpStream};
 
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// With which its certificates end.
+    year: i32,
 }
 
 impl Authority {
     fn new() -> Self {
+        Self::until(2099)
+    }
+
+    fn until(year: i32) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        Self { issuer: CertifiedIssuer::self_signed(params, key).expect("an authority") }
+        Self { issuer: CertifiedIssuer::self_signed(params, key).expect("an authority"), year }
     }
 
     /// Certificate and key for 127.0.0.1, in PEM.
     fn issue(&self) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("params");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("params");
+        params.not_after = rcgen::date_time_ymd(self.year, 12, 31);
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         (certificate.pem(), key.serialize_pem())
     }
@@ -83,7 +90,7 @@ async fn tls_and_plain_tcp_share_a_port() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_certificate_is_taken_up_without_a_restart() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (Authority::until(2098), Authority::until(2099));
     let (server, folder) = server(&old).await;
     let app = server.local_app(&["enc:*"]).await;
     let key = server.key("chat").await.index;
@@ -92,20 +99,28 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
         client.ca_pem(authority.pem()).connections(1)
     };
     let before = trusting(&old).connect().await.expect("trusts the old one");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let (certificate, private) = issue_into(elsewhere.path(), &new);
+    let expiry = || {
+        let metrics = server.monitor("/metrics");
+        let name = "sealwire_certificate_expiry_seconds{file=\"gateway\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name).map(ToOwned::to_owned));
+        value.unwrap_or_else(|| panic!("{metrics}"))
+    };
+    let ends = expiry();
     // Half of it is written: the certificate and the key do not fit.
-    let fitting = std::fs::read(folder.path().join("key.pem")).expect("read");
-    issue_into(folder.path(), &new);
-    let renewed = std::fs::read(folder.path().join("key.pem")).expect("read");
-    std::fs::write(folder.path().join("key.pem"), fitting).expect("written");
+    std::fs::copy(certificate, folder.path().join("cert.pem")).expect("written");
     server.await_log("not renewed");
     assert!(trusting(&old).connect().await.is_ok(), "the old one stays until the new one fits");
-    std::fs::write(folder.path().join("key.pem"), renewed).expect("written");
+    assert_eq!(expiry(), ends, "of the one in use, not of what lies on the disk");
+    std::fs::copy(private, folder.path().join("key.pem")).expect("written");
     let begun = Instant::now();
     while trusting(&new).connect().await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{}", server.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(trusting(&old).connect().await.is_err(), "the old one is out of use");
+    assert_ne!(expiry(), ends);
     assert!(before.enc(key, b"", b"m").await.is_ok(), "what was open goes on");
 }
 
@@ -138,7 +153,8 @@ async fn a_relay_that_the_client_trusts_cannot_pass_auth_on() {
     let app = server.local_app(&["enc:*"]).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (certificate, key) = issue_into(folder.path(), &authority);
-    let acceptor = sealwire_gateway::tls::certificate(certificate, key).expect("fits").current();
+    let acceptor =
+        sealwire_gateway::tls::certificate(certificate, key).expect("fits").current().acceptor;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let relay = listener.local_addr().expect("bound");
     let (target, ca) = (server.address, authority.pem());

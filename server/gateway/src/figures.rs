@@ -99,6 +99,12 @@ impl Figures {
         })
     }
 
+    /// Counts keys that were found here, and that were not.
+    pub(crate) fn count_lookups(&self, (hits, misses): (u64, u64)) {
+        self.hits.inc_by(hits);
+        self.misses.inc_by(misses);
+    }
+
     /// Counts what happens seldom.
     pub(crate) fn count(&self, op: &str, outcome: Result<(), ErrorCode>) {
         self.requests.with_label_values(&[op, NO_SUITE, outcome_name(outcome)]).inc();
@@ -226,15 +232,12 @@ impl Tally {
             let labels = [op_name(opcode), suite, outcome_name(outcome)];
             figures.requests.with_label_values(&labels).inc_by(count);
         }
-        for (counter, count) in [
-            (&figures.received, bytes.0),
-            (&figures.sent, bytes.1),
-            (&figures.hits, lookups.0),
-            (&figures.misses, lookups.1),
-        ] {
-            if count > 0 {
-                counter.inc_by(count);
-            }
+        if bytes != (0, 0) {
+            figures.received.inc_by(bytes.0);
+            figures.sent.inc_by(bytes.1);
+        }
+        if lookups != (0, 0) {
+            figures.count_lookups(lookups);
         }
         let in_flight = i64::try_from(in_flight).unwrap_or(i64::MAX);
         if in_flight != self.in_flight {

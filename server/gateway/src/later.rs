@@ -9,10 +9,11 @@ use futures_util::FutureExt;
 use sealwire_engine::document::Op;
 use sealwire_engine::{Done, Session as EngineSession, Tag};
 use sealwire_protocol::message::{GenkeyRequest, GenkeyResponse, KeyinfoRequest, KeyinfoResponse};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, Suite, frame, limits};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
 use tracing::Instrument;
 use zeroize::Zeroizing;
 
+use crate::figures::FIGURES;
 use crate::keyring::Keyring;
 use crate::ops::{Need, Stop, Tools, max_message};
 use crate::{Gateway, KeyOrder, Refusal};
@@ -42,9 +43,6 @@ pub(crate) struct Reply {
     /// Whether it succeeded.
     pub(crate) outcome: Result<(), ErrorCode>,
 }
-
-/// The body of a reply, and the suite that sealed or opened.
-type Crypted = (Zeroizing<Vec<u8>>, Option<Suite>);
 
 /// What a job works with; it moves to another thread and back.
 struct Work {
@@ -89,34 +87,34 @@ impl Job {
 
     /// Runs the request, and gives its reply: also when it panics, which would be a bug of ours.
     pub(crate) async fn run(self) -> Reply {
-        let (tag, held) = (self.tag, self.size());
+        let (mut tag, held) = (self.tag, self.size());
         let header = tag.header;
         let span = self.span.clone();
         let run = async {
             match header.opcode {
-                Opcode::GENKEY => self.genkey().await.map(|body| (body, None)),
-                Opcode::KEYINFO => self.keyinfo().await.map(|body| (body, None)),
-                _ => self.crypt().await,
+                Opcode::GENKEY => self.genkey().await,
+                Opcode::KEYINFO => self.keyinfo().await,
+                _ => self.crypt(&mut tag).await,
             }
         };
         let result = AssertUnwindSafe(run.instrument(span)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(ErrorCode::INTERNAL.into()));
         let mut out = Zeroizing::new(Vec::new());
-        let (suite, outcome) = match result {
-            Ok((body, suite)) => {
+        let outcome = match result {
+            Ok(body) => {
                 out.reserve_exact(limits::HEADER_LEN + body.len());
                 let open = frame::begin(&mut out, Header { flags: Flags::RESPONSE, ..header });
                 out.extend_from_slice(&body);
                 open.finish(&mut out);
-                (suite, Ok(()))
+                Ok(())
             }
             Err(refusal) => {
                 tracing::debug!(request = header.request_id, %refusal, "refused");
                 refusal.write(header, &mut out);
-                (None, Err(refusal.code))
+                Err(refusal.code)
             }
         };
-        Reply { held, frame: out, tag: Tag { suite, ..tag }, outcome }
+        Reply { held, frame: out, tag, outcome }
     }
 
     async fn genkey(self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
@@ -162,9 +160,9 @@ impl Job {
         Ok(body)
     }
 
-    /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large.
-    async fn crypt(self) -> Result<Crypted, Refusal> {
-        let Self { gateway, mut tag, body, mut work, .. } = self;
+    /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large. Notes the suite.
+    async fn crypt(self, tag: &mut Tag) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let Self { gateway, body, mut work, .. } = self;
         let header = tag.header;
         let max_message = max_message(gateway.limits.max_frame);
         let large = !work.engine.is_remote() && body.len() >= gateway.limits.offload;
@@ -177,26 +175,31 @@ impl Job {
             }
             _ => None,
         };
+        // What comes here because of a key that is to be read first, the connection has counted.
+        let mut counted = !large && header.flags != Flags::BULK;
         for _ in 0..LOADS {
-            let body = body.clone();
+            let (body, mut noted) = (body.clone(), *tag);
             let run = move || {
                 let mut out = Zeroizing::new(Vec::new());
                 let Work { engine, keyring } = &mut work;
-                let ran = Tools { engine, keyring, max_message }.run(&mut tag, &body, &mut out);
-                (work, ran.map(|done| (done, tag.suite, out)))
+                let ran = Tools { engine, keyring, max_message }.run(&mut noted, &body, &mut out);
+                (work, noted, ran.map(|done| (done, out)))
             };
-            let (returned, ran) = if large {
+            let (returned, noted, ran) = if large {
                 let _permit = gateway.heavy.acquire().await;
                 let ran = tokio::task::spawn_blocking(run).await;
                 ran.map_err(|_| Refusal::from(ErrorCode::INTERNAL))?
             } else {
                 run()
             };
-            work = returned;
+            (work, *tag) = (returned, noted);
+            if !std::mem::replace(&mut counted, true) {
+                FIGURES.count_lookups(work.keyring.take_lookups());
+            }
             match ran {
-                Ok((Done::Here, suite, out)) => return Ok((out, suite)),
-                Ok((Done::Sent, suite, _)) => match work.answer().await {
-                    Ok(out) => return Ok((out, suite)),
+                Ok((Done::Here, out)) => return Ok(out),
+                Ok((Done::Sent, _)) => match work.answer().await {
+                    Ok(out) => return Ok(out),
                     Err(Stop::Refuse(refusal)) => return Err(refusal),
                     Err(Stop::Need(need)) => load(&gateway, &mut work.keyring, need).await?,
                 },

@@ -169,7 +169,8 @@ async fn serve(
     };
     match (&service.tls, first) {
         (Some(certificate), TLS_HANDSHAKE) => {
-            let accepted = timeout_at(deadline, certificate.current().accept(stream)).await;
+            let accepted =
+                timeout_at(deadline, certificate.current().acceptor.accept(stream)).await;
             let Ok(Ok(stream)) = accepted else {
                 tracing::debug!("TLS handshake failed");
                 return;

@@ -11,22 +11,32 @@ use sealwire_protocol::auth::{Channel, TLS_EXPORTER_LABEL};
 use tokio_rustls::TlsAcceptor;
 
 /// What clients know the gateway by, as its files are now.
-pub type Certificate = Followed<TlsAcceptor, FileError>;
+pub type Certificate = Followed<Certified, FileError>;
+
+/// A certificate in use.
+#[derive(Clone)]
+pub struct Certified {
+    /// The certificate itself, without its chain.
+    pub own: CertificateDer<'static>,
+    /// Accepts clients with it.
+    pub acceptor: TlsAcceptor,
+}
 
 /// Reads the certificate with its chain, and its key, both PEM. The key must not be open to everybody.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn certificate(certificate: PathBuf, key: PathBuf) -> Result<Arc<Certificate>, FileError> {
-    Followed::read("the gateway's certificate", vec![certificate, key], acceptor)
+    Followed::read("the gateway's certificate", vec![certificate, key], certified)
 }
 
 /// An acceptor of TLS 1.3, without session tickets' early data.
-fn acceptor(contents: &[Content]) -> Result<TlsAcceptor, FileError> {
+fn certified(contents: &[Content]) -> Result<Certified, FileError> {
     let [certificate, key] = contents else { unreachable!("two files") };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate.bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| certificate.wrong(error.to_string()))?;
+    let own = chain.first().ok_or_else(|| certificate.wrong("no certificate"))?.clone();
     key.check_mode(0o007)?;
     let private =
         PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.wrong(error.to_string()))?;
@@ -38,7 +48,7 @@ fn acceptor(contents: &[Content]) -> Result<TlsAcceptor, FileError> {
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .map_err(unusable)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Certified { own, acceptor: TlsAcceptor::from(Arc::new(config)) })
 }
 
 /// The channel binding of a connection: `tls-exporter`, RFC 9266.

@@ -39,8 +39,18 @@ struct Report {
 /// What a connection has measured.
 struct Measured {
     operations: u64,
+    /// From the beginning to the last reply that counts: longer than was asked for when requests were due that
+    /// the server had yet to answer.
+    time: Duration,
     /// Nanoseconds.
     latency: Histogram<u64>,
+}
+
+impl Measured {
+    fn new(time: Duration) -> Result<Self> {
+        let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).context("histogram")?;
+        Ok(Self { operations: 0, time, latency })
+    }
 }
 
 pub(super) async fn run(args: Bench) -> Result<()> {
@@ -74,10 +84,11 @@ pub(super) async fn run(args: Bench) -> Result<()> {
             }
         });
     }
-    let mut all = Measured { operations: 0, latency: histogram()? };
+    let mut all = Measured::new(Duration::from_secs(args.seconds))?;
     while let Some(measured) = tasks.join_next().await {
         let measured = measured??;
         all.operations += measured.operations;
+        all.time = all.time.max(measured.time);
         all.latency.add(&measured.latency)?;
     }
     report(&args, &all)
@@ -147,7 +158,7 @@ async fn load(mut connection: raw::RawConnection, mut plan: Plan) -> Result<Meas
     let mut sent = vec![Instant::now(); requests.len()];
     let mut output = Vec::new();
     requests.iter().for_each(|request| send(&mut output, request, &mut plan.walk));
-    let mut measured = Measured { operations: 0, latency: histogram()? };
+    let mut measured = Measured::new(Duration::from_secs(plan.seconds))?;
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs(plan.seconds);
     let mut in_flight = requests.len();
@@ -185,7 +196,7 @@ async fn pace(
 ) -> Result<Measured> {
     let mut input = Input::new(&connection.surplus);
     let requests = requests(&mut connection, &mut input, &plan).await?;
-    let mut measured = Measured { operations: 0, latency: histogram()? };
+    let mut measured = Measured::new(Duration::from_secs(plan.seconds))?;
     let mut due = Instant::now();
     let mut sent = vec![due; requests.len()];
     let mut free: Vec<usize> = (0..requests.len()).collect();
@@ -218,6 +229,7 @@ async fn pace(
             let slot = id.checked_sub(1).context("the server asks the clients to leave")?;
             if sent[slot] >= begin && sent[slot] < end {
                 measured.operations += 1;
+                measured.time = measured.time.max(now.duration_since(begin));
                 let nanoseconds = now.duration_since(sent[slot]).as_nanos();
                 measured.latency.saturating_record(u64::try_from(nanoseconds)?);
             }
@@ -322,13 +334,9 @@ impl Input {
     }
 }
 
-fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).context("histogram")
-}
-
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn report(args: &Bench, all: &Measured) -> Result<()> {
-    let seconds = args.seconds as f64;
+    let seconds = all.time.as_secs_f64();
     let ops_per_second = all.operations as f64 / seconds;
     let microseconds = |quantile| all.latency.value_at_quantile(quantile) as f64 / 1000.0;
     let report = Report {

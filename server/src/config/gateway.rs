@@ -146,8 +146,11 @@ impl GatewayConfig {
             ensure!(value > 0, "gateway: {name} must not be 0");
         }
         ensure!(
-            self.session_lifetime_seconds
-                < MAX_LIFETIME - self.drain_timeout_seconds.min(3600) - 60,
+            self.drain_timeout_seconds <= 3600,
+            "gateway: drain_timeout_seconds must be at most 3600"
+        );
+        ensure!(
+            self.session_lifetime_seconds < MAX_LIFETIME - self.drain_timeout_seconds - 60,
             "gateway: session_lifetime_seconds must be less than a week"
         );
         let encrypted = self.tls_certificate.is_some() || self.plain_tcp_beyond_loopback;

@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Part};
-use crate::health::{self, Watched};
+use crate::health::{self, Expiry, Watched};
+use crate::metrics;
 use crate::storage;
 pub(crate) use engines::{Engines, Opened};
 
@@ -96,16 +97,29 @@ impl Parts {
             Part::Gateway => None,
             Part::All | Part::Manager => Some(self.run_manager(config, part).await?),
         };
+        let certificate = match part {
+            Part::Manager => None,
+            Part::All | Part::Gateway => read_certificate(config)?,
+        };
         let directory = match part {
             Part::Manager => None,
-            Part::All | Part::Gateway => Some(self.run_gateway(config, manager).await?),
+            Part::All | Part::Gateway => {
+                Some(self.run_gateway(config, manager, certificate.clone()).await?)
+            }
         };
+        let internal = self.engines.identity().map(|identity| -> (_, Expiry) {
+            ("internal", Arc::new(move || metrics::expiry(&identity.certificate())))
+        });
+        let of_gateway = certificate.map(|certificate| -> (_, Expiry) {
+            ("gateway", Arc::new(move || metrics::expiry(&certificate.current().own)))
+        });
+        let certificates = internal.into_iter().chain(of_gateway).collect();
         let watched = Watched {
             engine: self.engines.gateway_role(),
             pool: self.engines.pool(),
             directory,
             keystore: self.keystore.clone(),
-            certificates: certificates(config, part),
+            certificates,
         };
         self.spawn("health", health::serve(monitors, watched, self.stop.clone()));
         Ok(())
@@ -146,6 +160,7 @@ impl Parts {
         &mut self,
         config: &Config,
         manager: Option<Arc<Manager>>,
+        certificate: Option<Arc<Certificate>>,
     ) -> Result<Arc<Directory>> {
         let listener = bind("gateway", config.gateway.listen).await?;
         let listen = listener.local_addr()?;
@@ -165,7 +180,6 @@ impl Parts {
             }
             (None, None) => unreachable!("a gateway by itself has an identity"),
         };
-        let certificate = read_certificate(config)?;
         if let Some(certificate) = certificate.clone() {
             let follow = certificate.follow(self.stop.clone());
             self.spawn("the gateway's certificate", infallible(follow));
@@ -278,14 +292,6 @@ async fn make_site(
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// The certificates of this process, and what each is for.
-fn certificates(config: &Config, part: Part) -> Vec<(&'static str, PathBuf)> {
-    let internal = config.tls.as_ref().filter(|_| part != Part::All);
-    let gateway = config.gateway.tls_certificate.as_ref().filter(|_| part != Part::Manager);
-    let internal = internal.map(|tls| ("internal", tls.certificate.clone()));
-    internal.into_iter().chain(gateway.map(|path| ("gateway", path.clone()))).collect()
 }
 
 fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>> {

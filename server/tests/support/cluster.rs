@@ -160,11 +160,25 @@ impl Process {
         answer
     }
 
-    /// A figure of the metrics, such as `sealwire_engine_open`.
+    /// A figure of the metrics, such as `sealwire_sealed`, with its labels.
     pub(crate) fn figure(&self, name: &str) -> Option<f64> {
         let text = self.monitor("/metrics");
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        line.rsplit(' ').next()?.parse().ok()
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        value.parse().ok()
+    }
+
+    /// Waits until a figure is what it should be: connections tell what they have counted twice a second.
+    pub(crate) async fn await_figure(&self, name: &str, value: f64) {
+        let begun = Instant::now();
+        while self.figure(name).is_none_or(|found| (found - value).abs() > 0.5) {
+            let metrics = || self.monitor("/metrics");
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{name} is not {value}: {}",
+                metrics()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealwire_client::{Client, Credentials};
 use sealwire_engine::custody::{CeremonyClient, CeremonyKind, Opened, ShownCard};
@@ -149,7 +149,7 @@ impl Server {
 
     /// Waits until the server has said something: what it writes arrives here a little later.
     pub(crate) fn await_log(&self, text: &str) {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while !self.log().contains(text) {
             assert!(begun.elapsed() < Duration::from_secs(20), "no {text:?} in {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
@@ -354,7 +354,12 @@ pub(crate) fn await_halt(process: u32) {
         let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("runs");
         tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")))
     };
+    let begun = Instant::now();
     while !threads().all(|stat| stat.is_ok_and(halted)) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "process {process} does not stand still"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 }

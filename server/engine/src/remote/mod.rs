@@ -107,8 +107,8 @@ impl Engine {
     }
 
     fn takes_work(&self) -> bool {
-        use Condition::{Leaving, Suspect, Up};
-        self.links().any(|link| matches!(link.condition(), Up | Suspect | Leaving))
+        use Condition::{Suspect, Up};
+        self.links().any(|link| matches!(link.condition(), Up | Suspect))
     }
 
     fn certificate(&self) -> MutexGuard<'_, Option<CertificateDer<'static>>> {

@@ -65,6 +65,7 @@ pub struct Identity {
 
 #[derive(Clone)]
 struct Current {
+    own: CertificateDer<'static>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
@@ -85,6 +86,12 @@ impl Identity {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The certificate that is in use, without its chain.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.current.current().own
     }
 
     /// Accepts a peer that proves itself within five seconds, and has one of the roles that may call.
@@ -129,8 +136,8 @@ impl Current {
             CertificateDer::pem_slice_iter(&certificate.bytes)
                 .collect::<Result<_, _>>()
                 .map_err(|error| certificate.wrong(error.to_string()))?;
-        let own = chain.first().ok_or_else(|| certificate.wrong("no certificate"))?;
-        if Role::of(own) != Some(role) {
+        let own = chain.first().ok_or_else(|| certificate.wrong("no certificate"))?.clone();
+        if Role::of(&own) != Some(role) {
             return Err(TlsError::Role { path: certificate.path.clone(), role });
         }
         key.check_mode(0o077)?;
@@ -159,7 +166,7 @@ impl Current {
             .map_err(unusable)?;
         client.resumption = Resumption::disabled();
         client.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+        Ok(Self { own, server: Arc::new(server), client: Arc::new(client) })
     }
 }
 

@@ -75,7 +75,7 @@ impl Connection<'_> {
             }
             (Some(Awaited::Status), Some(refusal)) => return Err(broken(refusal.code.name())),
             (Some(Awaited::Status), None) => self.note_status(frame.body)?,
-            (Some(Awaited::Proof), refusal) => self.note_proof(refusal.as_ref()),
+            (Some(Awaited::Proof), refusal) => self.note_proof(refusal.as_ref())?,
             (Some(Awaited::Session(number)), Some(refusal)) => {
                 self.said_sessions.remove(&number);
                 self.bad_session = Some((number, failure::error(&refusal)));
@@ -104,18 +104,28 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn note_proof(&mut self, refusal: Option<&Failure<'_>>) {
-        match refusal.map(|refusal| failure::error(refusal)) {
-            None => self.take_up(),
-            Some(EngineError::Sealed) => self.set(Condition::Sealed),
-            Some(error) => {
-                if self.link.condition() != Condition::Foreign {
+    fn note_proof(&mut self, refusal: Option<&Failure<'_>>) -> io::Result<()> {
+        use EngineError::{Document, DocumentMac, OtherRoot, Sealed, Unwrap};
+        let Some(refusal) = refusal else {
+            self.take_up();
+            return Ok(());
+        };
+        let known = self.link.condition();
+        match failure::error(refusal) {
+            // It stops anyway.
+            _ if known == Condition::Leaving => {}
+            Sealed => self.set(Condition::Sealed),
+            error @ (OtherRoot { .. } | Unwrap(_) | DocumentMac { .. } | Document(_)) => {
+                if known != Condition::Foreign {
                     let engine = self.address();
                     tracing::error!(engine, %error, "an engine does not hold the site's root key: it gets no work");
                 }
                 self.set(Condition::Foreign);
             }
+            // That says nothing of its root key: it is asked again, on another connection.
+            _ => return Err(broken(refusal.code.name())),
         }
+        Ok(())
     }
 
     /// Adds an answer to those of the same origin.
