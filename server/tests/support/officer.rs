@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use super::cluster::Cluster;
 use super::{SEALWIRE, Server};
 
 /// SoftHSM2's library, as Debian installs it.
@@ -82,6 +83,14 @@ impl Officers {
         Self { pockets, tokens, engine, manager }
     }
 
+    /// Of a site with engines apart: whom no `--engine` names, all of them are meant.
+    pub(crate) fn of_cluster(site: &Cluster, tokens: Tokens) -> Self {
+        let pockets = tempfile::tempdir().expect("a folder");
+        let sockets = site.engines.iter().map(|engine| engine.data().join("engine.sock"));
+        let engine = std::env::join_paths(sockets).expect("no colons").into();
+        Self { pockets, tokens, engine, manager: site.manager.data().join("manager.sock") }
+    }
+
     /// `sealwire root …`, ready to run.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(SEALWIRE);
@@ -134,6 +143,22 @@ impl Officers {
         pin_flag: &str,
         names: &[&str],
     ) -> Vec<Kept> {
+        let (mut command, kept) = self.making(args, flag, pin_flag, names);
+        let output = command.output().expect("runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        self.keep_passphrases(&String::from_utf8(output.stdout).expect("text"), &kept);
+        kept
+    }
+
+    /// The command that makes cards at these places, and the cards that there will be.
+    pub(crate) fn making(
+        &self,
+        args: &[&str],
+        flag: &str,
+        pin_flag: &str,
+        names: &[&str],
+    ) -> (Command, Vec<Kept>) {
         let mut all: Vec<String> = args.iter().map(ToString::to_string).collect();
         let mut kept = Vec::new();
         for name in names {
@@ -147,9 +172,7 @@ impl Officers {
             kept.push(Kept { uri, pin });
         }
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        let said = self.ok(&all);
-        self.keep_passphrases(&said, &kept);
-        kept
+        (self.command(&all), kept)
     }
 
     /// Writes the passphrases that a ceremony has shown into the files of the cards.
