@@ -2,27 +2,73 @@
 
 use std::fmt;
 
-use sealwire_engine::Protection;
 use sealwire_engine::settings::{ChipName, EngineSettings};
+use sealwire_engine::wire::Role;
+use sealwire_engine::wire::tls::{Identity, TlsError};
+use sealwire_engine::{Protection, chain};
 
 use super::{Config, Part};
 use crate::storage::Storage;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gateway = &self.gateway;
-        let tls = if gateway.tls_certificate.is_some() { "TLS 1.3" } else { "no TLS" };
-        let plain = if gateway.plain_tcp_beyond_loopback {
-            "plain TCP EVERYWHERE: whoever is on the way can read every message"
-        } else {
-            "plain TCP on loopback only"
-        };
         writeln!(f, "data folder      {}", self.data_dir.display())?;
-        self.commands(f)?;
+        let parts = self.commands(f)?;
+        let has = |part| parts.contains(&part) || parts.contains(&Part::All);
+        if parts.iter().any(|part| *part != Part::All) {
+            self.between_parts(f)?;
+        }
         if let Some(engine) = &self.engine {
             of_engine(f, engine)?;
             writeln!(f, "ceremony socket  {}", self.ceremony_socket().display())?;
         }
+        self.of_keystore(f)?;
+        if has(Part::Gateway) {
+            self.of_gateway(f)?;
+        }
+        if has(Part::Manager) {
+            self.of_manager(f, parts.contains(&Part::Manager))?;
+        }
+        write!(f, "health           http://{}/health and /metrics", self.health.listen)
+    }
+}
+
+impl Config {
+    /// Which commands run with it, and why others do not. Gives those that do.
+    fn commands(&self, f: &mut fmt::Formatter<'_>) -> Result<Vec<Part>, fmt::Error> {
+        let mut parts = Vec::new();
+        for part in Part::ALL {
+            let command = part.command();
+            let identity = self.suits(part).map(|()| self.identity(part).err());
+            match identity {
+                Err(why) => writeln!(f, "does not run     sealwire {command}: {why}")?,
+                Ok(Some(why @ TlsError::Role { .. })) => {
+                    writeln!(f, "does not run     sealwire {command}: {why}")?;
+                }
+                Ok(problem) => {
+                    writeln!(f, "runs             sealwire {command}")?;
+                    if let Some(problem) = problem {
+                        writeln!(f, "                 but first: {}", chain(&problem))?;
+                    }
+                    parts.push(part);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Reads what a part proves itself with to the others.
+    fn identity(&self, part: Part) -> Result<(), TlsError> {
+        let role = match part {
+            Part::All => return Ok(()),
+            Part::Gateway => Role::Gateway,
+            Part::Manager => Role::Manager,
+        };
+        let Some(tls) = &self.tls else { return Ok(()) };
+        Identity::read(tls.files(), role).map(drop)
+    }
+
+    fn between_parts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.engines.addresses.is_empty() {
             writeln!(
                 f,
@@ -39,13 +85,10 @@ impl fmt::Display for Config {
                 tls.certificate.display()
             )?;
         }
-        writeln!(f, "manager socket   {}", self.manager_socket().display())?;
-        if self.tls.is_some() {
-            writeln!(f, "orders for keys  {}, of gateways", self.manager.listen)?;
-        }
-        if !gateway.managers.is_empty() {
-            writeln!(f, "GENKEY           handed on to {}", gateway.managers.join(", "))?;
-        }
+        Ok(())
+    }
+
+    fn of_keystore(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keystore = match Storage::of(self, None) {
             Ok(Storage::Sqlite(path)) => format!("SQLite, {}", path.display()),
             Ok(Storage::Mysql(options)) => match &options.tls_ca {
@@ -54,12 +97,17 @@ impl fmt::Display for Config {
             },
             Err(error) => error.to_string(),
         };
-        writeln!(f, "keystore         {keystore}")?;
-        writeln!(
-            f,
-            "keystore away    cached keys go on for {} s, then everything is refused",
-            self.keystore.max_stale_seconds
-        )?;
+        writeln!(f, "keystore         {keystore}")
+    }
+
+    fn of_gateway(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gateway = &self.gateway;
+        let tls = if gateway.tls_certificate.is_some() { "TLS 1.3" } else { "no TLS" };
+        let plain = if gateway.plain_tcp_beyond_loopback {
+            "plain TCP EVERYWHERE: whoever is on the way can read every message"
+        } else {
+            "plain TCP on loopback only"
+        };
         writeln!(f, "gateway          {}, {tls}, {plain}", gateway.listen)?;
         if let Some(proxy) = &gateway.proxy {
             let from: Vec<_> = proxy.from.iter().map(ToString::to_string).collect();
@@ -78,9 +126,24 @@ impl fmt::Display for Config {
             gateway.max_unauthenticated,
             gateway.max_unauthenticated_per_source
         )?;
-        writeln!(f, "health           http://{}/health and /metrics", self.health.listen)?;
         writeln!(f, "frames           up to {} bytes", gateway.max_frame)?;
+        writeln!(
+            f,
+            "keystore away    cached keys go on for {} s, then everything is refused",
+            self.keystore.max_stale_seconds
+        )?;
+        if !gateway.managers.is_empty() {
+            writeln!(f, "GENKEY           handed on to {}", gateway.managers.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn of_manager(&self, f: &mut fmt::Formatter<'_>, is_apart: bool) -> fmt::Result {
         let manager = &self.manager;
+        writeln!(f, "manager socket   {}", self.manager_socket().display())?;
+        if is_apart {
+            writeln!(f, "orders for keys  {}, of gateways", manager.listen)?;
+        }
         writeln!(
             f,
             "new keys         index {} to {}, {}",
@@ -88,35 +151,17 @@ impl fmt::Display for Config {
             manager.last_index,
             manager.suites.join(", ")
         )?;
-        let age = manager.renew_after_seconds.map(|seconds| format!("after {seconds} s, "));
-        let messages =
-            manager.renew_after_messages.map(|count| format!("after {count} messages, "));
+        let age = manager.renew_after_seconds.map(|seconds| format!("after {seconds} s"));
+        let messages = manager.renew_after_messages.map(|count| format!("after {count} messages"));
+        let share = self.gateway.renew_at_share;
+        let share = format!("at {share} of what a suite with a short nonce allows");
+        let when: Vec<_> = age.into_iter().chain(messages).chain([share]).collect();
+        writeln!(f, "renewed          {}", when.join(", or "))?;
         writeln!(
-            f,
-            "renewed          {}{}and at {} of what a suite with a short nonce allows",
-            age.unwrap_or_default(),
-            messages.unwrap_or_default(),
-            gateway.renew_at_share
-        )?;
-        write!(
             f,
             "destroyed        {} s after it was said, at the earliest",
             manager.destroy_wait_seconds
         )
-    }
-}
-
-impl Config {
-    /// Which commands run with it, and why others do not.
-    fn commands(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in Part::ALL {
-            let command = part.command();
-            match self.suits(part) {
-                Ok(()) => writeln!(f, "runs             sealwire {command}")?,
-                Err(why) => writeln!(f, "does not run     sealwire {command}: {why}")?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod gateway;
 pub(crate) mod load;
 #[path = "../../keystore/tests/support/mariadb.rs"]
 pub(crate) mod mariadb;

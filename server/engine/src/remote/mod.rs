@@ -106,9 +106,11 @@ impl Engine {
         self.links.iter().flatten()
     }
 
+    /// Whether live traffic can go there. What other lanes can take says nothing of that.
     fn takes_work(&self) -> bool {
         use Condition::{Suspect, Up};
-        self.links().any(|link| matches!(link.condition(), Up | Suspect))
+        let mut live = self.links[Lane::Live as usize].iter();
+        live.any(|link| matches!(link.condition(), Up | Suspect))
     }
 
     fn certificate(&self) -> MutexGuard<'_, Option<CertificateDer<'static>>> {
