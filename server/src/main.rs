@@ -30,13 +30,13 @@ fn main() -> ExitCode {
     let filter = if cli.command.serves() { "info" } else { "warn" };
     process::log(cli.log.as_deref().unwrap_or(filter), cli.log_format);
     if let Err(error) = process::harden() {
-        eprintln!("sealwire: core dumps could not be switched off: {error}");
+        tell_failure(&format!("core dumps could not be switched off: {error}"));
         return ExitCode::FAILURE;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("sealwire: {error}");
+            tell_failure(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
@@ -44,8 +44,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if commands::is_output_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sealwire: {error:#}");
+            tell_failure(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn tell_failure(problem: &str) {
+    process::tell_failure("sealwire", problem);
 }

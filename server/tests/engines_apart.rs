@@ -85,15 +85,34 @@ async fn an_engine_refuses_who_is_not_of_its_site_or_whose_role_it_is_not() {
         let said = say(&engine, &authority, certificate.as_deref(), Opcode::PING).await;
         assert_eq!(said, None, "{what}");
     }
-    for (role, opcode, answer) in [
-        ("gateway", Opcode::PING, Flags::RESPONSE),
-        ("manager", Opcode::PING, Flags::RESPONSE),
-        ("gateway", word::MAKE_SITE, Flags::FAILURE),
-        ("gateway", word::SIGN, Flags::FAILURE),
-        ("gateway", word::REWRAP, Flags::FAILURE),
-        ("manager", word::ENC, Flags::FAILURE),
-        ("manager", word::CHALLENGE, Flags::FAILURE),
-    ] {
+    let good = |role| [Opcode::PING].map(|opcode| (role, opcode, Flags::RESPONSE));
+    let bad = |role, words: &[Opcode]| -> Vec<_> {
+        words.iter().map(|opcode| (role, *opcode, Flags::FAILURE)).collect()
+    };
+    let unknown = Opcode(0x3F);
+    let of_gateways = [
+        word::SESSION,
+        word::CHALLENGE,
+        word::AUTH_VERIFY,
+        word::ENC,
+        word::DEC,
+        word::REENC,
+        unknown,
+    ];
+    let of_managers = [
+        word::SIGN,
+        word::MAKE_SITE,
+        word::GENKEY,
+        word::MAKE_SECRET,
+        word::REWRAP,
+        word::PREVIOUS,
+        word::ADMIT,
+        word::FORGET,
+        unknown,
+    ];
+    let (gateway, manager) = ("gateway", "manager");
+    let said = [&good(gateway)[..], &good(manager), &bad(gateway, &of_managers)].concat();
+    for (role, opcode, answer) in said.into_iter().chain(bad(manager, &of_gateways)) {
         let certificate = ours.join(role);
         let (flags, body) =
             say(&engine, &authority, Some(&certificate), opcode).await.expect("an answer");

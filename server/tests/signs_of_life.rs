@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,24 @@ async fn what_waits_for_an_engine_is_in_flight() {
     gateway.await_figure(done, 8.0).await;
 }
 
+/// systemd is told when the server serves, and when it stops (sd_notify(3)).
+#[test]
+fn systemd_is_told_when_it_serves_and_when_it_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let heard = || {
+        let mut told = [0; 512];
+        let length = socket.recv(&mut told).expect("told");
+        String::from_utf8_lossy(&told[..length]).trim().to_owned()
+    };
+    let mut server = Server::with("chip = 'none'", "", vec![("NOTIFY_SOCKET", path)]);
+    assert_eq!(heard(), "READY=1");
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(heard(), "STOPPING=1");
+}
+
 const ACCOUNTS: [&str; 3] = ["sealwire_gateway", "sealwire_manager", "sealwire_owner"];
 
 /// Dashboard and alarms ask for what there is.
@@ -191,8 +210,8 @@ async fn the_log_ties_lines_to_requests_and_gives_nothing_away() {
     server.await_log("refused");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let log = server.log();
-    let lines: Vec<serde_json::Value> =
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let object = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no object: {line}"));
+    let lines: Vec<serde_json::Value> = log.lines().map(object).collect();
     let refused = lines.iter().find(|line| {
         line["message"] == "refused" && line["refusal"].as_str().is_some_and(|r| r.contains("OPEN"))
     });

@@ -70,6 +70,13 @@ struct Config {
     _health: Option<IgnoredAny>,
 }
 
+/// How it calls itself on stderr.
+const PROGRAM: &str = "sealwire-engine";
+
+fn tell(text: &str) {
+    process::tell(PROGRAM, text);
+}
+
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -84,6 +91,7 @@ fn main() -> ExitCode {
         let config = read(&cli.config)?;
         if cli.check {
             println!("{}", words(&config));
+            Identity::read(config.tls.files(), Role::Engine)?;
             return Ok(());
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -92,7 +100,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sealwire-engine: {}", chain(&*error));
+            process::tell_failure(PROGRAM, &chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -144,19 +152,19 @@ async fn serve(config: &Config) -> Fallible<()> {
     let service = Service::new(custodian.clone());
     let callers = serve::run(listener, identity, service, stop.clone());
     tasks.spawn(watched("engine", stop.clone(), infallible(callers)));
-    eprintln!("sealwire-engine: engine on {listen}");
-    eprintln!("sealwire-engine: ceremonies on {}", socket.display());
+    tell(&format!("engine on {listen}"));
+    tell(&format!("ceremonies on {}", socket.display()));
     match custodian.engine().state() {
-        State::Open { root } => eprintln!("sealwire-engine: open, root key {root}"),
-        _ => eprintln!(
-            "sealwire-engine: sealed; `sealwire root unseal --engine {} --card …` opens it",
+        State::Open { root } => tell(&format!("open, root key {root}")),
+        _ => tell(&format!(
+            "sealed; `sealwire root unseal --engine {} --card …` opens it",
             socket.display()
-        ),
+        )),
     }
     process::ready();
 
     let failed = process::until_stopped(&stop).await?;
-    eprintln!("sealwire-engine: stopping: finishing what is in flight");
+    tell("stopping: finishing what is in flight");
     process::stopping();
     stop.cancel();
     tasks.close();
@@ -166,14 +174,16 @@ async fn serve(config: &Config) -> Fallible<()> {
     if failed {
         return Err("a part has failed".into());
     }
-    eprintln!("sealwire-engine: stopped");
+    tell("stopped");
     Ok(())
 }
 
 fn open_by_chip(custodian: &Custodian) {
     if let Err(error) = custodian.start() {
         let problem = chain(&error);
-        tracing::error!(problem, "the chip did not open the root key: unseal with the key cards");
-        eprintln!("sealwire-engine: the chip did not open the root key: {problem}");
+        process::tell_failure(
+            PROGRAM,
+            &format!("the chip did not open the root key, unseal with the key cards: {problem}"),
+        );
     }
 }

@@ -75,6 +75,12 @@ impl GatewayRole {
         Self(Place::There(pool))
     }
 
+    /// Whether the engines are processes of their own.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.0, Place::There(_))
+    }
+
     /// Says which site it is, and a document of it: engines of other processes must verify that before
     /// they get work.
     pub fn set_site(&self, site: &Site, decoy: &SignedDocument) {

@@ -70,7 +70,7 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
         let (service, stop) = (service.clone(), stop.clone());
         let span = span(address);
         let served = async move {
-            serve((stream, address), place, &service, &stop, deadline).await;
+            serve((stream, address), (place, Counted::new()), &service, &stop, deadline).await;
         };
         connections.spawn(served.instrument(span));
     }
@@ -101,6 +101,7 @@ pub async fn run_behind(
         let header_timeout = upstreams.header_timeout;
         let (service, stop) = (service.clone(), stop.clone());
         connections.spawn(async move {
+            let counted = Counted::new();
             let address = match timeout(header_timeout, proxy::read_source(&mut stream)).await {
                 Ok(Ok(source)) => source.unwrap_or(upstream),
                 Ok(Err(error)) => {
@@ -113,7 +114,7 @@ pub async fn run_behind(
                 }
             };
             if place.comes_from(address) {
-                let served = serve((stream, address), place, &service, &stop, deadline);
+                let served = serve((stream, address), (place, counted), &service, &stop, deadline);
                 served.instrument(span(address)).await;
             } else {
                 turn_away(&stream, address);
@@ -153,13 +154,12 @@ fn turn_away(stream: &TcpStream, address: IpAddr) {
 
 async fn serve(
     (stream, address): (TcpStream, IpAddr),
-    mut place: Place,
+    (mut place, mut counted): (Place, Counted),
     service: &Service,
     stop: &CancellationToken,
     deadline: Instant,
 ) {
     let gateway = &service.gateway;
-    let mut counted = Counted::new();
     let Ok(Ok(first)) = timeout_at(deadline, first_byte(&stream)).await else {
         return;
     };

@@ -9,7 +9,8 @@ use prometheus::{IntGauge, register_int_gauge};
 use sealwire_engine::State;
 use sealwire_engine::chain;
 use sealwire_engine::document::{DocumentKind, KeyDocument};
-use sealwire_keystore::By;
+use sealwire_keystore::{By, UsageRow};
+use sealwire_protocol::Suite;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Manager, ManagerError};
@@ -21,10 +22,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Documents and versions that are seen to at once.
 const PAGE: u32 = 256;
 
-/// Versions that have sealed so much that another should follow, and none has.
+/// Versions that have used up half of what a suite with a short nonce allows, and that none has followed.
 static NEAR_LIMIT: LazyLock<IntGauge> = LazyLock::new(|| {
     let help =
-        "key versions past the messages at which another is to follow, that none has followed yet";
+        "key versions past half of the messages that a suite allows, that none has followed yet";
     register_int_gauge!("sealwire_key_versions_near_limit", help).expect("registered once")
 });
 
@@ -107,15 +108,13 @@ impl Manager {
         loop {
             let page = self.keystore.worn(&after, PAGE).await?;
             for row in page.rows {
-                match self.renew(&row.uid, row.version, Why::Messages).await {
-                    Ok(Renewed::Later) => left += 1,
-                    done => {
-                        if troubles.note(&row.uid, done.map(drop)) {
-                            self.keystore.rested(&row.uid, row.version).await?;
-                        } else {
-                            left += 1;
-                        }
-                    }
+                let why = if is_near_limit(&row) { Why::Limit } else { Why::Messages };
+                let done = self.renew(&row.uid, row.version, why).await;
+                let is_later = matches!(done, Ok(Renewed::Later));
+                if troubles.note(&row.uid, done.map(drop)) && !is_later {
+                    self.keystore.rested(&row.uid, row.version).await?;
+                } else if why == Why::Limit {
+                    left += 1;
                 }
             }
             match page.next {
@@ -154,10 +153,11 @@ impl Manager {
                 Why::Age => key.renewal.after_seconds,
                 // Without a wish it is the suite's limit that counts, at once.
                 Why::Messages => key.renewal.after_messages.map(|_| 0),
+                Why::Limit => None,
             };
             match (why, wish) {
                 (Why::Age, None) => return Ok(Renewed::Not),
-                (Why::Messages, None) => {}
+                (Why::Messages | Why::Limit, None) => {}
                 (_, Some(wish)) if age < wish.max(self.settings.renew_pause.as_secs()) => {
                     return Ok(Renewed::Later);
                 }
@@ -173,10 +173,19 @@ impl Manager {
 }
 
 /// Why a key is to be renewed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     Age,
+    /// It has sealed as many as was wished, or the share of its limit at which gateways say so.
     Messages,
+    /// It has used up half of what its suite allows: nothing may keep it waiting.
+    Limit,
+}
+
+/// Whether a version has used up half of what its suite allows.
+fn is_near_limit(row: &UsageRow) -> bool {
+    let limit = Suite::from_id(row.suite).and_then(Suite::message_limit);
+    limit.is_some_and(|limit| row.reserved >= limit / 2)
 }
 
 /// What has become of it.

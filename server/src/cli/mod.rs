@@ -110,8 +110,8 @@ impl Command {
 
 #[derive(Subcommand)]
 pub(crate) enum Tls {
-    /// Make a small authority, and a certificate for each role. Repeat it to renew the certificates under
-    /// the same authority: the parts take them into use by themselves.
+    /// Make a small authority, and a certificate for each role. Repeat it, with the same names, to renew the
+    /// certificates under the same authority: the parts take them into use by themselves.
     #[command(after_help = "Examples:\n  sealwire tls init --dir ./tls\n  \
                             sealwire tls init --dir ./tls --days 30 --gateway-name im.example.net\n\n\
                             For earnest use your own authority: a certificate names its role as a DNS name,\n\
@@ -144,7 +144,7 @@ pub(crate) struct Quickstart {
 /// How client commands reach the server. The secret comes from the environment alone.
 #[derive(Args)]
 pub(crate) struct Connection {
-    /// The server: sealwire://HOST:PORT (TLS) or sealwire+tcp://HOST:PORT (plain, loopback).
+    /// The servers, separated by commas: sealwire://HOST:PORT (TLS) or sealwire+tcp://HOST:PORT (plain, loopback).
     #[arg(long, env = "SEALWIRE_ADDR")]
     pub(crate) addr: String,
     /// The AppKey. The AppSecret comes from SEALWIRE_APP_SECRET.

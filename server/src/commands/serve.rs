@@ -9,23 +9,32 @@ use sealwire_engine::host::process;
 use crate::config::{Config, Part};
 use crate::parts::Parts;
 
+/// How it calls itself on stderr.
+const PROGRAM: &str = "sealwire";
+
+fn tell(text: &str) {
+    process::tell(PROGRAM, text);
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(path: &Path, part: Part) -> Result<()> {
     let config = Config::read_for(path, part)?;
     let parts = Parts::start(&config, part).await?;
     for (what, place) in &parts.places {
-        eprintln!("sealwire: {what} on {place}");
+        tell(&format!("{what} on {place}"));
     }
     if let Some(problem) = &parts.opened.problem {
-        eprintln!("sealwire: the chip did not open the root key: {problem}");
+        process::tell_failure(
+            PROGRAM,
+            &format!("the chip did not open the root key, unseal with the key cards: {problem}"),
+        );
     }
     match (part, parts.state()) {
-        (Part::All, State::Sealed | State::Away) => eprintln!(
-            "sealwire: sealed; `sealwire root unseal --card …` opens it (`root init` makes a first \
-             root key)"
+        (Part::All, State::Sealed | State::Away) => tell(
+            "sealed; `sealwire root unseal --card …` opens it (`root init` makes a first root key)",
         ),
-        (Part::All, State::Open { .. }) => eprintln!("sealwire: open"),
-        _ => eprintln!("sealwire: engines {}", config.engines.addresses.join(", ")),
+        (Part::All, State::Open { .. }) => tell("open"),
+        _ => tell(&format!("engines {}", config.engines.addresses.join(", "))),
     }
     until_stopped(parts).await
 }
@@ -34,12 +43,12 @@ pub(super) async fn run(path: &Path, part: Part) -> Result<()> {
 pub(super) async fn until_stopped(parts: Parts) -> Result<()> {
     process::ready();
     let failed = process::until_stopped(parts.stop_token()).await?;
-    eprintln!("sealwire: stopping: finishing what is in flight");
+    tell("stopping: finishing what is in flight");
     process::stopping();
     parts.stop().await;
     if failed {
         bail!("a part has failed");
     }
-    eprintln!("sealwire: stopped");
+    tell("stopped");
     Ok(())
 }

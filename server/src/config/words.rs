@@ -54,6 +54,11 @@ impl Config {
                 }
             }
         }
+        if self.engine.as_ref().is_some_and(|_| self.tls.is_some()) {
+            let text =
+                "sealwire-engine, which says itself what it means there: --config FILE --check";
+            writeln!(f, "runs             {text}")?;
+        }
         Ok(parts)
     }
 

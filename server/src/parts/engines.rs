@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sealwire_engine::custody::{self, Custodian};
 use sealwire_engine::host::{bind_socket, infallible, watched};
-use sealwire_engine::remote::{Pool, PoolConfig};
+use sealwire_engine::remote::{Pool, PoolConfig, Waiting};
 use sealwire_engine::wire::Role;
 use sealwire_engine::wire::tls::Identity;
 use sealwire_engine::{GatewayRole, ManagerRole, RotationRole, State};
@@ -51,12 +51,6 @@ impl Engines {
                 Opened { by_chip: false, problem: Some(format!("{:#}", anyhow::Error::new(error))) }
             }
         };
-        if let Some(problem) = &opened.problem {
-            tracing::error!(
-                problem,
-                "the chip did not open the root key: unseal with the key cards"
-            );
-        }
         Ok((Self::Here(custodian), opened))
     }
 
@@ -69,6 +63,7 @@ impl Engines {
             engines: engines.addresses.clone(),
             connections: engines.connections,
             connect_timeout: Duration::from_secs(engines.connect_timeout_seconds),
+            max_waiting: Waiting::default(),
         };
         let stop = CancellationToken::new();
         let pool = Pool::start(&settings, identity.clone(), &stop);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealwire_engine::document::{DocumentKind, KeyDocument, UsableKey};
-use sealwire_engine::remote::{Pool, PoolConfig};
+use sealwire_engine::remote::{Pool, PoolConfig, Waiting};
 use sealwire_engine::wire::Role;
 use sealwire_engine::wire::tls::{Identity, TlsFiles};
 use sealwire_engine::{
@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::cluster::Cluster;
+
+/// Requests of each lane that may wait.
+pub(crate) const MAX_WAITING: usize = 1000;
 
 pub(crate) struct OwnGateway {
     role: GatewayRole,
@@ -37,8 +40,12 @@ impl OwnGateway {
     /// Connects to engines at these addresses.
     pub(crate) async fn start(cluster: &Cluster, engines: Vec<String>) -> Self {
         let identity = identity(cluster, Role::Gateway);
-        let config =
-            PoolConfig { engines, connections: 2, connect_timeout: Duration::from_secs(5) };
+        let config = PoolConfig {
+            engines,
+            connections: 2,
+            connect_timeout: Duration::from_secs(5),
+            max_waiting: Waiting { requests: MAX_WAITING, bytes: 1_000_000 },
+        };
         let stop = CancellationToken::new();
         let role = GatewayRole::remote(Pool::start(&config, identity, &stop));
         let keystore = MysqlKeystore::open(MysqlOptions {
@@ -102,7 +109,7 @@ pub(crate) fn identity(cluster: &Cluster, role: Role) -> Arc<Identity> {
     Identity::read(files, role).expect("of this role")
 }
 
-fn tag(opcode: Opcode) -> Tag {
+pub(crate) fn tag(opcode: Opcode) -> Tag {
     let header = Header { opcode, flags: Flags::REQUEST, request_id: 1 };
     Tag { header, suite: None, began: std::time::Instant::now() }
 }

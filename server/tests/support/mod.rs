@@ -324,8 +324,8 @@ fn spawn(folder: &TempDir, config: &str, env: &[(&str, PathBuf)]) -> (Child, Soc
         let mut line = String::new();
         assert!(lines.read_line(&mut line).expect("reads") > 0, "the server ended: {text}");
         text.push_str(&line);
-        if let Some(address) = line.strip_prefix("sealwire: gateway on ") {
-            break address.trim().parse().expect("an address");
+        if let Some(address) = gateway_address(&line) {
+            break address;
         }
     };
     let log = folder.path().join("server.log");
@@ -336,6 +336,16 @@ fn spawn(folder: &TempDir, config: &str, env: &[(&str, PathBuf)]) -> (Child, Soc
         let _ = std::io::copy(&mut lines, &mut file);
     });
     (child, address)
+}
+
+/// Where the gateway listens, when a line says so, for people or in JSON.
+fn gateway_address(line: &str) -> Option<SocketAddr> {
+    let json: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    let said = match &json {
+        Some(json) => json["message"].as_str()?,
+        None => line.strip_prefix("sealwire: ")?,
+    };
+    said.strip_prefix("gateway on ")?.trim().parse().ok()
 }
 
 /// A connection that speaks raw bytes.

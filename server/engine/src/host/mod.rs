@@ -60,8 +60,7 @@ pub async fn watched(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it has panicked".to_owned(),
     };
-    tracing::error!(problem, "{name}");
-    eprintln!("sealwire: {name}: {problem}");
+    process::tell_failure("sealwire", &format!("{name}: {problem}"));
     stop.cancel();
 }
 

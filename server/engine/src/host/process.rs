@@ -1,6 +1,7 @@
 //! What the process asks of its machine.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Mode;
@@ -44,7 +45,32 @@ pub fn log(filter: &str, format: LogFormat) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            IN_JSON.store(true, Ordering::Relaxed);
+            log.json().flatten_event(true).init();
+        }
+    }
+}
+
+/// Whether stderr is for machines.
+static IN_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Says on stderr what becomes of the process, whatever is logged: a line for people; where the log is JSON, an
+/// object of it.
+pub fn tell(program: &str, text: &str) {
+    if IN_JSON.load(Ordering::Relaxed) {
+        tracing::info!(program, "{text}");
+    } else {
+        eprintln!("{program}: {text}");
+    }
+}
+
+/// Says on stderr what has failed, as [`tell`] does.
+pub fn tell_failure(program: &str, problem: &str) {
+    if IN_JSON.load(Ordering::Relaxed) {
+        tracing::error!(program, "{problem}");
+    } else {
+        eprintln!("{program}: {problem}");
     }
 }
 

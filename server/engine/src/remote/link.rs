@@ -27,7 +27,9 @@ pub(super) enum Condition {
     Down,
     /// The engine is sealed.
     Sealed,
-    /// The engine does not hold the site's root key.
+    /// The engine is open, and has yet to prove that it holds the site's root key.
+    Unproven,
+    /// It does not.
     Foreign,
     /// The engine is stopping: it answers what it has, and gets nothing more.
     Leaving,
@@ -38,8 +40,15 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    const ALL: [Self; 6] =
-        [Self::Down, Self::Sealed, Self::Foreign, Self::Leaving, Self::Up, Self::Suspect];
+    const ALL: [Self; 7] = [
+        Self::Down,
+        Self::Sealed,
+        Self::Unproven,
+        Self::Foreign,
+        Self::Leaving,
+        Self::Up,
+        Self::Suspect,
+    ];
 }
 
 /// A link, as its pool sees it.
@@ -107,8 +116,9 @@ pub(super) async fn run(
                 *pool.engines[link.engine].certificate() =
                     chain.and_then(|chain| chain.first()).map(|first| first.clone().into_owned());
                 let ended = Connection::new(&pool, &link, stream).run(&mut queue, &stop).await;
-                // Only then: with TLS 1.3 a connection stands before the engine has looked at the certificate.
-                if ended.was_heard {
+                // With TLS 1.3 a connection stands before the engine has looked at the certificate; and one that
+                // breaks whatever is said to it is not to be tried all the time.
+                if ended.has_worked {
                     (rest, told) = (FIRST_REST, false);
                 }
                 ended.result

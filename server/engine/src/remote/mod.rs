@@ -40,9 +40,10 @@ use link::{Condition, Link};
 /// Most engines of a site.
 pub const MAX_ENGINES: usize = 64;
 
-/// Requests, and their bytes, that may wait for engines. Beyond, they are refused at once.
-const MAX_WAITING: usize = 262_144;
-const MAX_WAITING_BYTES: usize = 512 * 1024 * 1024;
+/// Time after which a request that did not succeed at one engine is not tried at another: whoever waits for it
+/// has most likely gone. What may wait gets longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_OF_BULK: Duration = Duration::from_secs(60);
 
 /// Where the engines are.
 #[derive(Debug, Clone)]
@@ -53,6 +54,45 @@ pub struct PoolConfig {
     pub connections: usize,
     /// Time for a connection, TLS included.
     pub connect_timeout: Duration,
+    /// Requests that may wait for the engines, in each lane. Beyond, they are refused at once.
+    pub max_waiting: Waiting,
+}
+
+/// An amount of requests that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub requests: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { requests: 131_072, bytes: 256 * 1024 * 1024 }
+    }
+}
+
+/// What waits in a lane.
+#[derive(Default)]
+struct Queued {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Queued {
+    /// Adds to what waits, and gives how much that is then.
+    fn add(&self, requests: usize, bytes: usize) -> Waiting {
+        Waiting {
+            requests: self.requests.fetch_add(requests, Ordering::Relaxed) + requests,
+            bytes: self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes,
+        }
+    }
+
+    fn take(&self, requests: usize, bytes: usize) {
+        self.requests.fetch_sub(requests, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Connections to the engines of a site.
@@ -64,8 +104,9 @@ pub struct Pool {
     site: watch::Sender<Option<Arc<Proof>>>,
     state: watch::Sender<State>,
     next_session: AtomicU64,
-    waiting: AtomicUsize,
-    waiting_bytes: AtomicUsize,
+    /// By lane: what may wait keeps nothing out that may not.
+    queued: [Queued; Lane::ALL.len()],
+    max_waiting: Waiting,
     dice: AtomicU64,
 }
 
@@ -159,8 +200,8 @@ impl Pool {
             site: watch::Sender::new(None),
             state: watch::Sender::new(State::Away),
             next_session: AtomicU64::new(1),
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
+            queued: Default::default(),
+            max_waiting: config.max_waiting,
             dice: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
         });
         for (link, queue) in queues {
@@ -185,7 +226,7 @@ impl Pool {
     /// Requests that wait for engines.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.queued.iter().map(|queued| queued.requests.load(Ordering::Relaxed)).sum()
     }
 
     /// Says which site it is: before an engine gets work, it must verify this document under these keys.
@@ -216,7 +257,8 @@ impl Pool {
     }
 
     /// What the engines are, taken together. One that is open but takes no work does not count: it is yet to
-    /// prove that its root key is the site's, or has failed to.
+    /// prove that its root key is the site's, or has failed to. Sealed they are when it takes the cards to go on;
+    /// while one is away, that may come back by itself.
     fn judge(&self) {
         // Within the lock of the state: the last verdict is the newest.
         self.state.send_if_modified(|known| {
@@ -226,10 +268,13 @@ impl Pool {
     }
 
     fn verdict(&self) -> State {
-        let mut sealed = false;
+        let (mut sealed, mut away) = (false, false);
         let mut open: Option<Status> = None;
         for engine in &self.engines {
-            let Some(status) = engine.status().clone() else { continue };
+            let Some(status) = engine.status().clone() else {
+                away = true;
+                continue;
+            };
             match status.state {
                 // In the midst of a root rotation, who holds both has the newer one.
                 State::Open { .. }
@@ -241,14 +286,14 @@ impl Pool {
                 _ => {}
             }
         }
-        let none = if sealed { State::Sealed } else { State::Away };
+        let none = if sealed && !away { State::Sealed } else { State::Away };
         open.map_or(none, |status| status.state)
     }
 
     /// Sends messages to an engine, or tells their origin why not.
     pub(crate) fn dispatch(&self, work: Work) {
-        let (waiting, bytes) = self.note_waiting(&work);
-        if waiting > MAX_WAITING || bytes > MAX_WAITING_BYTES {
+        let Waiting { requests, bytes } = self.note_waiting(&work);
+        if requests > self.max_waiting.requests || bytes > self.max_waiting.bytes {
             let error = EngineError::Away("too many requests wait for the engines".into());
             return self.refuse(&work, &error);
         }
@@ -263,15 +308,18 @@ impl Pool {
     }
 
     /// Counts work among what waits, and gives how much that is.
-    fn note_waiting(&self, work: &Work) -> (usize, usize) {
-        let count = work.range.len();
+    fn note_waiting(&self, work: &Work) -> Waiting {
         let bytes = bytes_of(&work.batch, &work.range);
-        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed) + count;
-        (waiting, self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes)
+        self.queued[work.batch.lane as usize].add(work.range.len(), bytes)
     }
 
     /// Sends work that waits already to an engine that was not tried, or gives it back as refused.
     fn pass_on(&self, work: Work) {
+        let Batch { items, lane, .. } = &*work.batch;
+        let patience = if *lane == Lane::Bulk { PATIENCE_OF_BULK } else { PATIENCE };
+        if items[work.range.start].tag.began.elapsed() > patience {
+            return self.refuse(&work, &EngineError::Away("it has waited for too long".into()));
+        }
         match self.pick(&work) {
             Some(link) => {
                 link.add_load(work.range.len());
@@ -344,13 +392,12 @@ impl Pool {
             answers.bytes += work.batch.frame(at).len();
             answers.refused.push(Refused { tag, error: error.clone(), request });
         }
-        self.deliver(&work.batch.origin, answers);
+        self.deliver(work.batch.lane, &work.batch.origin, answers);
     }
 
-    /// Gives answers to who waits for them.
-    fn deliver(&self, origin: &mpsc::UnboundedSender<Answers>, answers: Answers) {
-        self.waiting.fetch_sub(answers.count(), Ordering::Relaxed);
-        self.waiting_bytes.fetch_sub(answers.bytes, Ordering::Relaxed);
+    /// Gives answers to requests of a lane to who waits for them.
+    fn deliver(&self, lane: Lane, origin: &mpsc::UnboundedSender<Answers>, answers: Answers) {
+        self.queued[lane as usize].take(answers.count(), answers.bytes);
         // Who has gone does not wait.
         let _ = origin.send(answers);
     }

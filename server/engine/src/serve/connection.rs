@@ -15,10 +15,13 @@ use zeroize::Zeroize;
 use super::caller::Caller;
 use super::{DRAIN, Shared};
 use crate::wire::message::Lane;
-use crate::wire::{MAX_FRAME, ReadBuffer, Role, unasked};
+use crate::wire::{MAX_FRAME, ReadBuffer, Role, unasked, word};
 
 /// Output at which a batch is written, however much input is left.
 const FLUSH_AT: usize = 64 * 1024;
+
+/// The same for what may wait: an answer comes soon enough to tell the caller that the engine lives.
+const FLUSH_BULK_AT: usize = 8 * 1024;
 
 /// Output buffer above which it is given back after a large answer.
 const KEEP: usize = 256 * 1024;
@@ -129,7 +132,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Answers frames until the output is worth a write. Returns whether frames may be left.
     async fn answer_batch(&mut self) -> io::Result<bool> {
-        while self.output.len() < FLUSH_AT {
+        let flush_at = match self.caller.lane {
+            Lane::Bulk => FLUSH_BULK_AT,
+            Lane::Live | Lane::Long => FLUSH_AT,
+        };
+        while self.output.len() < flush_at {
             let frame = match Frame::parse(self.input.unread(), MAX_FRAME) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => {
@@ -144,13 +151,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return self.break_off(ErrorCode::MALFORMED_FRAME).await;
             }
             let length = frame.wire_len();
-            match self.caller.lane {
-                Lane::Live | Lane::Long => self.caller.answer(&frame, &mut self.output),
-                Lane::Bulk => {
-                    let _turn = self.shared.bulk.acquire().await;
-                    self.caller.answer(&frame, &mut self.output);
-                    tokio::task::yield_now().await;
-                }
+            // Signs of life are no work.
+            let is_work = !matches!(frame.header.opcode, Opcode::PING | word::STATUS);
+            if self.caller.lane == Lane::Bulk && is_work {
+                let turn = self.shared.bulk.acquire().await;
+                self.caller.answer(&frame, &mut self.output);
+                drop(turn);
+                tokio::task::yield_now().await;
+            } else {
+                self.caller.answer(&frame, &mut self.output);
             }
             self.input.consume(length);
             self.partial_since = None;

@@ -154,6 +154,7 @@ impl Directory {
             condition.clone(),
             config.cached_keys,
             config.renew_at_share,
+            engine.is_remote(),
         );
         Arc::new(Self {
             keystore,

@@ -93,8 +93,9 @@ impl Connection<'_> {
         if self.state.replace(state) == Some(state) {
             return Ok(());
         }
-        // What was said before, the engine has forgotten.
+        // What was said before, the engine has forgotten; and its root key may be another.
         self.said_sessions.clear();
+        self.is_proven = false;
         if let State::Open { .. } = state {
             self.prove();
         } else if self.link.condition() != Condition::Leaving {
@@ -107,6 +108,7 @@ impl Connection<'_> {
     fn note_proof(&mut self, refusal: Option<&Failure<'_>>) -> io::Result<()> {
         use EngineError::{Document, DocumentMac, OtherRoot, Sealed, Unwrap};
         let Some(refusal) = refusal else {
+            self.is_proven = true;
             self.take_up();
             return Ok(());
         };
@@ -156,7 +158,7 @@ impl Connection<'_> {
 
     fn deliver(&mut self) {
         if let Some((origin, answers)) = self.group.take() {
-            self.pool.deliver(&origin, answers);
+            self.pool.deliver(self.link.lane, &origin, answers);
         }
     }
 

@@ -57,8 +57,8 @@ const PROVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// How a connection has ended.
 pub(super) struct Ended {
-    /// Whether the engine has answered at all: it takes this process for what it is.
-    pub(super) was_heard: bool,
+    /// Whether it has taken work, or was found sealed: it takes this process for what it is.
+    pub(super) has_worked: bool,
     pub(super) result: io::Result<()>,
 }
 
@@ -80,6 +80,9 @@ pub(super) struct Connection<'a> {
     /// The last session that the engine has refused, and why.
     bad_session: Option<(u64, EngineError)>,
     state: Option<State>,
+    /// Whether the engine has proven itself under the site's keys, as far as they were known.
+    is_proven: bool,
+    has_worked: bool,
     /// Answers of one origin that have arrived together.
     group: Option<(mpsc::UnboundedSender<Answers>, Answers)>,
     last_read: Instant,
@@ -111,6 +114,8 @@ impl<'a> Connection<'a> {
             said_sessions: HashMap::new(),
             bad_session: None,
             state: None,
+            is_proven: false,
+            has_worked: false,
             group: None,
             last_read: now,
             last_ping: now,
@@ -132,7 +137,7 @@ impl<'a> Connection<'a> {
         for (batch, at, trace) in left {
             self.break_under(Work { batch, range: at..at + 1, trace });
         }
-        Ended { was_heard: self.state.is_some(), result }
+        Ended { has_worked: self.has_worked, result }
     }
 
     async fn work(
@@ -157,30 +162,39 @@ impl<'a> Connection<'a> {
                     }
                     self.take_all()?;
                 }
-                Some(work) = queue.recv(), if self.has_room() => self.send_all(&work, queue),
+                // Before any more work: who knows the site by now asks for the proof.
+                _ = self.site.changed() => self.prove(),
+                Some(work) = queue.recv(), if self.has_room() => self.send_all(work, queue),
                 written = write_some(
                     &mut self.writer,
                     &self.output[self.written..]
                 ), if writing => self.wrote(written?),
-                _ = self.site.changed() => self.prove(),
                 _ = clock.tick() => self.look_at_clocks(queue)?,
                 () = stop.cancelled() => return Ok(()),
             }
         }
     }
 
-    /// Whether more may be added to the output.
+    /// Whether more may be added to the output. While the proof is awaited, what waits does so.
     fn has_room(&self) -> bool {
-        self.output.len() < FULL && self.ring.requests() < MAX_AWAITED
+        self.output.len() < FULL
+            && self.ring.requests() < MAX_AWAITED
+            && self.link.condition() != Condition::Unproven
     }
 
-    /// Sends what waits, as far as there is room.
-    fn send_all(&mut self, first: &Work, queue: &mut mpsc::UnboundedReceiver<Work>) {
-        self.send(first);
-        while self.has_room()
-            && let Ok(work) = queue.try_recv()
-        {
-            self.send(&work);
+    /// Sends what waits, as far as there is room. What was on its way to an engine when it turned out to be sealed,
+    /// stopping or not the site's goes elsewhere.
+    fn send_all(&mut self, first: Work, queue: &mut mpsc::UnboundedReceiver<Work>) {
+        let mut next = Some(first);
+        while let Some(mut work) = next {
+            if !matches!(self.link.condition(), Condition::Up | Condition::Suspect) {
+                self.link.take_load(work.range.len());
+                work.trace.tried |= self.bit();
+                self.pool.pass_on(work);
+            } else {
+                self.send(&work);
+            }
+            next = if self.has_room() { queue.try_recv().ok() } else { None };
         }
     }
 
@@ -196,7 +210,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn set(&self, condition: Condition) {
+    fn set(&mut self, condition: Condition) {
+        self.has_worked |= matches!(condition, Condition::Up | Condition::Sealed);
         self.link.set(condition);
         self.pool.judge();
     }

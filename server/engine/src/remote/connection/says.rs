@@ -64,13 +64,17 @@ impl Connection<'_> {
         }
         let proof = self.site.borrow_and_update().clone();
         let Some(proof) = proof else { return self.take_up() };
+        let known = self.link.condition();
+        if !self.is_proven && !matches!(known, Condition::Leaving | Condition::Foreign) {
+            self.set(Condition::Unproven);
+        }
         self.last_proof = Instant::now();
         self.say_site(&proof.site);
         self.say(word::VERIFY, Awaited::Proof, |out| push_document(out, &proof.decoy));
     }
 
     /// Work may come.
-    pub(super) fn take_up(&self) {
+    pub(super) fn take_up(&mut self) {
         if !matches!(self.link.condition(), Condition::Up | Condition::Leaving) {
             tracing::info!(engine = %self.address(), lane = ?self.link.lane, "an engine takes work");
             self.set(Condition::Up);
