@@ -30,10 +30,10 @@ struct Input {
 }
 
 /// Words that there are not: what no list names, no role may say.
-const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x58)];
+const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x59)];
 
 /// Every word of the engine protocol, and the unknown ones.
-const WORDS: [Opcode; 20] = [
+const WORDS: [Opcode; 21] = [
     Opcode::PING,
     word::STATUS,
     word::SITE,
@@ -52,11 +52,12 @@ const WORDS: [Opcode; 20] = [
     word::PREVIOUS,
     word::ADMIT,
     word::FORGET,
+    word::PEPPER,
     UNKNOWN[0],
     UNKNOWN[1],
 ];
 
-const OF_MANAGERS: [Opcode; 8] = [
+const OF_MANAGERS: [Opcode; 9] = [
     word::SIGN,
     word::MAKE_SITE,
     word::GENKEY,
@@ -65,6 +66,7 @@ const OF_MANAGERS: [Opcode; 8] = [
     word::PREVIOUS,
     word::ADMIT,
     word::FORGET,
+    word::PEPPER,
 ];
 
 const OF_GATEWAYS: [Opcode; 6] =

@@ -227,6 +227,23 @@ impl ManagerRole {
         }
     }
 
+    /// PEPPER: what is stored of an operator's hashed password.
+    ///
+    /// # Errors
+    /// [`EngineError::Document`] when `operator` is not an operator's id; [`EngineError::Sealed`],
+    /// [`EngineError::Away`].
+    pub async fn pepper(
+        &self,
+        site: &Site,
+        operator: &str,
+        hash: &[u8; 32],
+    ) -> Result<[u8; 32], EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.pepper(site, operator, hash),
+            Place::There(pool) => pool.pepper(site, operator, hash).await,
+        }
+    }
+
     /// VERIFY: a stored document.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::{Engine, EngineError, KeyBinding, Purpose, RootKeyId, Uid, WrappedKey
 const DOCUMENT_LABEL: &str = "sealwire document v1";
 const CAPABILITY_LABEL: &str = "sealwire capability v1";
 const CHALLENGE_LABEL: &str = "sealwire challenge v1";
+const PASSWORD_LABEL: &str = "sealwire password v1";
 
 /// The site's own keys, wrapped: stored in the keystore, handed in with every call that needs them,
 /// since the engine keeps nothing but the root key.
@@ -144,6 +145,7 @@ pub(crate) enum Signs {
     Document,
     Capability,
     Challenge,
+    Password,
 }
 
 impl Signs {
@@ -153,6 +155,7 @@ impl Signs {
             Self::Document => DOCUMENT_LABEL,
             Self::Capability => CAPABILITY_LABEL,
             Self::Challenge => CHALLENGE_LABEL,
+            Self::Password => PASSWORD_LABEL,
         }
     }
 }
@@ -193,6 +196,22 @@ impl Engine {
             return Err(refused());
         }
         Ok(Verified(document))
+    }
+
+    /// PEPPER: what is stored of an operator's hashed password. Without the engine, who has it cannot try
+    /// passwords.
+    pub(crate) fn pepper(
+        &self,
+        site: &Site,
+        operator: &str,
+        hash: &[u8; 32],
+    ) -> Result<[u8; 32], EngineError> {
+        if !document::is_operator_id(operator) {
+            return Err(EngineError::Document("it is not the id of an operator".into()));
+        }
+        // An id has one length.
+        let body = [operator.as_bytes(), hash].concat();
+        Ok(self.mac(site, Signs::Password, &body)?.finalize().into_bytes().into())
     }
 
     /// The MAC over `body`, not yet finished.

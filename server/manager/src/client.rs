@@ -14,8 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::api::Refusal;
 use crate::{
-    AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
-    RotateSecret, RotationView, Versions,
+    AppList, AppView, CallerView, ChangeKey, ChangePassword, CreateApp, CreateKey, CreateOperator,
+    CreateToken, CreatedApp, CreatedToken, DestroyKey, Done, KeyPage, KeyView, OperatorList,
+    OperatorView, Password, ResetPassword, RotateSecret, RotationView, SessionToken, SetRoles,
+    SignIn, SignedIn, Versions,
 };
 
 /// Longest answer that is read.
@@ -55,16 +57,23 @@ pub enum ClientError {
 }
 
 /// Calls the manager over its socket.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ManagerClient {
     path: PathBuf,
+    token: Option<SessionToken>,
 }
 
 impl ManagerClient {
     /// Speaks to the manager behind this socket.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, token: None }
+    }
+
+    /// Calls as the operator for whom a token stands: a session's, or one for programs.
+    #[must_use]
+    pub fn with_token(self, token: SessionToken) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Makes a key.
@@ -218,6 +227,132 @@ impl ManagerClient {
         self.call(Method::POST, "/v1/root/rotation/leave-behind", None::<&()>).await
     }
 
+    /// Signs an operator in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_in(&self, name: &str, password: Password) -> Result<SignedIn, ClientError> {
+        let request = SignIn { name: name.to_owned(), password };
+        self.call(Method::POST, "/v1/session", Some(&request)).await
+    }
+
+    /// Who the manager takes this for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn who_am_i(&self) -> Result<CallerView, ClientError> {
+        self.call(Method::GET, "/v1/session", None::<&()>).await
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_out(&self) -> Result<Done, ClientError> {
+        self.call(Method::DELETE, "/v1/session", None::<&()>).await
+    }
+
+    /// Changes one's own password.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn change_password(&self, change: &ChangePassword) -> Result<Done, ClientError> {
+        self.call(Method::POST, "/v1/session/password", Some(change)).await
+    }
+
+    /// Makes a token for a program. The answer has it, this once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_token(&self, token: &CreateToken) -> Result<CreatedToken, ClientError> {
+        self.call(Method::POST, "/v1/session/tokens", Some(token)).await
+    }
+
+    /// Revokes a token: one's own, or an operator's.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn revoke_token(
+        &self,
+        operator: Option<&str>,
+        token: &str,
+    ) -> Result<Done, ClientError> {
+        let path = match operator {
+            Some(operator) => {
+                format!("/v1/operators/{}/tokens/{}", segment(operator), segment(token))
+            }
+            None => format!("/v1/session/tokens/{}", segment(token)),
+        };
+        self.call(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Makes an operator.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_operator(
+        &self,
+        operator: &CreateOperator,
+    ) -> Result<OperatorView, ClientError> {
+        self.call(Method::POST, "/v1/operators", Some(operator)).await
+    }
+
+    /// Every operator.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_operators(&self) -> Result<OperatorList, ClientError> {
+        self.call(Method::GET, "/v1/operators", None::<&()>).await
+    }
+
+    /// An operator, by name or id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn show_operator(&self, operator: &str) -> Result<OperatorView, ClientError> {
+        self.call(Method::GET, &format!("/v1/operators/{}", segment(operator)), None::<&()>).await
+    }
+
+    /// Lets an operator sign in, or not.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn enable_operator(
+        &self,
+        operator: &str,
+        enable: bool,
+    ) -> Result<OperatorView, ClientError> {
+        let change = if enable { "enable" } else { "disable" };
+        let path = format!("/v1/operators/{}/{change}", segment(operator));
+        self.call(Method::POST, &path, None::<&()>).await
+    }
+
+    /// Gives an operator other roles.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_operator_roles(
+        &self,
+        operator: &str,
+        roles: &SetRoles,
+    ) -> Result<OperatorView, ClientError> {
+        let path = format!("/v1/operators/{}/roles", segment(operator));
+        self.call(Method::POST, &path, Some(roles)).await
+    }
+
+    /// Gives an operator another password.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reset_operator_password(
+        &self,
+        operator: &str,
+        password: Password,
+    ) -> Result<OperatorView, ClientError> {
+        let path = format!("/v1/operators/{}/password", segment(operator));
+        self.call(Method::POST, &path, Some(&ResetPassword { password })).await
+    }
+
     async fn call<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
@@ -238,9 +373,13 @@ impl ManagerClient {
             .method(method)
             .uri(path)
             .header("host", "manager")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(bytes)))
-            .map_err(|error| answer(&error))?;
+            .header("content-type", "application/json");
+        let request = match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {}", token.as_str())),
+            None => request,
+        };
+        let request =
+            request.body(Full::new(Bytes::from(bytes))).map_err(|error| answer(&error))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;

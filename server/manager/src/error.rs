@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sealwire_engine::custody::CustodyError;
 use sealwire_engine::{EngineError, RootKeyId};
@@ -18,6 +19,37 @@ pub enum ManagerError {
     /// No such key.
     #[error("no key is called `{0}`; `sealwire key list` shows them")]
     NoSuchKey(String),
+    /// No such operator, or token of an operator.
+    #[error("no operator or token is called `{0}`; `sealwire operator list` shows them")]
+    NoSuchOperator(String),
+    /// Nobody has said who he is, or it is good for nothing any more.
+    #[error(
+        "sign in first (`sealwire sign-in NAME`), or name a token: the session is over, or there was none"
+    )]
+    SignInNeeded,
+    /// A sign-in was refused. Why is not told: every refusal looks alike.
+    #[error("name or password is wrong, or the operator is disabled")]
+    SignInRefused,
+    /// Too many wrong passwords.
+    #[error("too many wrong passwords from there: try again in {} s", .0.as_secs() + 1)]
+    SlowDown(Duration),
+    /// Another role is needed.
+    #[error("this takes the role {0}")]
+    RoleNeeded(String),
+    /// A program has asked for what a person must do.
+    #[error("a token cannot do this: a person must sign in")]
+    PersonNeeded,
+    /// Too much at once.
+    #[error("too many sign-ins at once: try again in a moment")]
+    Busy,
+    /// The note that there are operators could not be read or written.
+    #[error("{path}: the note that the site has operators cannot be read or written")]
+    Claim {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// No such app.
     #[error("no app has the name or AppKey `{0}`; `sealwire app list` shows them")]
     NoSuchApp(String),
@@ -91,12 +123,23 @@ pub enum ManagerError {
 }
 
 impl ManagerError {
+    /// Whether it is the engine's being sealed, or away, that stands in the way.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::Sealed | EngineError::Away(_)))
+    }
+
     /// The number in the protocol's registry.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid(_) => ErrorCode::MALFORMED_BODY,
-            Self::NoSuchKey(_) | Self::NoSuchApp(_) => ErrorCode::KEY_NOT_FOUND,
+            Self::NoSuchKey(_) | Self::NoSuchApp(_) | Self::NoSuchOperator(_) => {
+                ErrorCode::KEY_NOT_FOUND
+            }
+            Self::SignInNeeded => ErrorCode::SIGN_IN_NEEDED,
+            Self::SignInRefused => ErrorCode::SIGN_IN_REFUSED,
+            Self::SlowDown(_) => ErrorCode::SLOW_DOWN,
+            Self::RoleNeeded(_) | Self::PersonNeeded => ErrorCode::ROLE_NEEDED,
             Self::IllegalChange(_) => ErrorCode::KEY_STATE,
             Self::Conflict(_) => ErrorCode::KEY_CONFLICT,
             Self::Keystore(KeystoreError::Taken(Taken::Name | Taken::Number)) => {
@@ -104,7 +147,8 @@ impl ManagerError {
             }
             Self::IndexRange { .. } | Self::IndexesUsedUp(..) => ErrorCode::INDEX_NOT_ALLOWED,
             Self::Engine(EngineError::Sealed) => ErrorCode::SEALED,
-            Self::Unclear(_)
+            Self::Busy
+            | Self::Unclear(_)
             | Self::Engine(EngineError::Away(_))
             | Self::Keystore(
                 KeystoreError::Database(_) | KeystoreError::Slow | KeystoreError::Moved(_),
@@ -112,6 +156,7 @@ impl ManagerError {
             Self::Clock
             | Self::OtherRoot { .. }
             | Self::Pin { .. }
+            | Self::Claim { .. }
             | Self::NotInRotation { .. }
             | Self::Custody(_)
             | Self::Engine(_)

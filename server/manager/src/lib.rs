@@ -8,11 +8,13 @@
 //! | `lifecycle` | what a version of a key may become, and who may not |
 //! | `renewal` | new versions and destruction, when they are due |
 //! | `apps` | make, change, list apps |
+//! | `access` | operators, who calls, and what they may do |
 //! | `rotation` | move everything that is wrapped under a new root key |
 //! | [`api`] | the JSON API over a unix socket of mode 0600 |
 //! | [`ManagerClient`] | the other end of that socket |
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod api;
 mod apps;
 mod client;
@@ -26,6 +28,11 @@ mod renewal;
 mod rotation;
 mod views;
 
+pub use access::{
+    Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
+    OperatorList, OperatorView, Password, ResetPassword, SessionLimits, SessionToken, SetRoles,
+    SignIn, SignedIn, Source, TokenView, Who,
+};
 pub use client::{ClientError, ManagerClient};
 pub use error::ManagerError;
 pub use keys::MadeKey;

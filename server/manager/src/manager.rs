@@ -17,7 +17,8 @@ use sealwire_keystore::{
 use sealwire_protocol::Suite;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
-use crate::{ManagerError, RootPin, RotationView};
+use crate::access::Access;
+use crate::{ManagerError, RootPin, RotationView, SessionLimits};
 
 /// Times that a change is made anew when another manager was faster, and the time that each waits longer
 /// than the one before.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub renew_pause: Duration,
     /// The least time between the word that a version is to be destroyed, and its destruction.
     pub destroy_wait: Duration,
+    /// How long operators stay signed in.
+    pub sessions: SessionLimits,
 }
 
 impl Default for Settings {
@@ -56,6 +59,7 @@ impl Default for Settings {
             renewal: Renewal::default(),
             renew_pause: Duration::from_secs(60),
             destroy_wait: Duration::from_secs(7 * 24 * 3600),
+            sessions: SessionLimits::default(),
         }
     }
 }
@@ -74,6 +78,7 @@ pub struct Manager {
     site: Mutex<Option<Arc<Site>>>,
     pub(crate) rotation: RotationRole,
     pin: RootPin,
+    pub(crate) access: Access,
     pub(crate) rotated: watch::Sender<RotationView>,
     /// Wakes who leads rotations.
     pub(crate) rotation_begun: Notify,
@@ -93,6 +98,7 @@ impl Manager {
         clock: fn() -> u64,
     ) -> Self {
         Self {
+            access: Access::new(pin.folder().to_owned(), settings.sessions),
             pin,
             engine,
             keystore,
@@ -194,12 +200,20 @@ impl Manager {
         &self,
         by: By<'_>,
     ) -> Result<Option<Verified<D>>, ManagerError> {
+        Ok(self.read_signed(by).await?.map(|(_, document)| document))
+    }
+
+    /// The same, with the document as it is stored.
+    pub(crate) async fn read_signed<D: Document>(
+        &self,
+        by: By<'_>,
+    ) -> Result<Option<(SignedDocument, Verified<D>)>, ManagerError> {
         let mut tries = LOOKS;
         loop {
             let Some(row) = self.keystore.document(D::KIND, by).await? else { return Ok(None) };
             let document = self.verify(&*self.site().await?, &row).await?;
             if !self.marks.check(&[&row.signed]).await?[0] {
-                return Ok(Some(document));
+                return Ok(Some((row.signed, document)));
             }
             // It may have changed between the look at it and that at its mark.
             tries -= 1;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sealwire_engine::RootKeyId;
 use sealwire_engine::custody::write_whole;
@@ -23,6 +23,10 @@ impl RootPin {
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Checks the engine's root key. The first one that is seen is pinned; during a root rotation, the pin

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod manage;
+mod operators;
 pub(crate) mod root;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sealwire_engine::host::process::LogFormat;
 use sealwire_protocol::Suite;
 
-pub(crate) use manage::{Account, App, Key, Keystore, OneApp, OneKey, SomeVersions};
+pub(crate) use manage::{Account, App, Key, Keystore, ManagerSocket, OneApp, OneKey, SomeVersions};
+pub(crate) use operators::{OneOperator, Operator, SignIn};
 pub(crate) use root::{Engines, Root, Shared};
 
 /// Server-side message encryption for IM systems.
@@ -73,6 +75,24 @@ pub(crate) enum Command {
     /// Apps: the business systems that may log in.
     #[command(subcommand)]
     App(App),
+    /// Operators: the people who manage the site.
+    #[command(subcommand)]
+    Operator(Operator),
+    /// Sign in as an operator: the commands that follow call as them.
+    #[command(after_help = "Example:\n  sealwire sign-in alice")]
+    SignIn(SignIn),
+    /// End the session.
+    #[command(after_help = "Example:\n  sealwire sign-out")]
+    SignOut {
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// Whom the manager takes you for.
+    #[command(after_help = "Example:\n  sealwire who-am-i")]
+    WhoAmI {
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
     /// Where keys and apps are stored: schema, moving house, backups.
     #[command(subcommand)]
     Keystore(Keystore),

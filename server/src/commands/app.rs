@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sealwire_engine::document::AppState;
-use sealwire_manager::{AppView, CreateApp, CreatedApp, ManagerClient, RotateSecret};
+use sealwire_manager::{AppView, CreateApp, CreatedApp, RotateSecret};
 
+use super::identity::manager;
 use super::{print, print_json, warn_unverified};
 use crate::cli::{App, OneApp};
 
@@ -14,7 +15,7 @@ pub(super) async fn run(command: App) -> Result<()> {
         App::Create { name, allow, grant, json, socket } => {
             let (deaf, powerless) = (allow.is_empty(), grant.is_empty());
             let request = CreateApp { name, allow, grants: grant };
-            let made = ManagerClient::new(socket.path).create_app(&request).await?;
+            let made = manager(&socket)?.create_app(&request).await?;
             if deaf {
                 eprintln!("sealwire: no --allow: the app may not log in from anywhere");
             }
@@ -24,7 +25,7 @@ pub(super) async fn run(command: App) -> Result<()> {
             secret(&made, json)
         }
         App::Show(OneApp { app, json, socket }) => {
-            let app = ManagerClient::new(socket.path).show_app(&app).await?;
+            let app = manager(&socket)?.show_app(&app).await?;
             if json { print_json(&app) } else { print(&table(&[app])) }
         }
         App::Disable(app) => {
@@ -33,7 +34,7 @@ pub(super) async fn run(command: App) -> Result<()> {
         App::Enable(app) => enable(app, true, "may log in").await,
         App::RotateSecret { app: OneApp { app, json, socket }, overlap, drop_older } => {
             let wish = RotateSecret { overlap_seconds: overlap.as_secs(), drop_older };
-            let made = ManagerClient::new(socket.path).rotate_app_secret(&app, wish).await?;
+            let made = manager(&socket)?.rotate_app_secret(&app, wish).await?;
             eprintln!(
                 "sealwire: the secret of before is taken for {} more",
                 humantime::format_duration(Duration::from_secs(overlap.as_secs()))
@@ -41,7 +42,7 @@ pub(super) async fn run(command: App) -> Result<()> {
             secret(&made, json)
         }
         App::List { json, socket } => {
-            let list = ManagerClient::new(socket.path).list_apps().await?;
+            let list = manager(&socket)?.list_apps().await?;
             warn_unverified("app", &list.unverified);
             if json { print_json(&list.apps) } else { print(&table(&list.apps)) }
         }
@@ -61,7 +62,7 @@ fn secret(made: &CreatedApp, json: bool) -> Result<()> {
 }
 
 async fn enable(app: OneApp, enable: bool, done: &str) -> Result<()> {
-    let view = ManagerClient::new(app.socket.path).enable_app(&app.app, enable).await?;
+    let view = manager(&app.socket)?.enable_app(&app.app, enable).await?;
     if app.json { print_json(&view) } else { print(&format!("app {}: {done}\n", view.name)) }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use sealwire_engine::document::VersionState;
 use sealwire_manager::{ChangeKey, CreateKey, DestroyKey, KeyView, ManagerClient, Versions};
 
+use super::identity::manager;
 use super::{print, print_json, warn_unverified};
 use crate::cli::{Key, OneKey, SomeVersions};
 
@@ -17,7 +18,7 @@ pub(super) async fn run(command: Key) -> Result<()> {
         Key::Create { name, index, suites, json, socket } => {
             let suites = suites.iter().map(|suite| suite.name().to_owned()).collect();
             let request = CreateKey { name, index, suites };
-            let key = ManagerClient::new(socket.path).create_key(&request).await?;
+            let key = manager(&socket)?.create_key(&request).await?;
             if json {
                 return print_json(&key);
             }
@@ -28,7 +29,7 @@ pub(super) async fn run(command: Key) -> Result<()> {
             ))
         }
         Key::List { json, socket } => {
-            let manager = ManagerClient::new(socket.path);
+            let manager = manager(&socket)?;
             if json {
                 let list = manager.list_keys().await?;
                 warn_unverified("key", &list.unverified);
@@ -37,11 +38,11 @@ pub(super) async fn run(command: Key) -> Result<()> {
             list(&manager).await
         }
         Key::Show { key, json, socket } => {
-            let key = ManagerClient::new(socket.path).show_key(&key).await?;
+            let key = manager(&socket)?.show_key(&key).await?;
             if json { print_json(&key) } else { print(&details(&key)) }
         }
         Key::Rotate(OneKey { key, json, socket }) => {
-            let key = ManagerClient::new(socket.path).rotate_key(&key).await?;
+            let key = manager(&socket)?.rotate_key(&key).await?;
             let newest = key.versions.len();
             let done = format!("version {newest} seals from now on; older ones still open");
             told(&key, json, &done)
@@ -65,7 +66,7 @@ pub(super) async fn run(command: Key) -> Result<()> {
                 renew_after_seconds: renew_after,
                 renew_after_messages,
             };
-            let view = ManagerClient::new(key.socket.path).set_key(&key.key, &wish).await?;
+            let view = manager(&key.socket)?.set_key(&key.key, &wish).await?;
             if key.json { print_json(&view) } else { print(&details(&view)) }
         }
     }
@@ -73,7 +74,7 @@ pub(super) async fn run(command: Key) -> Result<()> {
 
 async fn change(wish: SomeVersions, change: &str, done: &str) -> Result<()> {
     let SomeVersions { key, version } = wish;
-    let manager = ManagerClient::new(key.socket.path);
+    let manager = manager(&key.socket)?;
     let view = manager.change_key(&key.key, change, Versions { version }).await?;
     told(&view, key.json, &format!("{} {done}", which(version)))
 }
@@ -81,7 +82,7 @@ async fn change(wish: SomeVersions, change: &str, done: &str) -> Result<()> {
 async fn destroy(wish: SomeVersions, after: Option<Duration>) -> Result<()> {
     let SomeVersions { key, version } = wish;
     let wish = DestroyKey { version, after_seconds: after.map(|after| after.as_secs()) };
-    let view = ManagerClient::new(key.socket.path).destroy_key(&key.key, wish).await?;
+    let view = manager(&key.socket)?.destroy_key(&key.key, wish).await?;
     let meant = view.versions.iter().filter(|held| version.is_none_or(|one| one == held.version));
     let at = meant.filter_map(|version| version.destroy_at).max();
     told(

@@ -3,8 +3,10 @@
 mod app;
 mod bench;
 mod crypt;
+mod identity;
 mod key;
 mod keystore;
+mod operator;
 mod quickstart;
 mod root;
 mod serve;
@@ -38,6 +40,10 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         }),
         Command::Key(command) => key::run(command).await,
         Command::App(command) => app::run(command).await,
+        Command::Operator(command) => operator::run(command).await,
+        Command::SignIn(args) => identity::sign_in(args).await,
+        Command::SignOut { socket } => identity::sign_out(&socket).await,
+        Command::WhoAmI { socket } => identity::who_am_i(&socket).await,
         Command::Keystore(command) => keystore::run(command).await,
         Command::Enc(args) => crypt::enc(args).await,
         Command::Dec(args) => crypt::dec(args).await,

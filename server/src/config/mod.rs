@@ -13,7 +13,7 @@ use sealwire_engine::remote::MAX_ENGINES;
 use sealwire_engine::settings::{ChipName, EngineSettings, TlsSettings};
 use sealwire_engine::wire::FRAME_ROOM;
 use sealwire_gateway::DirectoryConfig;
-use sealwire_manager::Settings;
+use sealwire_manager::{SessionLimits, Settings};
 use sealwire_protocol::{Suite, limits};
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,9 @@ pub(crate) struct ManagerConfig {
     pub(crate) renew_pause_seconds: u64,
     /// Least seconds between the word that a version is to be destroyed, and its destruction.
     pub(crate) destroy_wait_seconds: u64,
+    /// Seconds without a call after which an operator is signed out, and in all.
+    pub(crate) session_idle_seconds: u64,
+    pub(crate) session_seconds: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -169,6 +172,8 @@ impl Default for ManagerConfig {
             renew_after_messages: settings.renewal.after_messages,
             renew_pause_seconds: settings.renew_pause.as_secs(),
             destroy_wait_seconds: settings.destroy_wait.as_secs(),
+            session_idle_seconds: settings.sessions.idle.as_secs(),
+            session_seconds: settings.sessions.absolute.as_secs(),
         }
     }
 }
@@ -331,6 +336,12 @@ impl Config {
             manager.destroy_wait_seconds <= CENTURY && manager.renew_pause_seconds <= CENTURY,
             "manager: destroy_wait_seconds and renew_pause_seconds must be at most a century"
         );
+        ensure!(
+            (60..=86_400).contains(&manager.session_idle_seconds)
+                && (manager.session_idle_seconds..=7 * 86_400).contains(&manager.session_seconds),
+            "manager: session_idle_seconds must be from a minute to a day, session_seconds not less than that and \
+             at most a week"
+        );
         Ok(Settings {
             indexes: manager.first_index..=manager.last_index,
             suites,
@@ -340,6 +351,10 @@ impl Config {
             },
             renew_pause: Duration::from_secs(manager.renew_pause_seconds),
             destroy_wait: Duration::from_secs(manager.destroy_wait_seconds),
+            sessions: SessionLimits {
+                idle: Duration::from_secs(manager.session_idle_seconds),
+                absolute: Duration::from_secs(manager.session_seconds),
+            },
         })
     }
 

@@ -1,4 +1,4 @@
-//! Documents: what an app may do, and what a key is. Canonical JSON, signed by the engine.
+//! Documents: what an app may do, what a key is, who manages the site. Canonical JSON, signed by the engine.
 //!
 //! A document is stored as its exact bytes and a MAC. It has one encoding: parsing and writing it
 //! again gives the same bytes, or it is refused.
@@ -6,10 +6,15 @@
 mod app;
 mod grant;
 mod key;
+mod operator;
 
 pub use app::{AppDocument, AppSecret, AppState};
 pub use grant::{Grant, GrantError, Grants, Op, Ops, Pattern};
 pub use key::{KeyDocument, KeyVersion, Renewal, UsableKey, VersionState};
+pub use operator::{
+    MAX_OPERATOR_NAME, MAX_TOKENS, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
+    PasswordHash, is_operator_id,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -23,11 +28,13 @@ pub enum DocumentKind {
     App,
     /// A business key.
     Key,
+    /// A person who manages the site.
+    Operator,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::App, Self::Key];
+    pub const ALL: [Self; 3] = [Self::App, Self::Key, Self::Operator];
 
     /// The kind of a name in the keystore.
     #[must_use]
@@ -41,6 +48,7 @@ impl DocumentKind {
         match self {
             Self::App => "app",
             Self::Key => "key",
+            Self::Operator => "operator",
         }
     }
 }

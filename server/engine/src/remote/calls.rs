@@ -139,6 +139,20 @@ impl Pool {
         Ok(SignedDocument { kind, id, revision, body, mac })
     }
 
+    pub(crate) async fn pepper(
+        &self,
+        site: &Site,
+        operator: &str,
+        hash: &[u8; 32],
+    ) -> Result<[u8; 32], EngineError> {
+        let answer = self.call(word::PEPPER, (Some(site), None), |out| {
+            out.push(u8::try_from(operator.len()).unwrap_or(u8::MAX));
+            out.extend_from_slice(operator.as_bytes());
+            out.extend_from_slice(hash);
+        });
+        answer.await?.read(|reader| reader.array("peppered hash"))
+    }
+
     pub(crate) async fn make_site(&self) -> Result<Site, EngineError> {
         let answer = self.call(word::MAKE_SITE, (None, None), |_| {}).await?;
         let site = Site::from_bytes(&answer.0)?;

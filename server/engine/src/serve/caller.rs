@@ -6,12 +6,14 @@ use std::time::Instant;
 use quick_cache::unsync::Cache;
 use sealwire_protocol::envelope::Envelope;
 use sealwire_protocol::message::{Failure, PingRequest};
-use sealwire_protocol::{BodyError, ErrorCode, Flags, Frame, Header, Opcode, Reader, frame};
+use sealwire_protocol::{
+    BodyError, ErrorCode, Flags, Frame, Header, Opcode, Reader, frame, limits,
+};
 
 use super::Shared;
 use super::keys::Keys;
 use crate::custody::CustodyError;
-use crate::document::{AppDocument, DocumentKind, KeyDocument};
+use crate::document::{AppDocument, DocumentKind, KeyDocument, OperatorDocument};
 use crate::session::{LocalSession, Workbench};
 use crate::wire::message::{self, AuthVerify, Crypt, Figures, Lane};
 use crate::wire::{MAX_SESSIONS, Role, failure, unasked, word};
@@ -228,6 +230,15 @@ impl Caller {
                 reader.finish()?;
                 self.shared.custodian.forget_previous(old, new)?;
             }
+            word::PEPPER => {
+                let mut reader = Reader::new(body);
+                let operator = reader.short(limits::MAX_KEY_NAME, "operator")?;
+                let hash = reader.array("hash")?;
+                reader.finish()?;
+                let operator =
+                    std::str::from_utf8(operator).map_err(|_| BodyError::Value("operator"))?;
+                out.extend_from_slice(&self.engine().pepper(self.site()?, operator, &hash)?);
+            }
             _ => return Err(ErrorCode::UNKNOWN_OPCODE.into()),
         }
         Ok(())
@@ -263,6 +274,9 @@ impl Caller {
         match document.kind {
             DocumentKind::App => engine.verify::<AppDocument>(site, &document).map(drop)?,
             DocumentKind::Key => engine.verify::<KeyDocument>(site, &document).map(drop)?,
+            DocumentKind::Operator => {
+                engine.verify::<OperatorDocument>(site, &document).map(drop)?;
+            }
         }
         Ok(())
     }
@@ -286,6 +300,7 @@ impl Caller {
         let signed = match kind {
             DocumentKind::App => engine.sign_bytes::<AppDocument>(site, document)?,
             DocumentKind::Key => engine.sign_bytes::<KeyDocument>(site, document)?,
+            DocumentKind::Operator => engine.sign_bytes::<OperatorDocument>(site, document)?,
         };
         out.extend_from_slice(&signed.mac);
         Ok(())
@@ -293,7 +308,7 @@ impl Caller {
 
     fn make_secret(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let mut reader = Reader::new(body);
-        let app = reader.short(sealwire_protocol::limits::MAX_APP_KEY, "app key")?;
+        let app = reader.short(limits::MAX_APP_KEY, "app key")?;
         let version = reader.u32("version")?;
         reader.finish()?;
         let app = std::str::from_utf8(app).map_err(|_| BodyError::Value("app key"))?;

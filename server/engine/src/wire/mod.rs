@@ -78,4 +78,6 @@ pub mod word {
     pub const ADMIT: Opcode = Opcode(0x56);
     /// Forget the root key of before.
     pub const FORGET: Opcode = Opcode(0x57);
+    /// What is stored of an operator's hashed password.
+    pub const PEPPER: Opcode = Opcode(0x58);
 }

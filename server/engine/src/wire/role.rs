@@ -83,6 +83,7 @@ impl Role {
                     | word::PREVIOUS
                     | word::ADMIT
                     | word::FORGET
+                    | word::PEPPER
             ),
         };
         both || own

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sealwire_engine::document::{DocumentKind, KeyDocument};
+use sealwire_engine::document::{DocumentKind, KeyDocument, OperatorDocument};
 use sealwire_engine::{RootKeyId, SignedDocument, State};
 use sealwire_keystore::{DocumentRow, KeystoreError};
 use tokio_util::sync::CancellationToken;
@@ -193,13 +193,7 @@ impl Directory {
     async fn find_newest(&self, followed: &mut Followed) -> Result<bool, KeystoreError> {
         let rows = self.keystore.newest(PAGE).await?.rows;
         for row in &rows {
-            let sound = match row.signed.kind {
-                DocumentKind::Key => {
-                    self.verified::<KeyDocument>(&row.signed).await.map(|key| key.is_some())
-                }
-                DocumentKind::App => self.substance(&row.signed).await.map(|app| app.is_some()),
-            };
-            match sound {
+            match self.is_sound(&row.signed).await {
                 Err(_) => return Ok(false),
                 // Whose document nobody can verify may do nothing.
                 Ok(false) if row.signed.kind == DocumentKind::App => self.tell(&row.signed, None),
@@ -290,7 +284,18 @@ impl Directory {
                 self.tell(&row.signed, substance);
                 Ok(substance.is_some())
             }
+            // What managers may do is nothing to a gateway; but the change counts.
+            DocumentKind::Operator => self.is_sound(&row.signed).await,
         }
+    }
+
+    /// Whether a document verifies.
+    async fn is_sound(&self, signed: &SignedDocument) -> Result<bool, Refusal> {
+        Ok(match signed.kind {
+            DocumentKind::Key => self.verified::<KeyDocument>(signed).await?.is_some(),
+            DocumentKind::App => self.substance(signed).await?.is_some(),
+            DocumentKind::Operator => self.verified::<OperatorDocument>(signed).await?.is_some(),
+        })
     }
 
     /// Takes in what was committed in this process: also when the keystore is gone a moment later.
@@ -353,13 +358,7 @@ impl Directory {
         }
         let rows = self.keystore.changes(mark.revision, PAGE).await?.rows;
         for row in &rows {
-            let sound = match row.signed.kind {
-                DocumentKind::Key => {
-                    self.verified::<KeyDocument>(&row.signed).await.map(|key| key.is_some())
-                }
-                DocumentKind::App => self.substance(&row.signed).await.map(|app| app.is_some()),
-            };
-            let Ok(sound) = sound else { return Ok(()) };
+            let Ok(sound) = self.is_sound(&row.signed).await else { return Ok(()) };
             if sound && row.signed.revision == mark.revision && row.signed.mac != mark.mac {
                 return Err(KeystoreError::RolledBack(format!(
                     "revision {} of the keystore is another one than before",
@@ -399,11 +398,7 @@ impl Directory {
         let page = self.keystore.changes(since, PAGE).await.map_err(|error| unavailable(&error))?;
         let mut verified = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
-            let sound = match row.signed.kind {
-                DocumentKind::Key => self.verified::<KeyDocument>(&row.signed).await?.is_some(),
-                DocumentKind::App => self.substance(&row.signed).await?.is_some(),
-            };
-            if sound {
+            if self.is_sound(&row.signed).await? {
                 verified.push(&row.signed);
             }
         }

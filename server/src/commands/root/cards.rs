@@ -125,13 +125,13 @@ pub(super) fn token_pin(uri: &TokenUri, pin_file: Option<&PathBuf>) -> Result<Ze
 }
 
 /// Asks on the terminal, without echo.
-pub(super) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
+pub(in crate::commands) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     let typed = rpassword::prompt_password(prompt);
     Ok(Zeroizing::new(typed.context("no terminal to ask on: use --pin-file")?))
 }
 
 /// Reads a passphrase or PIN from a file, without the end of its line.
-pub(super) fn read_pin(file: &Path) -> Result<Zeroizing<String>> {
+pub(in crate::commands) fn read_pin(file: &Path) -> Result<Zeroizing<String>> {
     let text = std::fs::read_to_string(file).map(Zeroizing::new);
     let text = text.with_context(|| format!("pin file {}", file.display()))?;
     Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::print;
 use crate::cli::{Engines, Root};
 use cards::Readers;
+pub(super) use cards::{ask, read_pin};
 use new::NewPlaces;
 use transcript::Transcript;
 

@@ -1,0 +1,57 @@
+//! Who calls, and whether they may.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use zeroize::Zeroizing;
+
+use super::calls::May;
+use crate::{Caller, Manager, ManagerError, Source};
+
+/// Finds out who calls, and lets only those through who may. What is behind it gets the [`Caller`].
+pub(super) async fn authorize(
+    State((manager, may)): State<(Arc<Manager>, May)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let source = request.extensions().get::<Source>().copied();
+    let proof = bearer(request.headers()).map(|token| Zeroizing::new(token.to_owned()));
+    match check(&manager, may, source, proof).await {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn check(
+    manager: &Manager,
+    may: May,
+    source: Option<Source>,
+    proof: Option<Zeroizing<String>>,
+) -> Result<Option<Caller>, ManagerError> {
+    let May::Operators { roles, in_person } = may else { return Ok(None) };
+    let source = source.ok_or(ManagerError::SignInNeeded)?;
+    let caller = manager.caller(proof.as_ref().map(|token| token.as_str()), source).await?;
+    if !caller.has(roles) {
+        let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
+        return Err(ManagerError::RoleNeeded(names.join(" or ")));
+    }
+    if in_person && !caller.is_person() {
+        return Err(ManagerError::PersonNeeded);
+    }
+    Ok(Some(caller))
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750, section 2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}

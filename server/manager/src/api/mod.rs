@@ -1,0 +1,58 @@
+//! The JSON API, over a unix socket of mode 0600.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`calls`] | every call, and who may make it |
+//! | `authorize` | who calls, and whether they may |
+//! | `keys`, `apps`, `operators`, `root` | the calls |
+//! | `answer` | bodies and refusals |
+
+mod answer;
+mod apps;
+mod authorize;
+pub mod calls;
+mod keys;
+mod operators;
+mod root;
+
+use std::io;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+pub use answer::Refusal;
+use answer::no_such_call;
+use authorize::authorize;
+use calls::CALLS;
+
+use crate::{Manager, Source};
+
+type Shared = State<Arc<Manager>>;
+
+/// Every call of the API, each refused to those who may not make it. A layer around it must say where a request
+/// comes from, as an extension of the type [`Source`]: without it, all are refused.
+pub fn routes(manager: &Arc<Manager>) -> Router {
+    let mut router = Router::new();
+    for call in CALLS {
+        let checked = from_fn_with_state((manager.clone(), call.may), authorize);
+        router = router.route(call.path, (call.route)().layer(checked));
+    }
+    router.fallback(no_such_call).with_state(manager.clone())
+}
+
+/// Serves the API until `stop`. The socket must be one that nobody else may open.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: UnixListener,
+    manager: Arc<Manager>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let routes = routes(&manager).layer(Extension(Source::Socket));
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}

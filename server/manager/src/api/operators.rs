@@ -1,0 +1,119 @@
+//! Operators, who is signed in, and tokens.
+
+use axum::extract::{Path as Segment, State};
+use axum::http::HeaderMap;
+use axum::{Extension, Json};
+use sealwire_engine::document::OperatorState;
+
+use super::Shared;
+use super::answer::Body;
+use super::authorize::bearer;
+use crate::{
+    Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
+    ManagerError, OperatorList, OperatorView, ResetPassword, SetRoles, SignIn, SignedIn, Source,
+    Who,
+};
+
+type Answer = Result<Json<OperatorView>, ManagerError>;
+
+pub(super) async fn sign_in(
+    State(manager): Shared,
+    Extension(source): Extension<Source>,
+    Body(SignIn { name, password }): Body<SignIn>,
+) -> Result<Json<SignedIn>, ManagerError> {
+    let (token, caller) = manager.sign_in(&name, password, source).await?;
+    Ok(Json(SignedIn { token, operator: CallerView::new(&caller) }))
+}
+
+pub(super) async fn who_am_i(Extension(caller): Extension<Caller>) -> Json<CallerView> {
+    Json(CallerView::new(&caller))
+}
+
+pub(super) async fn sign_out(State(manager): Shared, headers: HeaderMap) -> Json<Done> {
+    manager.sign_out(bearer(&headers).unwrap_or_default());
+    Json(Done {})
+}
+
+pub(super) async fn change_password(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(ChangePassword { current, new }): Body<ChangePassword>,
+) -> Result<Json<Done>, ManagerError> {
+    let session = bearer(&headers).unwrap_or_default();
+    manager.change_password(&caller, (current, new), session).await.map(|()| Json(Done {}))
+}
+
+pub(super) async fn create_token(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Body(request): Body<CreateToken>,
+) -> Result<Json<CreatedToken>, ManagerError> {
+    manager.create_token(&caller, &request).await.map(Json)
+}
+
+pub(super) async fn revoke_own_token(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Segment(token): Segment<String>,
+) -> Result<Json<Done>, ManagerError> {
+    let Who::Operator { id, .. } = &caller.who else { return Err(ManagerError::SignInNeeded) };
+    manager.revoke_token(id, &token).await.map(|()| Json(Done {}))
+}
+
+pub(super) async fn list(State(manager): Shared) -> Result<Json<OperatorList>, ManagerError> {
+    manager.list_operators().await.map(Json)
+}
+
+pub(super) async fn create(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Body(request): Body<CreateOperator>,
+) -> Answer {
+    manager.create_operator(request, &caller).await.map(Json)
+}
+
+pub(super) async fn show(State(manager): Shared, Segment(operator): Segment<String>) -> Answer {
+    manager.show_operator(&operator).await.map(Json)
+}
+
+pub(super) async fn disable(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Segment(operator): Segment<String>,
+) -> Answer {
+    manager.set_operator_state(&operator, OperatorState::Disabled, &caller).await.map(Json)
+}
+
+pub(super) async fn enable(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Segment(operator): Segment<String>,
+) -> Answer {
+    manager.set_operator_state(&operator, OperatorState::Active, &caller).await.map(Json)
+}
+
+pub(super) async fn set_roles(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Segment(operator): Segment<String>,
+    Body(SetRoles { roles }): Body<SetRoles>,
+) -> Answer {
+    manager.set_operator_roles(&operator, roles, &caller).await.map(Json)
+}
+
+pub(super) async fn reset_password(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Segment(operator): Segment<String>,
+    Body(ResetPassword { password }): Body<ResetPassword>,
+) -> Answer {
+    manager.reset_operator_password(&operator, password, &caller).await.map(Json)
+}
+
+pub(super) async fn revoke_token(
+    State(manager): Shared,
+    Segment((operator, token)): Segment<(String, String)>,
+) -> Result<Json<Done>, ManagerError> {
+    manager.revoke_token(&operator, &token).await.map(|()| Json(Done {}))
+}
