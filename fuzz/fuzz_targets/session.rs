@@ -92,6 +92,7 @@ async fn world() -> World {
         min_enc: 1,
         min_dec: 1,
         renewal: Renewal::default(),
+        sensitive: false,
         versions: vec![KeyVersion {
             version: 1,
             state: VersionState::Active,

@@ -110,6 +110,7 @@ registry! {
     113 SIGN_IN_REFUSED Policy false false "name or password is wrong, or the operator is disabled";
     114 SLOW_DOWN Policy false true "too many wrong passwords from there: wait, and try again";
     115 ROLE_NEEDED Policy false false "the operator's roles do not cover this, or a person must do it";
+    116 SECOND_PERSON Policy false false "somebody else than who has asked must approve it";
 }
 
 impl ErrorCode {

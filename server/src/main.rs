@@ -43,6 +43,10 @@ fn main() -> ExitCode {
     match runtime.block_on(commands::run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if commands::is_output_closed(&error) => ExitCode::SUCCESS,
+        Err(error) if commands::is_asked(&error) => {
+            eprintln!("sealwire: {error:#}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tell_failure(&format!("{error:#}"));
             ExitCode::FAILURE

@@ -67,6 +67,7 @@ async fn fill(server: &mut Server, from: &str, to: &str, count: u32) {
             min_enc: 1,
             min_dec: 1,
             renewal: Renewal::default(),
+            sensitive: false,
             versions: vec![KeyVersion {
                 version: 1,
                 state: VersionState::Active,

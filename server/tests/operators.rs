@@ -11,8 +11,8 @@ use sealwire_manager::{
     ChangePassword, ClientError, CreateKey, CreateOperator, CreateToken, ManagerClient, SetRoles,
 };
 use sealwire_protocol::ErrorCode;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use support::{SEALWIRE, Server};
 
 const ALICE: &str = "amber canal spruce orbit";
@@ -168,15 +168,21 @@ async fn what_an_operator_may_do_changes_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_who_may_make_operators_is_always_left() {
-    let (_server, alice) = site().await;
+    let (server, alice) = site().await;
     let illegal = refusal(ErrorCode::KEY_STATE);
     assert_eq!(number(alice.enable_operator("alice", false).await), illegal);
     let less = SetRoles { roles: vec![Auditor] };
     assert_eq!(number(alice.set_operator_roles("alice", &less).await), illegal);
     alice.create_operator(&operator("bob", &[RootOfficer], BOB)).await.expect("made");
-    alice.set_operator_roles("alice", &less).await.expect("there is bob");
+    let asked = match alice.set_operator_roles("alice", &less).await {
+        Err(ClientError::Asked(request)) => request.id,
+        other => panic!("not asked for: {other:?}"),
+    };
+    let bob = sign_in(&server, "bob", BOB).await;
+    bob.decide_request(&asked, true).await.expect("there is bob");
     let needed = refusal(ErrorCode::ROLE_NEEDED);
     assert_eq!(number(alice.enable_operator("bob", false).await), needed);
+    assert_eq!(number(bob.enable_operator("bob", false).await), illegal, "the last one now");
 }
 
 #[tokio::test(flavor = "multi_thread")]

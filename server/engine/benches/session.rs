@@ -62,6 +62,7 @@ fn warm() -> (Session, UsableKey) {
         min_enc: 1,
         min_dec: 1,
         renewal: Renewal::default(),
+        sensitive: false,
         versions: vec![KeyVersion { version: 1, state, created, destroy_at }],
     };
     let made = manager.genkey(document.binding(1)).now().expect("a key");

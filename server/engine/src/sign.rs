@@ -7,7 +7,10 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::document::{self, Document, DocumentKind};
+use crate::document::{
+    self, AppDocument, Document, DocumentKind, KeyDocument, OperatorDocument, PolicyDocument,
+    RequestDocument,
+};
 use crate::{Engine, EngineError, KeyBinding, Purpose, RootKeyId, Uid, WrappedKey};
 
 const DOCUMENT_LABEL: &str = "sealwire document v1";
@@ -196,6 +199,37 @@ impl Engine {
             return Err(refused());
         }
         Ok(Verified(document))
+    }
+
+    /// [`Engine::verify`], of whatever kind the row claims.
+    pub(crate) fn verify_any(
+        &self,
+        site: &Site,
+        signed: &SignedDocument,
+    ) -> Result<(), EngineError> {
+        match signed.kind {
+            DocumentKind::App => self.verify::<AppDocument>(site, signed).map(drop),
+            DocumentKind::Key => self.verify::<KeyDocument>(site, signed).map(drop),
+            DocumentKind::Operator => self.verify::<OperatorDocument>(site, signed).map(drop),
+            DocumentKind::Request => self.verify::<RequestDocument>(site, signed).map(drop),
+            DocumentKind::Policy => self.verify::<PolicyDocument>(site, signed).map(drop),
+        }
+    }
+
+    /// [`Engine::sign_bytes`], of a kind that is named.
+    pub(crate) fn sign_any(
+        &self,
+        site: &Site,
+        kind: DocumentKind,
+        body: &[u8],
+    ) -> Result<SignedDocument, EngineError> {
+        match kind {
+            DocumentKind::App => self.sign_bytes::<AppDocument>(site, body),
+            DocumentKind::Key => self.sign_bytes::<KeyDocument>(site, body),
+            DocumentKind::Operator => self.sign_bytes::<OperatorDocument>(site, body),
+            DocumentKind::Request => self.sign_bytes::<RequestDocument>(site, body),
+            DocumentKind::Policy => self.sign_bytes::<PolicyDocument>(site, body),
+        }
     }
 
     /// PEPPER: what is stored of an operator's hashed password. Without the engine, who has it cannot try

@@ -126,6 +126,7 @@ fn key_document(name: &str, index: u32, uid: Uid, states: &[VersionState]) -> Ke
         min_enc: 1,
         min_dec: 1,
         renewal: Renewal::default(),
+        sensitive: false,
         versions: versions.collect(),
     }
 }

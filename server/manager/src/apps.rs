@@ -22,27 +22,18 @@ fn is_mapped(network: &IpNet) -> bool {
     }
 }
 
+fn taken(name: &str) -> ManagerError {
+    ManagerError::Conflict(format!("an app called `{name}` exists already"))
+}
+
 impl Manager {
     /// Makes an app. Its secret is in the answer, and nowhere else in clear.
     ///
     /// # Errors
     /// [`ManagerError::Conflict`] when another app has the name; [`ManagerError::Invalid`].
     pub async fn create_app(&self, request: &CreateApp) -> Result<CreatedApp, ManagerError> {
+        self.check_app(request).await?;
         let name = request.name.trim();
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(ManagerError::Invalid(
-                "an app's name has 1 to 128 bytes and no control characters".into(),
-            ));
-        }
-        if let Some(network) = request.allow.iter().find(|network| is_mapped(network)) {
-            return Err(ManagerError::Invalid(format!(
-                "{network} is an IPv4 network in IPv6 form, which no peer has: write it as IPv4"
-            )));
-        }
-        let taken = || ManagerError::Conflict(format!("an app called `{name}` exists already"));
-        if self.read::<AppDocument>(By::Name(name)).await?.is_some() {
-            return Err(taken());
-        }
         let id = app_key()?;
         let mut change = self.begin().await?;
         let made = loop {
@@ -71,8 +62,27 @@ impl Manager {
                 tracing::info!(app = %app.id, name = %app.name, "app made");
                 Ok(CreatedApp { app: AppView::new(&app), app_secret })
             }
-            Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => Err(taken()),
+            Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => Err(taken(name)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an app could be made.
+    pub(crate) async fn check_app(&self, request: &CreateApp) -> Result<(), ManagerError> {
+        let name = request.name.trim();
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(ManagerError::Invalid(
+                "an app's name has 1 to 128 bytes and no control characters".into(),
+            ));
+        }
+        if let Some(network) = request.allow.iter().find(|network| is_mapped(network)) {
+            return Err(ManagerError::Invalid(format!(
+                "{network} is an IPv4 network in IPv6 form, which no peer has: write it as IPv4"
+            )));
+        }
+        match self.read::<AppDocument>(By::Name(name)).await? {
+            Some(_) => Err(taken(name)),
+            None => Ok(()),
         }
     }
 

@@ -22,6 +22,12 @@ pub enum ManagerError {
     /// No such operator, or token of an operator.
     #[error("no operator or token is called `{0}`; `sealwire operator list` shows them")]
     NoSuchOperator(String),
+    /// No such request.
+    #[error("no request is called `{0}`; `sealwire request list` shows them")]
+    NoSuchRequest(String),
+    /// Who has asked for something would approve it.
+    #[error("somebody else than who has asked must approve it")]
+    SecondPerson,
     /// Nobody has said who he is, or it is good for nothing any more.
     #[error(
         "sign in first (`sealwire sign-in NAME`), or name a token: the session is over, or there was none"
@@ -123,6 +129,13 @@ pub enum ManagerError {
 }
 
 impl ManagerError {
+    /// What a request is about has changed since it was asked for.
+    pub(crate) fn moved(name: &str) -> Self {
+        Self::IllegalChange(format!(
+            "`{name}` has changed since that was asked for: look at it, and ask anew"
+        ))
+    }
+
     /// Whether it is the engine's being sealed, or away, that stands in the way.
     pub(crate) fn is_sealed(&self) -> bool {
         matches!(self, Self::Engine(EngineError::Sealed | EngineError::Away(_)))
@@ -133,9 +146,11 @@ impl ManagerError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid(_) => ErrorCode::MALFORMED_BODY,
-            Self::NoSuchKey(_) | Self::NoSuchApp(_) | Self::NoSuchOperator(_) => {
-                ErrorCode::KEY_NOT_FOUND
-            }
+            Self::NoSuchKey(_)
+            | Self::NoSuchApp(_)
+            | Self::NoSuchOperator(_)
+            | Self::NoSuchRequest(_) => ErrorCode::KEY_NOT_FOUND,
+            Self::SecondPerson => ErrorCode::SECOND_PERSON,
             Self::SignInNeeded => ErrorCode::SIGN_IN_NEEDED,
             Self::SignInRefused => ErrorCode::SIGN_IN_REFUSED,
             Self::SlowDown(_) => ErrorCode::SLOW_DOWN,

@@ -23,6 +23,15 @@ pub struct MadeKey {
     pub created: bool,
 }
 
+/// Which key is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Which<'a> {
+    /// By its name or its index, as people write it.
+    Named(&'a str),
+    /// By its uid.
+    Uid(&'a str),
+}
+
 impl Manager {
     /// GENKEY: makes a key, or finds the one that was made before under the same name and index. On
     /// disk when it returns.
@@ -84,6 +93,7 @@ impl Manager {
                 min_enc: 1,
                 min_dec: 1,
                 renewal: self.settings.renewal,
+                sensitive: false,
                 versions: Vec::new(),
             };
             if let Some(key) = change.commit(self.next_version(key, revision).await?).await? {
@@ -196,6 +206,19 @@ impl Manager {
         let index = key.parse().ok().filter(|_| is_index);
         let by = index.map_or(By::Name(key), By::Number);
         self.read(by).await?.ok_or_else(|| ManagerError::NoSuchKey(key.to_owned()))
+    }
+
+    pub(crate) async fn find_which(
+        &self,
+        which: Which<'_>,
+    ) -> Result<Verified<KeyDocument>, ManagerError> {
+        match which {
+            Which::Named(key) => self.find(key).await,
+            Which::Uid(uid) => {
+                let found = self.read(By::Id(uid)).await?;
+                found.ok_or_else(|| ManagerError::NoSuchKey(uid.to_owned()))
+            }
+        }
     }
 
     /// A key with its next version, which the engine makes.

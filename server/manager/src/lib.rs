@@ -8,6 +8,7 @@
 //! | `lifecycle` | what a version of a key may become, and who may not |
 //! | `renewal` | new versions and destruction, when they are due |
 //! | `apps` | make, change, list apps |
+//! | `requests` | two persons for what cannot be undone |
 //! | `access` | operators, who calls, and what they may do |
 //! | `rotation` | move everything that is wrapped under a new root key |
 //! | [`api`] | the JSON API over a unix socket of mode 0600 |
@@ -25,6 +26,7 @@ mod manager;
 pub mod orders;
 mod pin;
 mod renewal;
+mod requests;
 mod rotation;
 mod views;
 
@@ -39,6 +41,7 @@ pub use keys::MadeKey;
 pub use lifecycle::StateChange;
 pub use manager::{Manager, Settings};
 pub use pin::RootPin;
+pub use requests::{Outcome, PolicyView, RequestList, RequestView, SetPolicy};
 pub use views::{
     AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
     RotateSecret, RotationStage, RotationView, VersionView, Versions,

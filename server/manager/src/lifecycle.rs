@@ -18,7 +18,9 @@
 use sealwire_engine::document::{KeyDocument, KeyVersion, VersionState};
 use sealwire_keystore::By;
 
+use crate::keys::Which;
 use crate::manager::Draft;
+use crate::requests::check_bound;
 use crate::{ChangeKey, KeyView, Manager, ManagerError};
 
 /// A change of the state of versions.
@@ -69,7 +71,11 @@ impl StateChange {
     }
 
     /// Changes one version, or all that the change can be made to. Returns whether anything changes.
-    fn apply_to(self, key: &mut KeyDocument, version: Option<u32>) -> Result<bool, ManagerError> {
+    pub(crate) fn apply_to(
+        self,
+        key: &mut KeyDocument,
+        version: Option<u32>,
+    ) -> Result<bool, ManagerError> {
         let newest = key.versions.len();
         let illegal = |number: u32, state: VersionState, why: &str| {
             let (name, verb) = (&key.name, self.verb());
@@ -138,7 +144,25 @@ impl Manager {
         version: Option<u32>,
         change: StateChange,
     ) -> Result<KeyView, ManagerError> {
-        let changed = self.change_key(key, |key| change.apply_to(key, version)).await?;
+        let changed =
+            self.change_key(Which::Named(key), |key| change.apply_to(key, version)).await?;
+        tracing::info!(key = %changed.name, ?version, "versions {}", change.verb());
+        Ok(KeyView::new(&changed))
+    }
+
+    /// The same for a key by its uid, if its document has this revision.
+    pub(crate) async fn change_state_of(
+        &self,
+        uid: &str,
+        version: Option<u32>,
+        change: StateChange,
+        bound: Option<u64>,
+    ) -> Result<KeyView, ManagerError> {
+        let changed = self.change_key(Which::Uid(uid), |key| {
+            check_bound(bound, key.revision, &key.name)?;
+            change.apply_to(key, version)
+        });
+        let changed = changed.await?;
         tracing::info!(key = %changed.name, ?version, "versions {}", change.verb());
         Ok(KeyView::new(&changed))
     }
@@ -155,17 +179,22 @@ impl Manager {
         version: Option<u32>,
         after: Option<u64>,
     ) -> Result<KeyView, ManagerError> {
-        let least = self.settings.destroy_wait.as_secs();
+        let at = self.now().saturating_add(self.destroy_wait(after).await?);
+        let view = self.change_state(key, version, StateChange::Destroy(at)).await?;
+        Ok(KeyView { remains: Some(REMAINS.to_owned()), ..view })
+    }
+
+    /// Seconds until a destruction: the site's waiting time unless more is wished.
+    pub(crate) async fn destroy_wait(&self, after: Option<u64>) -> Result<u64, ManagerError> {
+        let least = self.policy().await?.destroy_wait_seconds;
         let after = after.unwrap_or(least);
         if after < least {
             return Err(ManagerError::IllegalChange(format!(
-                "a version is destroyed {least} s after it was said at the earliest (manager.destroy_wait_seconds), \
-                 not after {after} s"
+                "a version is destroyed {least} s after it was said at the earliest (the policy's waiting time, or \
+                 manager.destroy_wait_seconds), not after {after} s"
             )));
         }
-        let at = self.now().saturating_add(at_most_a_century(after, "a destruction")?);
-        let view = self.change_state(key, version, StateChange::Destroy(at)).await?;
-        Ok(KeyView { remains: Some(REMAINS.to_owned()), ..view })
+        at_most_a_century(after, "a destruction")
     }
 
     /// Changes what a key is set to.
@@ -181,7 +210,7 @@ impl Manager {
             None => None,
         };
         let changed = self
-            .change_key(key, |key| {
+            .change_key(Which::Named(key), |key| {
                 let before = key.clone();
                 if let Some(suites) = &suites {
                     key.suites.clone_from(suites);
@@ -191,6 +220,8 @@ impl Manager {
                 if let Some(after) = wish.renew_after_seconds {
                     key.renewal.after_seconds = never(at_most_a_century(after, "a renewal")?);
                 }
+                // To take it away is another thing: `requests`.
+                key.sensitive |= wish.sensitive == Some(true);
                 if let Some(messages) = wish.renew_after_messages {
                     key.renewal.after_messages = never(messages);
                 }
@@ -204,13 +235,13 @@ impl Manager {
     /// Changes a key's document, if `change` says that it has changed.
     pub(crate) async fn change_key(
         &self,
-        key: &str,
+        which: Which<'_>,
         change: impl Fn(&mut KeyDocument) -> Result<bool, ManagerError>,
     ) -> Result<KeyDocument, ManagerError> {
         let mut changing = self.begin().await?;
         loop {
             let revision = changing.revision().await?;
-            let mut document = self.find(key).await?.into_inner();
+            let mut document = self.find_which(which).await?.into_inner();
             if !change(&mut document)? {
                 return Ok(document);
             }
@@ -339,6 +370,7 @@ mod tests {
             min_enc: 1,
             min_dec: 1,
             renewal: Renewal::default(),
+            sensitive: false,
             versions: versions.collect(),
         }
     }

@@ -61,6 +61,9 @@ pub struct KeyView {
     pub renew_after_seconds: Option<u64>,
     /// Messages under one suite after which the active version is followed by a new one.
     pub renew_after_messages: Option<u64>,
+    /// Whether granting DEC on it takes two persons.
+    #[serde(default)]
+    pub sensitive: bool,
     /// The document's revision.
     pub revision: u64,
     /// Whether this request made it.
@@ -92,6 +95,7 @@ impl KeyView {
             min_dec: key.min_dec,
             renew_after_seconds: key.renewal.after_seconds,
             renew_after_messages: key.renewal.after_messages,
+            sensitive: key.sensitive,
             revision: key.revision,
             created: false,
             remains: None,
@@ -126,7 +130,7 @@ pub struct DestroyKey {
 }
 
 /// What to set a key to. What is not given stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeKey {
     /// Names of the suites, the first being the default.
@@ -138,6 +142,9 @@ pub struct ChangeKey {
     /// The lowest version that may open.
     #[serde(default)]
     pub min_dec: Option<u32>,
+    /// Whether granting DEC on it takes two persons. To take that away takes two persons itself.
+    #[serde(default)]
+    pub sensitive: Option<bool>,
     /// Age in seconds at which the active version is followed by a new one; 0 for never.
     #[serde(default)]
     pub renew_after_seconds: Option<u64>,

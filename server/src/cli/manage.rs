@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use sealwire_engine::document::Grant;
 use sealwire_protocol::Suite;
 
+use super::operators::Switch;
+
 #[derive(Args)]
 pub(crate) struct ManagerSocket {
     /// The manager's socket.
@@ -106,6 +108,9 @@ pub(crate) enum Key {
         /// Age at which the active version is followed by a new one, such as 90d, or never.
         #[arg(long, value_parser = seconds_or_never)]
         renew_after: Option<u64>,
+        /// Whether granting DEC on it takes two persons; `off` takes two persons itself, and stands alone.
+        #[arg(long)]
+        sensitive: Option<Switch>,
         /// Messages under one suite after which it is, or never.
         #[arg(long, value_parser = number_or_never)]
         renew_after_messages: Option<u64>,

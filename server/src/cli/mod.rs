@@ -11,7 +11,7 @@ use sealwire_engine::host::process::LogFormat;
 use sealwire_protocol::Suite;
 
 pub(crate) use manage::{Account, App, Key, Keystore, ManagerSocket, OneApp, OneKey, SomeVersions};
-pub(crate) use operators::{OneOperator, Operator, SignIn};
+pub(crate) use operators::{OneOperator, OneRequest, Operator, Policy, Request, SignIn, Switch};
 pub(crate) use root::{Engines, Root, Shared};
 
 /// Server-side message encryption for IM systems.
@@ -78,6 +78,12 @@ pub(crate) enum Command {
     /// Operators: the people who manage the site.
     #[command(subcommand)]
     Operator(Operator),
+    /// What waits for a second person.
+    #[command(subcommand)]
+    Request(Request),
+    /// Whether two persons are needed, and how long a destruction waits.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Sign in as an operator: the commands that follow call as them.
     #[command(after_help = "Example:\n  sealwire sign-in alice")]
     SignIn(SignIn),

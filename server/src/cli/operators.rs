@@ -140,3 +140,83 @@ pub(crate) struct OneOperator {
     #[command(flatten)]
     pub(crate) socket: ManagerSocket,
 }
+
+#[derive(Subcommand)]
+pub(crate) enum Request {
+    /// List what waits for a second person.
+    #[command(
+        after_help = "Examples:\n  sealwire request list\n  sealwire request list --all --json"
+    )]
+    List {
+        /// What was decided, too, and what nobody has decided in time.
+        #[arg(long)]
+        all: bool,
+        /// Print JSON: an array of objects.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// Show a request.
+    #[command(after_help = "Example:\n  sealwire request show rq_0123456789abcdef01234567")]
+    Show(OneRequest),
+    /// Approve what somebody else has asked for: it is done at once.
+    #[command(after_help = "Example:\n  sealwire request approve rq_0123456789abcdef01234567")]
+    Approve(OneRequest),
+    /// Refuse what somebody else has asked for, or take back what you have.
+    #[command(after_help = "Example:\n  sealwire request refuse rq_0123456789abcdef01234567")]
+    Refuse(OneRequest),
+}
+
+#[derive(Args)]
+pub(crate) struct OneRequest {
+    /// The id.
+    pub(crate) request: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) socket: ManagerSocket,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    pub(crate) fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Policy {
+    /// Show whether two persons are needed, and how long a destruction waits.
+    #[command(after_help = "Example:\n  sealwire policy show")]
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+    /// Set it. To ask for less care takes two persons itself.
+    #[command(after_help = "Examples:\n  sealwire policy set --destroy-wait 30d\n  \
+                            sealwire policy set --two-persons off")]
+    Set {
+        /// Whether what cannot be undone, or opens doors, takes two persons.
+        #[arg(long)]
+        two_persons: Option<Switch>,
+        /// The least time between the word that a version is to be destroyed, and its destruction.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        destroy_wait: Option<Duration>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        socket: ManagerSocket,
+    },
+}

@@ -1,14 +1,14 @@
 //! `sealwire key …`: over the manager's socket.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Result;
 use sealwire_engine::document::VersionState;
 use sealwire_manager::{ChangeKey, CreateKey, DestroyKey, KeyView, ManagerClient, Versions};
 
 use super::identity::manager;
-use super::{print, print_json, warn_unverified};
-use crate::cli::{Key, OneKey, SomeVersions};
+use super::{print, print_json, time, warn_unverified};
+use crate::cli::{Key, OneKey, SomeVersions, Switch};
 
 /// Keys that are asked for at once.
 const PAGE: u32 = 500;
@@ -57,12 +57,21 @@ pub(super) async fn run(command: Key) -> Result<()> {
                 .await
         }
         Key::Destroy { versions, after } => destroy(versions, after).await,
-        Key::Set { key, suites, min_enc, min_dec, renew_after, renew_after_messages } => {
+        Key::Set {
+            key,
+            suites,
+            min_enc,
+            min_dec,
+            renew_after,
+            sensitive,
+            renew_after_messages,
+        } => {
             let names = suites.iter().map(|suite| suite.name().to_owned()).collect::<Vec<_>>();
             let wish = ChangeKey {
                 suites: (!names.is_empty()).then_some(names),
                 min_enc,
                 min_dec,
+                sensitive: sensitive.map(Switch::is_on),
                 renew_after_seconds: renew_after,
                 renew_after_messages,
             };
@@ -100,10 +109,6 @@ async fn destroy(wish: SomeVersions, after: Option<Duration>) -> Result<()> {
 
 fn which(version: Option<u32>) -> String {
     version.map_or_else(|| "it".to_owned(), |version| format!("version {version}"))
-}
-
-fn time(seconds: u64) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
 fn told(key: &KeyView, json: bool, done: &str) -> Result<()> {
@@ -152,6 +157,9 @@ fn details(key: &KeyView) -> String {
         renewed(key),
         key.revision
     );
+    if key.sensitive {
+        text.push_str("sensitive granting DEC on it takes two persons\n");
+    }
     for version in &key.versions {
         let mut state = version.state.name().to_owned();
         if let Some(at) = version.destroy_at {

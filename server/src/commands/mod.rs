@@ -8,15 +8,18 @@ mod key;
 mod keystore;
 mod operator;
 mod quickstart;
+mod request;
 mod root;
 mod serve;
 mod steal;
 mod tls;
 
 use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use sealwire_client::{Builder, Client, Credentials};
+use sealwire_manager::ClientError;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -41,6 +44,8 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         Command::Key(command) => key::run(command).await,
         Command::App(command) => app::run(command).await,
         Command::Operator(command) => operator::run(command).await,
+        Command::Request(command) => request::run(command).await,
+        Command::Policy(command) => request::policy(command).await,
         Command::SignIn(args) => identity::sign_in(args).await,
         Command::SignOut { socket } => identity::sign_out(&socket).await,
         Command::WhoAmI { socket } => identity::who_am_i(&socket).await,
@@ -88,6 +93,17 @@ fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let text = Zeroizing::new(serde_json::to_string_pretty(value)?);
     print(&text)?;
     print("\n")
+}
+
+/// What was asked for, and waits for a second person: that is what there was to do.
+pub(crate) fn is_asked(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Asked(_)))
+}
+
+/// Unix time in seconds, for people.
+fn time(unix: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(unix));
+    time.map_or_else(|| "never".into(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
 /// Names the rows that do not verify.

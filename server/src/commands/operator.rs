@@ -10,7 +10,7 @@ use sealwire_manager::{
 
 use super::identity::manager;
 use super::root::{ask, read_pin};
-use super::{print, print_json, warn_unverified};
+use super::{print, print_json, time, warn_unverified};
 use crate::cli::{OneOperator, Operator};
 
 pub(super) async fn run(command: Operator) -> Result<()> {
@@ -120,9 +120,4 @@ fn table(operators: &[OperatorView]) -> String {
 
 fn names(roles: &[OperatorRole]) -> String {
     roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ")
-}
-
-fn time(unix: u64) -> String {
-    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(unix));
-    time.map_or_else(|| "never".into(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }

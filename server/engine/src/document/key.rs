@@ -97,6 +97,9 @@ pub struct KeyDocument {
     /// When it gets a new version by itself.
     #[serde(default, skip_serializing_if = "Renewal::is_never")]
     pub renewal: Renewal,
+    /// Whether granting DEC on it takes two persons.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sensitive: bool,
     /// Its versions, ascending from 1 without a gap.
     pub versions: Vec<KeyVersion>,
 }
@@ -283,6 +286,11 @@ const fn bit(suite: Suite) -> u8 {
 
 const fn first() -> u32 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -7,6 +7,8 @@ mod app;
 mod grant;
 mod key;
 mod operator;
+mod policy;
+mod request;
 
 pub use app::{AppDocument, AppSecret, AppState};
 pub use grant::{Grant, GrantError, Grants, Op, Ops, Pattern};
@@ -15,6 +17,8 @@ pub use operator::{
     MAX_OPERATOR_NAME, MAX_TOKENS, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
     PasswordHash, is_operator_id,
 };
+pub use policy::{POLICY_ID, PolicyDocument};
+pub use request::{Act, Person, RequestDocument, RequestState, Target};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -30,11 +34,15 @@ pub enum DocumentKind {
     Key,
     /// A person who manages the site.
     Operator,
+    /// What one operator has asked for, and another must approve.
+    Request,
+    /// How much care is taken before what cannot be undone.
+    Policy,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::App, Self::Key, Self::Operator];
+    pub const ALL: [Self; 5] = [Self::App, Self::Key, Self::Operator, Self::Request, Self::Policy];
 
     /// The kind of a name in the keystore.
     #[must_use]
@@ -49,6 +57,8 @@ impl DocumentKind {
             Self::App => "app",
             Self::Key => "key",
             Self::Operator => "operator",
+            Self::Request => "request",
+            Self::Policy => "policy",
         }
     }
 }

@@ -113,7 +113,7 @@ impl PasswordHash {
         STANDARD.decode(&self.hash).ok()?.try_into().ok()
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let least = 8 * self.lanes;
         if !(1..=MAX_LANES).contains(&self.lanes)
             || !(1..=MAX_PASSES).contains(&self.passes)
@@ -235,7 +235,7 @@ impl Document for OperatorDocument {
     }
 }
 
-fn check_id(id: &str, prefix: &str) -> Result<(), String> {
+pub(super) fn check_id(id: &str, prefix: &str) -> Result<(), String> {
     let digits = id.strip_prefix(prefix).unwrap_or_default();
     let lower = digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     if digits.len() == 2 * ID_LEN && lower {
@@ -244,7 +244,7 @@ fn check_id(id: &str, prefix: &str) -> Result<(), String> {
     Err(format!("an id is `{prefix}` and {} hexadecimal digits", 2 * ID_LEN))
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let sound = !name.is_empty()
         && name.len() <= MAX_OPERATOR_NAME
         && name.trim() == name
@@ -258,7 +258,7 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Each role once, in their order: so that a document has one encoding.
-fn check_roles(roles: &[OperatorRole]) -> Result<(), String> {
+pub(super) fn check_roles(roles: &[OperatorRole]) -> Result<(), String> {
     if roles.is_sorted_by(|one, next| one < next) {
         return Ok(());
     }

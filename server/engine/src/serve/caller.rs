@@ -13,7 +13,6 @@ use sealwire_protocol::{
 use super::Shared;
 use super::keys::Keys;
 use crate::custody::CustodyError;
-use crate::document::{AppDocument, DocumentKind, KeyDocument, OperatorDocument};
 use crate::session::{LocalSession, Workbench};
 use crate::wire::message::{self, AuthVerify, Crypt, Figures, Lane};
 use crate::wire::{MAX_SESSIONS, Role, failure, unasked, word};
@@ -271,13 +270,7 @@ impl Caller {
         let document = message::read_document(&mut reader)?;
         reader.finish()?;
         let (engine, site) = (self.engine(), self.site()?);
-        match document.kind {
-            DocumentKind::App => engine.verify::<AppDocument>(site, &document).map(drop)?,
-            DocumentKind::Key => engine.verify::<KeyDocument>(site, &document).map(drop)?,
-            DocumentKind::Operator => {
-                engine.verify::<OperatorDocument>(site, &document).map(drop)?;
-            }
-        }
+        engine.verify_any(site, &document)?;
         Ok(())
     }
 
@@ -297,11 +290,7 @@ impl Caller {
         let document = message::read_long(&mut reader, message::MAX_DOCUMENT, "document")?;
         reader.finish()?;
         let (engine, site) = (self.engine(), self.site()?);
-        let signed = match kind {
-            DocumentKind::App => engine.sign_bytes::<AppDocument>(site, document)?,
-            DocumentKind::Key => engine.sign_bytes::<KeyDocument>(site, document)?,
-            DocumentKind::Operator => engine.sign_bytes::<OperatorDocument>(site, document)?,
-        };
+        let signed = engine.sign_any(site, kind, document)?;
         out.extend_from_slice(&signed.mac);
         Ok(())
     }

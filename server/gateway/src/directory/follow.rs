@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sealwire_engine::document::{DocumentKind, KeyDocument, OperatorDocument};
+use sealwire_engine::document::{
+    DocumentKind, KeyDocument, OperatorDocument, PolicyDocument, RequestDocument,
+};
 use sealwire_engine::{RootKeyId, SignedDocument, State};
 use sealwire_keystore::{DocumentRow, KeystoreError};
 use tokio_util::sync::CancellationToken;
@@ -285,7 +287,9 @@ impl Directory {
                 Ok(substance.is_some())
             }
             // What managers may do is nothing to a gateway; but the change counts.
-            DocumentKind::Operator => self.is_sound(&row.signed).await,
+            DocumentKind::Operator | DocumentKind::Request | DocumentKind::Policy => {
+                self.is_sound(&row.signed).await
+            }
         }
     }
 
@@ -295,6 +299,8 @@ impl Directory {
             DocumentKind::Key => self.verified::<KeyDocument>(signed).await?.is_some(),
             DocumentKind::App => self.substance(signed).await?.is_some(),
             DocumentKind::Operator => self.verified::<OperatorDocument>(signed).await?.is_some(),
+            DocumentKind::Request => self.verified::<RequestDocument>(signed).await?.is_some(),
+            DocumentKind::Policy => self.verified::<PolicyDocument>(signed).await?.is_some(),
         })
     }
 

@@ -22,6 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 pub use attempts::Source;
+pub(crate) use operators::{random_id, sorted};
 pub use password::Password;
 use sealwire_engine::SignedDocument;
 use sealwire_engine::document::{
@@ -170,7 +171,7 @@ impl Manager {
     }
 
     /// What is stored of a new password.
-    async fn hash_password(
+    pub(crate) async fn hash_password(
         &self,
         (id, name): (&str, &str),
         password: Password,

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealwire_engine::document::{
-    DocumentKind, MAX_TOKENS, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
+    Act, DocumentKind, MAX_TOKENS, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
+    PasswordHash,
 };
 use sealwire_engine::{EngineError, Verified};
 use sealwire_keystore::{By, KeystoreError, Taken};
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Caller, Password, TOKEN_PREFIX, Who, sessions};
 use crate::manager::Draft;
+use crate::requests::{Outcome, check_bound};
 use crate::{
     CreateOperator, CreateToken, CreatedToken, Manager, ManagerError, OperatorList, OperatorView,
 };
@@ -32,7 +34,7 @@ impl Manager {
         &self,
         request: CreateOperator,
         by: &Caller,
-    ) -> Result<OperatorView, ManagerError> {
+    ) -> Result<Outcome<OperatorView>, ManagerError> {
         let CreateOperator { name, roles, password } = request;
         let roles = sorted(roles);
         if by.who == Who::Unclaimed && !roles.contains(&OperatorRole::RootOfficer) {
@@ -40,16 +42,32 @@ impl Manager {
                 "the first operator must be a root-officer: only they make other operators".into(),
             ));
         }
-        let taken =
-            || ManagerError::Conflict(format!("an operator called `{name}` exists already"));
         if self.read::<OperatorDocument>(By::Name(&name)).await?.is_some() {
-            return Err(taken());
+            return Err(taken(&name));
         }
         let id = random_id("op_")?;
         let password = self.hash_password((&id, &name), password).await?;
+        if self.officers_take_two(by).await? {
+            let act = Act::CreateOperator { id, name, roles, password };
+            return self.ask(by, act, None).await.map(Outcome::Asked);
+        }
+        let first = by.who == Who::Unclaimed;
+        let made = self.make_operator((id, name), roles, password, first).await?;
+        tracing::info!(operator = %made.name, by = by.name(), "operator made");
+        Ok(Outcome::Done(made))
+    }
+
+    /// Makes an operator whose password is hashed: the first one, or a further one.
+    pub(crate) async fn make_operator(
+        &self,
+        (id, name): (String, String),
+        roles: Vec<OperatorRole>,
+        password: PasswordHash,
+        first: bool,
+    ) -> Result<OperatorView, ManagerError> {
         let mut change = self.begin().await?;
         // Two who are the first at once: one of them is not.
-        if by.who == Who::Unclaimed && self.is_claimed().await? {
+        if first && self.is_claimed().await? {
             return Err(ManagerError::SignInNeeded);
         }
         loop {
@@ -69,12 +87,9 @@ impl Manager {
             self.access.claim.make()?;
             match change.commit(Draft::of(document)).await {
                 Ok(None) => {}
-                Ok(Some(operator)) => {
-                    tracing::info!(operator = %operator.name, by = by.name(), "operator made");
-                    return Ok(OperatorView::new(&operator));
-                }
+                Ok(Some(operator)) => return Ok(OperatorView::new(&operator)),
                 Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => {
-                    return Err(taken());
+                    return Err(taken(&name));
                 }
                 Err(error) => return Err(error),
             }
@@ -120,7 +135,8 @@ impl Manager {
         state: OperatorState,
         by: &Caller,
     ) -> Result<OperatorView, ManagerError> {
-        let changed = self.change_operator(operator, |document| document.state = state).await?;
+        let changed =
+            self.change_operator(operator, None, |document| document.state = state).await?;
         if state == OperatorState::Disabled {
             self.access.sessions.close_all(&changed.id, None);
         }
@@ -128,39 +144,33 @@ impl Manager {
         Ok(OperatorView::new(&changed))
     }
 
-    /// Gives an operator other roles. Tokens keep no role that their operator has lost.
-    ///
-    /// # Errors
-    /// As [`Manager::set_operator_state`].
-    pub async fn set_operator_roles(
+    /// Gives an operator other roles, if their document has this revision, when one is named. Tokens keep no role that
+    /// their operator has lost.
+    pub(crate) async fn set_operator_roles(
         &self,
         operator: &str,
         roles: Vec<OperatorRole>,
-        by: &Caller,
+        bound: Option<u64>,
     ) -> Result<OperatorView, ManagerError> {
         let roles = sorted(roles);
         let set = |document: &mut OperatorDocument| document.roles.clone_from(&roles);
-        let changed = self.change_operator(operator, set).await?;
-        tracing::info!(operator = %changed.name, ?roles, by = by.name(), "operator changed");
+        let changed = self.change_operator(operator, bound, set).await?;
+        tracing::info!(operator = %changed.name, ?roles, "operator changed");
         Ok(OperatorView::new(&changed))
     }
 
-    /// Gives an operator another password, because they have forgotten theirs. Their sessions end.
-    ///
-    /// # Errors
-    /// [`ManagerError::NoSuchOperator`]; [`ManagerError::Invalid`]; [`ManagerError::Busy`].
-    pub async fn reset_operator_password(
+    /// Gives an operator another password, because they have forgotten theirs, if their document has this revision,
+    /// when one is named. Their sessions end.
+    pub(crate) async fn set_operator_password(
         &self,
         operator: &str,
-        password: Password,
-        by: &Caller,
+        hash: PasswordHash,
+        bound: Option<u64>,
     ) -> Result<OperatorView, ManagerError> {
-        let known = self.find_operator(operator).await?;
-        let hash = self.hash_password((&known.id, &known.name), password).await?;
         let set = |document: &mut OperatorDocument| document.password = hash.clone();
-        let changed = self.change_operator(&known.id, set).await?;
+        let changed = self.change_operator(operator, bound, set).await?;
         self.access.sessions.close_all(&changed.id, None);
-        tracing::info!(operator = %changed.name, by = by.name(), "password reset");
+        tracing::info!(operator = %changed.name, "password reset");
         Ok(OperatorView::new(&changed))
     }
 
@@ -190,7 +200,7 @@ impl Manager {
         }
         let hash = self.hash_password((id, name), new).await?;
         let set = |document: &mut OperatorDocument| document.password = hash.clone();
-        self.change_operator(id, set).await?;
+        self.change_operator(id, None, set).await?;
         self.access.sessions.close_all(id, Some(session));
         tracing::info!(operator = %name, "password changed");
         Ok(())
@@ -233,7 +243,7 @@ impl Manager {
             document.tokens.retain(|token| now < token.expires);
             document.tokens.push(made.clone());
         };
-        let changed = self.change_operator(operator, add).await?;
+        let changed = self.change_operator(operator, None, add).await?;
         tracing::info!(operator = %changed.name, token = %id, "token made");
         let text = format!("{TOKEN_PREFIX}{}_{}_{}", &operator[3..], &id[3..], &*secret);
         let token = Zeroizing::new(text);
@@ -253,7 +263,7 @@ impl Manager {
         }
         let remove =
             |document: &mut OperatorDocument| document.tokens.retain(|known| known.id != token);
-        let changed = self.change_operator(&known.id, remove).await?;
+        let changed = self.change_operator(&known.id, None, remove).await?;
         tracing::info!(operator = %changed.name, token, "token revoked");
         Ok(())
     }
@@ -262,12 +272,14 @@ impl Manager {
     async fn change_operator(
         &self,
         operator: &str,
+        bound: Option<u64>,
         set: impl Fn(&mut OperatorDocument),
     ) -> Result<OperatorDocument, ManagerError> {
         let mut change = self.begin().await?;
         loop {
             let revision = change.revision().await?;
             let before = self.find_operator(operator).await?.into_inner();
+            check_bound(bound, before.revision, &before.name)?;
             let mut document = before.clone();
             set(&mut document);
             if document == before {
@@ -306,7 +318,7 @@ impl Manager {
         }
     }
 
-    async fn find_operator(
+    pub(crate) async fn find_operator(
         &self,
         operator: &str,
     ) -> Result<Verified<OperatorDocument>, ManagerError> {
@@ -318,19 +330,23 @@ impl Manager {
     }
 }
 
+fn taken(name: &str) -> ManagerError {
+    ManagerError::Conflict(format!("an operator called `{name}` exists already"))
+}
+
 /// Whether an operator may make others.
 fn leads(operator: &OperatorDocument) -> bool {
     operator.state == OperatorState::Active && operator.roles.contains(&OperatorRole::RootOfficer)
 }
 
 /// Roles as they stand in a document.
-fn sorted(mut roles: Vec<OperatorRole>) -> Vec<OperatorRole> {
+pub(crate) fn sorted(mut roles: Vec<OperatorRole>) -> Vec<OperatorRole> {
     roles.sort_unstable();
     roles.dedup();
     roles
 }
 
-fn random_id(prefix: &str) -> Result<String, ManagerError> {
+pub(crate) fn random_id(prefix: &str) -> Result<String, ManagerError> {
     let mut random = [0; 12];
     getrandom::fill(&mut random).map_err(EngineError::from)?;
     Ok(format!("{prefix}{}", hex::encode(random)))

@@ -11,7 +11,7 @@ use sealwire_protocol::ErrorCode;
 use sealwire_protocol::error::Fault;
 use serde::{Deserialize, Serialize};
 
-use crate::ManagerError;
+use crate::{ManagerError, Outcome};
 
 /// The body of a refusal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,12 +63,21 @@ where
     }
 }
 
+impl<T: Serialize> IntoResponse for Outcome<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Done(done) => Json(done).into_response(),
+            Self::Asked(request) => (StatusCode::ACCEPTED, Json(request)).into_response(),
+        }
+    }
+}
+
 impl IntoResponse for ManagerError {
     fn into_response(self) -> Response {
         let code = self.code();
         let status = match (code, code.info().map(|info| info.fault)) {
             (ErrorCode::SIGN_IN_NEEDED | ErrorCode::SIGN_IN_REFUSED, _) => StatusCode::UNAUTHORIZED,
-            (ErrorCode::ROLE_NEEDED, _) => StatusCode::FORBIDDEN,
+            (ErrorCode::ROLE_NEEDED | ErrorCode::SECOND_PERSON, _) => StatusCode::FORBIDDEN,
             (ErrorCode::SLOW_DOWN, _) => StatusCode::TOO_MANY_REQUESTS,
             (ErrorCode::KEY_NOT_FOUND, _) => StatusCode::NOT_FOUND,
             (ErrorCode::KEY_CONFLICT | ErrorCode::KEY_STATE, _) => StatusCode::CONFLICT,

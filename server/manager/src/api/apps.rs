@@ -1,20 +1,21 @@
 //! Apps.
 
-use axum::Json;
 use axum::extract::{Path as Segment, State};
+use axum::{Extension, Json};
 use sealwire_engine::document::AppState;
 
 use super::Shared;
 use super::answer::Body;
-use crate::{AppList, AppView, CreateApp, CreatedApp, ManagerError, RotateSecret};
+use crate::{AppList, AppView, Caller, CreateApp, CreatedApp, ManagerError, Outcome, RotateSecret};
 
 type Answer = Result<Json<AppView>, ManagerError>;
 
 pub(super) async fn create(
     State(manager): Shared,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<CreateApp>,
-) -> Result<Json<CreatedApp>, ManagerError> {
-    manager.create_app(&request).await.map(Json)
+) -> Result<Outcome<CreatedApp>, ManagerError> {
+    manager.ask_create_app(&request, &caller).await
 }
 
 pub(super) async fn list(State(manager): Shared) -> Result<Json<AppList>, ManagerError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use sealwire_engine::document::OperatorRole::{self, AppAdmin, Auditor, KeyAdmin, RootOfficer};
 
-use super::{apps, keys, operators, root};
+use super::{apps, keys, operators, requests, root};
 use crate::{Manager, StateChange};
 
 /// Who may make a call.
@@ -55,6 +55,8 @@ const ALL: &[OperatorRole] = &[KeyAdmin, AppAdmin, Auditor, RootOfficer];
 const KEYS: &[OperatorRole] = &[KeyAdmin];
 const APPS: &[OperatorRole] = &[AppAdmin];
 const ROOT: &[OperatorRole] = &[RootOfficer];
+/// Who asks for what takes two persons, and approves it, each in his own field.
+const ACTS: &[OperatorRole] = &[KeyAdmin, AppAdmin, RootOfficer];
 const WATCH: &[OperatorRole] = &[Auditor, RootOfficer];
 
 /// Every call.
@@ -97,6 +99,12 @@ pub static CALLS: &[Call] = &[
     call("POST", "/v1/apps/{app}/disable", by(APPS), || post(apps::disable)),
     call("POST", "/v1/apps/{app}/enable", by(APPS), || post(apps::enable)),
     call("POST", "/v1/apps/{app}/rotate-secret", by(APPS), || post(apps::rotate_secret)),
+    call("GET", "/v1/requests", by(ALL), || get(requests::list)),
+    call("GET", "/v1/requests/{request}", by(ALL), || get(requests::show)),
+    call("POST", "/v1/requests/{request}/approve", in_person(ACTS), || post(requests::approve)),
+    call("POST", "/v1/requests/{request}/refuse", in_person(ACTS), || post(requests::refuse)),
+    call("GET", "/v1/policy", by(ALL), || get(requests::policy)),
+    call("PATCH", "/v1/policy", in_person(ROOT), || patch(requests::set_policy)),
     call("GET", "/v1/root/rotation", by(WATCH), || get(root::rotation)),
     call("POST", "/v1/root/rotation", in_person(ROOT), || post(root::begin_rotation)),
     call("POST", "/v1/root/rotation/leave-behind", in_person(ROOT), || post(root::leave_behind)),

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path as Segment, Query, State};
 use axum::routing::{MethodRouter, post};
+use axum::{Extension, Json};
 
 use super::Shared;
 use super::answer::{Body, Page};
 use crate::{
-    ChangeKey, CreateKey, DestroyKey, KeyPage, KeyView, Manager, ManagerError, StateChange,
-    Versions,
+    Caller, ChangeKey, CreateKey, DestroyKey, KeyPage, KeyView, Manager, ManagerError, Outcome,
+    StateChange, Versions,
 };
 
 type Answer = Result<Json<KeyView>, ManagerError>;
+type Asked = Result<Outcome<KeyView>, ManagerError>;
 
 pub(super) async fn create(State(manager): Shared, Body(request): Body<CreateKey>) -> Answer {
     manager.create_key(&request).await.map(Json)
@@ -36,18 +37,20 @@ pub(super) async fn rotate(State(manager): Shared, Segment(key): Segment<String>
 
 pub(super) async fn set(
     State(manager): Shared,
+    Extension(caller): Extension<Caller>,
     Segment(key): Segment<String>,
     Body(wish): Body<ChangeKey>,
-) -> Answer {
-    manager.set_key(&key, &wish).await.map(Json)
+) -> Asked {
+    manager.ask_set_key(&key, &wish, &caller).await
 }
 
 pub(super) async fn destroy(
     State(manager): Shared,
+    Extension(caller): Extension<Caller>,
     Segment(key): Segment<String>,
     Body(wish): Body<DestroyKey>,
-) -> Answer {
-    manager.destroy_key(&key, wish.version, wish.after_seconds).await.map(Json)
+) -> Asked {
+    manager.ask_destroy_key(&key, (wish.version, wish.after_seconds), &caller).await
 }
 
 /// A call that changes the state of versions.

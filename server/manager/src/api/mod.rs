@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`calls`] | every call, and who may make it |
 //! | `authorize` | who calls, and whether they may |
-//! | `keys`, `apps`, `operators`, `root` | the calls |
+//! | `keys`, `apps`, `operators`, `requests`, `root` | the calls |
 //! | `answer` | bodies and refusals |
 
 mod answer;
@@ -13,6 +13,7 @@ mod authorize;
 pub mod calls;
 mod keys;
 mod operators;
+mod requests;
 mod root;
 
 use std::io;

@@ -10,11 +10,12 @@ use super::answer::Body;
 use super::authorize::bearer;
 use crate::{
     Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
-    ManagerError, OperatorList, OperatorView, ResetPassword, SetRoles, SignIn, SignedIn, Source,
-    Who,
+    ManagerError, OperatorList, OperatorView, Outcome, ResetPassword, SetRoles, SignIn, SignedIn,
+    Source, Who,
 };
 
 type Answer = Result<Json<OperatorView>, ManagerError>;
+type Asked = Result<Outcome<OperatorView>, ManagerError>;
 
 pub(super) async fn sign_in(
     State(manager): Shared,
@@ -69,8 +70,8 @@ pub(super) async fn create(
     State(manager): Shared,
     Extension(caller): Extension<Caller>,
     Body(request): Body<CreateOperator>,
-) -> Answer {
-    manager.create_operator(request, &caller).await.map(Json)
+) -> Asked {
+    manager.create_operator(request, &caller).await
 }
 
 pub(super) async fn show(State(manager): Shared, Segment(operator): Segment<String>) -> Answer {
@@ -98,8 +99,8 @@ pub(super) async fn set_roles(
     Extension(caller): Extension<Caller>,
     Segment(operator): Segment<String>,
     Body(SetRoles { roles }): Body<SetRoles>,
-) -> Answer {
-    manager.set_operator_roles(&operator, roles, &caller).await.map(Json)
+) -> Asked {
+    manager.ask_set_roles(&operator, roles, &caller).await
 }
 
 pub(super) async fn reset_password(
@@ -107,8 +108,8 @@ pub(super) async fn reset_password(
     Extension(caller): Extension<Caller>,
     Segment(operator): Segment<String>,
     Body(ResetPassword { password }): Body<ResetPassword>,
-) -> Answer {
-    manager.reset_operator_password(&operator, password, &caller).await.map(Json)
+) -> Asked {
+    manager.ask_reset_password(&operator, password, &caller).await
 }
 
 pub(super) async fn revoke_token(

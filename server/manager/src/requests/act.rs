@@ -1,0 +1,243 @@
+//! What takes two persons, and how it is done once it is approved.
+
+use sealwire_engine::document::{
+    Act, Grant, Grants, KeyDocument, Op, OperatorDocument, OperatorRole, PolicyDocument,
+    RequestDocument, Target,
+};
+use sealwire_keystore::By;
+
+use super::Outcome;
+use crate::keys::Which;
+use crate::{
+    Caller, ChangeKey, CreateApp, CreatedApp, KeyView, Manager, ManagerError, OperatorView,
+    Password, StateChange,
+};
+
+/// Keys that are read at once.
+const PAGE: u32 = 500;
+
+impl Manager {
+    /// Schedules the destruction of a version of a key, or of all, or asks for it.
+    ///
+    /// # Errors
+    /// As [`Manager::destroy_key`].
+    pub async fn ask_destroy_key(
+        &self,
+        key: &str,
+        (version, after): (Option<u32>, Option<u64>),
+        by: &Caller,
+    ) -> Result<Outcome<KeyView>, ManagerError> {
+        if !self.takes_two(by).await? {
+            return self.destroy_key(key, version, after).await.map(Outcome::Done);
+        }
+        let after_seconds = self.destroy_wait(after).await?;
+        let known = self.find(key).await?.into_inner();
+        // What could not be done is refused now.
+        let mut tried = known.clone();
+        StateChange::Destroy(self.now().saturating_add(after_seconds))
+            .apply_to(&mut tried, version)?;
+        let act = Act::DestroyKey { version, after_seconds };
+        self.ask(by, act, Some(target_of(&known))).await.map(Outcome::Asked)
+    }
+
+    /// Changes what a key is set to. To take its mark away takes two persons, and is asked for by itself.
+    ///
+    /// # Errors
+    /// As [`Manager::set_key`].
+    pub async fn ask_set_key(
+        &self,
+        key: &str,
+        wish: &ChangeKey,
+        by: &Caller,
+    ) -> Result<Outcome<KeyView>, ManagerError> {
+        if wish.sensitive != Some(false) {
+            return self.set_key(key, wish).await.map(Outcome::Done);
+        }
+        if *wish != (ChangeKey { sensitive: Some(false), ..ChangeKey::default() }) {
+            return Err(ManagerError::Invalid(
+                "that a key is sensitive no longer is asked for by itself".into(),
+            ));
+        }
+        self.ask_unmark_key(key, by).await
+    }
+
+    /// Takes a key's mark away, or asks for it.
+    async fn ask_unmark_key(
+        &self,
+        key: &str,
+        by: &Caller,
+    ) -> Result<Outcome<KeyView>, ManagerError> {
+        let known = self.find(key).await?.into_inner();
+        if known.sensitive && self.takes_two(by).await? {
+            let asked = self.ask(by, Act::UnmarkKey, Some(target_of(&known))).await;
+            return asked.map(Outcome::Asked);
+        }
+        self.mark_key(Which::Named(key), false, None).await.map(Outcome::Done)
+    }
+
+    /// Marks a key as sensitive, or takes the mark away; if its document has this revision, when one is named.
+    pub(crate) async fn mark_key(
+        &self,
+        which: Which<'_>,
+        sensitive: bool,
+        bound: Option<u64>,
+    ) -> Result<KeyView, ManagerError> {
+        let changed = self.change_key(which, |key| {
+            check_bound(bound, key.revision, &key.name)?;
+            Ok(std::mem::replace(&mut key.sensitive, sensitive) != sensitive)
+        });
+        let changed = changed.await?;
+        tracing::info!(key = %changed.name, sensitive, "key marked");
+        Ok(KeyView::new(&changed))
+    }
+
+    /// Makes an app, or asks for it when its grants open doors.
+    ///
+    /// # Errors
+    /// As [`Manager::create_app`].
+    pub async fn ask_create_app(
+        &self,
+        request: &CreateApp,
+        by: &Caller,
+    ) -> Result<Outcome<CreatedApp>, ManagerError> {
+        if !self.takes_two(by).await? || !self.opens_doors(&request.grants).await? {
+            return self.create_app(request).await.map(Outcome::Done);
+        }
+        self.check_app(request).await?;
+        let act = Act::CreateApp {
+            name: request.name.trim().to_owned(),
+            allow: request.allow.iter().map(ipnet::IpNet::trunc).collect(),
+            grants: Grants(request.grants.clone()),
+        };
+        self.ask(by, act, None).await.map(Outcome::Asked)
+    }
+
+    /// Whether grants open one key to another's readers, or DEC on a key that is marked.
+    async fn opens_doors(&self, grants: &[Grant]) -> Result<bool, ManagerError> {
+        if grants.iter().any(|grant| matches!(grant, Grant::Cross { .. })) {
+            return Ok(true);
+        }
+        let (grants, mut after) = (Grants(grants.to_vec()), String::new());
+        loop {
+            let page = self.read_page::<KeyDocument>(&after, PAGE).await?;
+            let opens = |key: &KeyDocument| key.sensitive && grants.allows(Op::Dec, &key.name);
+            // Whether a key is marked whose row was tampered with, nobody can say.
+            let hidden = page.unverified.iter().any(|name| grants.allows(Op::Dec, name));
+            if hidden || page.documents.iter().any(|key| opens(key)) {
+                return Ok(true);
+            }
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Gives an operator other roles, or asks for it.
+    ///
+    /// # Errors
+    /// As [`Manager::set_operator_roles`].
+    pub async fn ask_set_roles(
+        &self,
+        operator: &str,
+        roles: Vec<OperatorRole>,
+        by: &Caller,
+    ) -> Result<Outcome<OperatorView>, ManagerError> {
+        if !self.officers_take_two(by).await? {
+            return self.set_operator_roles(operator, roles, None).await.map(Outcome::Done);
+        }
+        let known = self.find_operator(operator).await?;
+        let act = Act::SetRoles { roles: crate::access::sorted(roles) };
+        self.ask(by, act, Some(target_of_operator(&known))).await.map(Outcome::Asked)
+    }
+
+    /// Gives an operator another password, or asks for it.
+    ///
+    /// # Errors
+    /// As [`Manager::set_operator_password`].
+    pub async fn ask_reset_password(
+        &self,
+        operator: &str,
+        password: Password,
+        by: &Caller,
+    ) -> Result<Outcome<OperatorView>, ManagerError> {
+        let known = self.find_operator(operator).await?;
+        let hash = self.hash_password((&known.id, &known.name), password).await?;
+        if !self.officers_take_two(by).await? {
+            return self.set_operator_password(&known.id, hash, None).await.map(Outcome::Done);
+        }
+        let act = Act::ResetPassword { password: hash };
+        self.ask(by, act, Some(target_of_operator(&known))).await.map(Outcome::Asked)
+    }
+
+    /// Whether what a request is about is as it was when it was asked.
+    pub(super) async fn check_target(&self, request: &RequestDocument) -> Result<(), ManagerError> {
+        let Some(target) = &request.target else { return Ok(()) };
+        let by = By::Id(&target.id);
+        let revision = match &request.act {
+            Act::DestroyKey { .. } | Act::UnmarkKey => {
+                self.read::<KeyDocument>(by).await?.map(|key| key.revision)
+            }
+            Act::SetRoles { .. } | Act::ResetPassword { .. } => {
+                self.read::<OperatorDocument>(by).await?.map(|operator| operator.revision)
+            }
+            Act::SetPolicy { .. } => {
+                let policy = self.read::<PolicyDocument>(by).await?;
+                Some(policy.map_or(0, |policy| policy.revision))
+            }
+            Act::CreateApp { .. } | Act::CreateOperator { .. } => Some(target.revision),
+        };
+        if revision == Some(target.revision) {
+            Ok(())
+        } else {
+            Err(ManagerError::moved(&target.name))
+        }
+    }
+
+    /// Does what a request asks for, if what it is about is still as it was.
+    pub(super) async fn carry_out(&self, request: &RequestDocument) -> Result<(), ManagerError> {
+        let bound = request.target.as_ref().map(|target| target.revision);
+        let id = request.target.as_ref().map_or("", |target| target.id.as_str());
+        match request.act.clone() {
+            Act::DestroyKey { version, after_seconds } => {
+                let at = self.now().saturating_add(after_seconds);
+                self.change_state_of(id, version, StateChange::Destroy(at), bound).await.map(drop)
+            }
+            Act::UnmarkKey => self.mark_key(Which::Uid(id), false, bound).await.map(drop),
+            // Nobody sees the secret: who has asked lets a new one be made.
+            Act::CreateApp { name, allow, grants } => {
+                self.create_app(&CreateApp { name, allow, grants: grants.0 }).await.map(drop)
+            }
+            Act::CreateOperator { id, name, roles, password } => {
+                self.make_operator((id, name), roles, password, false).await.map(drop)
+            }
+            Act::SetRoles { roles } => self.set_operator_roles(id, roles, bound).await.map(drop),
+            Act::ResetPassword { password } => {
+                self.set_operator_password(id, password, bound).await.map(drop)
+            }
+            Act::SetPolicy { two_persons, destroy_wait_seconds } => {
+                self.write_policy(two_persons, destroy_wait_seconds, bound).await
+            }
+        }
+    }
+}
+
+/// Refuses what has changed since it was asked for.
+pub(crate) fn check_bound(
+    bound: Option<u64>,
+    revision: u64,
+    name: &str,
+) -> Result<(), ManagerError> {
+    match bound {
+        Some(bound) if bound != revision => Err(ManagerError::moved(name)),
+        _ => Ok(()),
+    }
+}
+
+fn target_of(key: &KeyDocument) -> Target {
+    Target { id: key.uid.to_string(), name: key.name.clone(), revision: key.revision }
+}
+
+fn target_of_operator(operator: &OperatorDocument) -> Target {
+    Target { id: operator.id.clone(), name: operator.name.clone(), revision: operator.revision }
+}

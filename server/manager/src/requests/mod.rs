@@ -1,0 +1,225 @@
+//! Two persons for what cannot be undone, or opens doors: one asks, another approves.
+//!
+//! A request is a signed document, bound to what was asked for and to the revision of what it is about. The engine
+//! signs none that who has asked has approved.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | here | ask, approve, refuse, list |
+//! | `act` | what is asked for: when it takes two persons, and how it is done |
+//! | `policy` | whether two persons are needed |
+//! | `views` | what the API takes and shows |
+
+mod act;
+mod policy;
+mod views;
+
+use sealwire_engine::Verified;
+use sealwire_engine::document::{
+    Act, DocumentKind, OperatorRole, Person, RequestDocument, RequestState, Target,
+};
+use sealwire_keystore::By;
+
+pub(crate) use act::check_bound;
+pub use views::{Outcome, PolicyView, RequestList, RequestView, SetPolicy};
+
+use crate::access::random_id;
+use crate::manager::Draft;
+use crate::{Caller, Manager, ManagerError, Who};
+
+/// Time within which a request is approved, in seconds.
+const LIFETIME: u64 = 24 * 3600;
+
+/// Requests that may be pending at once: who asks for ever must not fill the keystore.
+const MOST_PENDING: usize = 200;
+
+/// Requests that are read at once.
+const PAGE: u32 = 200;
+
+impl Manager {
+    /// Asks for something that another operator must approve.
+    pub(crate) async fn ask(
+        &self,
+        by: &Caller,
+        act: Act,
+        target: Option<Target>,
+    ) -> Result<RequestView, ManagerError> {
+        let asked = self.person(by)?;
+        let now = self.now();
+        let pending = self.pending(now).await?;
+        if let Some(same) = pending.iter().find(|known| known.act == act && known.target == target)
+        {
+            return Ok(RequestView::new(same, now));
+        }
+        if pending.len() >= MOST_PENDING {
+            return Err(ManagerError::IllegalChange(format!(
+                "{MOST_PENDING} requests wait already: decide some of them first"
+            )));
+        }
+        let id = random_id("rq_")?;
+        let mut change = self.begin().await?;
+        loop {
+            let document = RequestDocument {
+                kind: DocumentKind::Request,
+                id: id.clone(),
+                revision: change.revision().await?,
+                state: RequestState::Pending,
+                act: act.clone(),
+                target: target.clone(),
+                asked: asked.clone(),
+                expires: now.saturating_add(LIFETIME),
+                decided: None,
+            };
+            if let Some(request) = change.commit(Draft::of(document)).await? {
+                let view = RequestView::new(&request, now);
+                tracing::info!(request = %id, by = by.name(), "asked: {}", view.what);
+                return Ok(view);
+            }
+        }
+    }
+
+    /// Requests that can still be approved.
+    async fn pending(&self, now: u64) -> Result<Vec<RequestDocument>, ManagerError> {
+        let (all, _) = self.all_requests().await?;
+        let pending = |request: &RequestDocument| {
+            request.state == RequestState::Pending && now < request.expires
+        };
+        Ok(all.into_iter().filter(pending).collect())
+    }
+
+    async fn all_requests(&self) -> Result<(Vec<RequestDocument>, Vec<String>), ManagerError> {
+        let (mut all, mut unverified, mut after) = (Vec::new(), Vec::new(), String::new());
+        loop {
+            let page = self.read_page::<RequestDocument>(&after, PAGE).await?;
+            all.extend(page.documents.into_iter().map(Verified::into_inner));
+            unverified.extend(page.unverified);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok((all, unverified)),
+            }
+        }
+    }
+
+    /// Every request, the newest first.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn list_requests(&self) -> Result<RequestList, ManagerError> {
+        let (mut all, unverified) = self.all_requests().await?;
+        all.sort_by_key(|request| std::cmp::Reverse(request.asked.at));
+        let now = self.now();
+        let requests = all.iter().map(|request| RequestView::new(request, now)).collect();
+        Ok(RequestList { requests, unverified })
+    }
+
+    /// A request.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchRequest`].
+    pub async fn show_request(&self, id: &str) -> Result<RequestView, ManagerError> {
+        Ok(RequestView::new(&*self.find_request(id).await?, self.now()))
+    }
+
+    async fn find_request(&self, id: &str) -> Result<Verified<RequestDocument>, ManagerError> {
+        let found = self.read(By::Id(id)).await?;
+        found.ok_or_else(|| ManagerError::NoSuchRequest(id.to_owned()))
+    }
+
+    /// Approves a request, and does what it asks for. One that was approved and not done, because the server died
+    /// between, is done now.
+    ///
+    /// # Errors
+    /// [`ManagerError::SecondPerson`] from who has asked; [`ManagerError::RoleNeeded`];
+    /// [`ManagerError::IllegalChange`] when its time is over, it was decided, or what it is about has changed.
+    pub async fn approve_request(
+        &self,
+        id: &str,
+        by: &Caller,
+    ) -> Result<RequestView, ManagerError> {
+        let request = self.find_request(id).await?.into_inner();
+        let decided = self.person(by)?;
+        if decided.id == request.asked.id {
+            return Err(ManagerError::SecondPerson);
+        }
+        let role = request.act.role();
+        if !by.has(&[role, OperatorRole::RootOfficer]) {
+            return Err(ManagerError::RoleNeeded(format!("{role} or root-officer")));
+        }
+        let now = self.now();
+        let refused = |why: &str| ManagerError::IllegalChange(format!("request `{id}` {why}"));
+        match request.state {
+            RequestState::Pending if now >= request.expires => {
+                return Err(refused("has waited for too long: ask anew"));
+            }
+            RequestState::Pending | RequestState::Approved => {}
+            RequestState::Done => return Err(refused("is done already")),
+            RequestState::Refused => return Err(refused("was refused")),
+        }
+        self.check_target(&request).await?;
+        let approved = match request.state {
+            RequestState::Approved => request,
+            _ => self.decide(id, RequestState::Approved, &decided).await?,
+        };
+        let what = views::words(&approved);
+        tracing::info!(request = %id, by = by.name(), asked_by = %approved.asked.name, "approved: {what}");
+        self.carry_out(&approved).await?;
+        let decided = approved.decided.as_ref().unwrap_or(&decided);
+        let done = self.decide(id, RequestState::Done, decided).await?;
+        Ok(RequestView::new(&done, now))
+    }
+
+    /// Refuses a request, or takes one's own back.
+    ///
+    /// # Errors
+    /// [`ManagerError::RoleNeeded`]; [`ManagerError::IllegalChange`] when it was decided.
+    pub async fn refuse_request(&self, id: &str, by: &Caller) -> Result<RequestView, ManagerError> {
+        let request = self.find_request(id).await?;
+        let decided = self.person(by)?;
+        let role = request.act.role();
+        if decided.id != request.asked.id && !by.has(&[role, OperatorRole::RootOfficer]) {
+            return Err(ManagerError::RoleNeeded(format!("{role} or root-officer")));
+        }
+        let refused = self.decide(id, RequestState::Refused, &decided).await?;
+        tracing::info!(request = %id, by = by.name(), "refused: {}", views::words(&refused));
+        Ok(RequestView::new(&refused, self.now()))
+    }
+
+    /// Writes what has become of a request, if that may become of it.
+    async fn decide(
+        &self,
+        id: &str,
+        state: RequestState,
+        decided: &Person,
+    ) -> Result<RequestDocument, ManagerError> {
+        let mut change = self.begin().await?;
+        loop {
+            let revision = change.revision().await?;
+            let request = self.find_request(id).await?.into_inner();
+            let may = match (request.state, state) {
+                (RequestState::Pending, RequestState::Approved | RequestState::Refused)
+                | (RequestState::Approved, RequestState::Done | RequestState::Refused) => true,
+                (now, wanted) => now == wanted,
+            };
+            if !may {
+                return Err(ManagerError::IllegalChange(format!(
+                    "request `{id}` was decided by somebody else meanwhile"
+                )));
+            }
+            let decided = Some(decided.clone());
+            let document = RequestDocument { revision, state, decided, ..request };
+            if let Some(request) = change.commit(Draft::of(document)).await? {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// Who asks or decides: a person, now.
+    fn person(&self, by: &Caller) -> Result<Person, ManagerError> {
+        match &by.who {
+            Who::Operator { id, name, .. } => {
+                Ok(Person { id: id.clone(), name: name.clone(), at: self.now() })
+            }
+            Who::Unclaimed => Err(ManagerError::SignInNeeded),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the API takes and shows of requests.
+
+use sealwire_engine::document::{Act, OperatorRole, Person, RequestDocument, RequestState};
+use serde::{Deserialize, Serialize};
+
+/// What has become of a call that may take a second person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// It is done.
+    Done(T),
+    /// It is asked for, and another operator must approve it.
+    Asked(RequestView),
+}
+
+/// A request, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestView {
+    /// The id.
+    pub id: String,
+    /// `pending`, `approved`, `done`, `refused`, `expired`.
+    pub state: String,
+    /// What is asked for, in words, with what follows from it.
+    pub what: String,
+    /// The role that approves it, beside root-officers.
+    pub role: OperatorRole,
+    /// Who has asked, and when.
+    pub asked: Person,
+    /// Unix time in seconds from which it can no longer be approved.
+    pub expires: u64,
+    /// Who has decided, and when.
+    pub decided: Option<Person>,
+}
+
+impl RequestView {
+    pub(crate) fn new(request: &RequestDocument, now: u64) -> Self {
+        let state = match request.state {
+            RequestState::Pending if now >= request.expires => "expired",
+            RequestState::Pending => "pending",
+            RequestState::Approved => "approved",
+            RequestState::Done => "done",
+            RequestState::Refused => "refused",
+        };
+        Self {
+            id: request.id.clone(),
+            state: state.to_owned(),
+            what: words(request),
+            role: request.act.role(),
+            asked: request.asked.clone(),
+            expires: request.expires,
+            decided: request.decided.clone(),
+        }
+    }
+}
+
+/// What a request asks for, in words.
+pub(super) fn words(request: &RequestDocument) -> String {
+    let name = request.target.as_ref().map_or("", |target| target.name.as_str());
+    let list = |roles: &[OperatorRole]| {
+        let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
+        names.join(", ")
+    };
+    match &request.act {
+        Act::DestroyKey { version, after_seconds } => {
+            let what = match version {
+                Some(version) => format!("version {version} of key `{name}`"),
+                None => format!("every version of key `{name}`"),
+            };
+            format!(
+                "destroy {what}, {after_seconds} s after the approval: what it has sealed never opens again"
+            )
+        }
+        Act::UnmarkKey => {
+            format!("key `{name}` is sensitive no longer: one person may then grant DEC on it")
+        }
+        Act::CreateApp { name, allow, grants } => {
+            let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
+            let grants: Vec<_> = grants.0.iter().map(ToString::to_string).collect();
+            format!(
+                "make app `{name}` with {} from {}",
+                grants.join(" "),
+                if allow.is_empty() { "nowhere".to_owned() } else { allow.join(", ") }
+            )
+        }
+        Act::CreateOperator { name, roles, .. } => {
+            format!("make operator `{name}`: {}", list(roles))
+        }
+        Act::SetRoles { roles } => format!("operator `{name}` has from now on: {}", list(roles)),
+        Act::ResetPassword { .. } => {
+            format!("operator `{name}` gets another password, which who has asked knows")
+        }
+        Act::SetPolicy { two_persons, destroy_wait_seconds } => {
+            let two = if *two_persons { "needed" } else { "needed no longer" };
+            format!("two persons are {two}; a destruction waits {destroy_wait_seconds} s")
+        }
+    }
+}
+
+/// Every request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestList {
+    /// The requests, the newest first.
+    pub requests: Vec<RequestView>,
+    /// Names of rows that do not verify: somebody has changed the database.
+    pub unverified: Vec<String>,
+}
+
+/// The policy, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// Whether what cannot be undone, or opens doors, takes two persons.
+    pub two_persons: bool,
+    /// The least seconds between the word that a version is to be destroyed, and its destruction.
+    pub destroy_wait_seconds: u64,
+    /// The document's revision; 0 while it was never set.
+    pub revision: u64,
+}
+
+/// What to set the policy to. What is not given stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPolicy {
+    /// Whether two persons are needed.
+    #[serde(default)]
+    pub two_persons: Option<bool>,
+    /// The least seconds between the word that a version is to be destroyed, and its destruction.
+    #[serde(default)]
+    pub destroy_wait_seconds: Option<u64>,
+}

@@ -1,0 +1,229 @@
+//! Two persons for what cannot be undone, or opens doors: one asks, another approves, and both are on record.
+
+mod support;
+
+use sealwire_engine::document::OperatorRole::{self, AppAdmin, Auditor, KeyAdmin, RootOfficer};
+use sealwire_engine::document::VersionState;
+use sealwire_manager::{
+    ChangeKey, ClientError, CreateApp, CreateKey, CreateOperator, CreateToken, DestroyKey,
+    ManagerClient, RequestView, RotateSecret, SetPolicy, SetRoles,
+};
+use sealwire_protocol::ErrorCode;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use support::{App, Server};
+
+const PASSWORD: &str = "amber canal spruce orbit";
+
+fn asked<T>(result: Result<T, ClientError>) -> RequestView {
+    match result {
+        Err(ClientError::Asked(request)) => *request,
+        Err(error) => panic!("not asked for: {error}"),
+        Ok(_) => panic!("not asked for: done"),
+    }
+}
+
+fn number<T>(result: Result<T, ClientError>) -> Option<u16> {
+    match result {
+        Ok(_) => None,
+        Err(ClientError::Refused { number, .. }) => Some(number),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn operator(name: &str, roles: &[OperatorRole]) -> CreateOperator {
+    CreateOperator {
+        name: name.into(),
+        roles: roles.to_vec(),
+        password: PASSWORD.to_owned().into(),
+    }
+}
+
+async fn sign_in(server: &Server, name: &str) -> ManagerClient {
+    let signed_in = server.manager().sign_in(name, PASSWORD.to_owned().into()).await;
+    server.manager().with_token(signed_in.expect(name).token)
+}
+
+/// A site with two officers, alice and bob, who approve each other; and two admins, carol and dave.
+struct Site {
+    server: Server,
+    alice: ManagerClient,
+    bob: ManagerClient,
+    carol: ManagerClient,
+    dave: ManagerClient,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let server = Server::start().await;
+        server.manager().create_operator(&operator("alice", &[RootOfficer])).await.expect("first");
+        let alice = sign_in(&server, "alice").await;
+        // While there is one officer, nobody could approve.
+        let admins = [KeyAdmin, AppAdmin];
+        for (name, roles) in [("carol", &admins[..]), ("dave", &admins), ("bob", &[RootOfficer])] {
+            alice.create_operator(&operator(name, roles)).await.expect(name);
+        }
+        let [bob, carol, dave] = ["bob", "carol", "dave"].map(|name| sign_in(&server, name));
+        let (bob, carol, dave) = (bob.await, carol.await, dave.await);
+        Self { server, alice, bob, carol, dave }
+    }
+
+    async fn key(&self, name: &str) {
+        let key = CreateKey { name: name.into(), ..CreateKey::default() };
+        self.carol.create_key(&key).await.expect("made");
+    }
+}
+
+fn app(name: &str, grants: &[&str]) -> CreateApp {
+    CreateApp {
+        name: name.into(),
+        allow: vec!["127.0.0.0/8".parse().expect("a network")],
+        grants: grants.iter().map(|text| text.parse().expect(text)).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destruction_takes_two_and_is_bound_to_the_key_as_it_was() {
+    let site = Site::start().await;
+    site.key("chat").await;
+    site.carol.rotate_key("chat").await.expect("rotated");
+    let wish = DestroyKey { version: Some(1), after_seconds: None };
+    let request = asked(site.carol.destroy_key("chat", wish).await);
+    assert!(request.what.contains("version 1 of key `chat`"), "{}", request.what);
+    let shown = site.carol.show_key("chat").await.expect("shown");
+    assert_eq!(shown.versions[0].state, VersionState::DecryptOnly, "not yet");
+    let again = asked(site.carol.destroy_key("chat", wish).await);
+    assert_eq!(again.id, request.id, "the same thing is asked for once");
+    let own = site.carol.decide_request(&request.id, true).await;
+    assert_eq!(number(own), Some(ErrorCode::SECOND_PERSON.0));
+    // Neither a token of somebody else's nor an auditor is a second person.
+    let token = CreateToken { name: "t".into(), roles: vec![KeyAdmin], lifetime_seconds: 600 };
+    let token = site.dave.create_token(&token).await.expect("a token").token;
+    let program = site.server.manager().with_token(token);
+    let refused = Some(ErrorCode::ROLE_NEEDED.0);
+    assert_eq!(number(program.decide_request(&request.id, true).await), refused);
+    // The key changes meanwhile: what was asked for is for nothing.
+    site.carol.rotate_key("chat").await.expect("rotated");
+    let moved = site.dave.decide_request(&request.id, true).await;
+    assert_eq!(number(moved), Some(ErrorCode::KEY_STATE.0));
+    let request = asked(site.carol.destroy_key("chat", wish).await);
+    let done = site.dave.decide_request(&request.id, true).await.expect("approved");
+    assert_eq!((done.state.as_str(), done.asked.name.as_str()), ("done", "carol"));
+    assert_eq!(done.decided.expect("decided").name, "dave");
+    let shown = site.carol.show_key("chat").await.expect("shown");
+    assert_eq!(shown.versions[0].state, VersionState::DestroyScheduled);
+    let again = site.dave.decide_request(&request.id, true).await;
+    assert_eq!(number(again), Some(ErrorCode::KEY_STATE.0));
+    // To call it off takes nobody else.
+    let version = sealwire_manager::Versions { version: Some(1) };
+    site.carol.change_key("chat", "cancel-destroy", version).await.expect("called off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_opens_doors_takes_two() {
+    let site = Site::start().await;
+    site.key("chat").await;
+    site.key("vault").await;
+    let mark = |sensitive| ChangeKey { sensitive: Some(sensitive), ..ChangeKey::default() };
+    assert!(site.carol.set_key("vault", &mark(true)).await.expect("marked").sensitive);
+    site.carol.create_app(&app("plain", &["enc,dec:chat", "enc:vault"])).await.expect("made");
+    for (name, grants) in [
+        ("one", ["dec:vault"]),
+        ("all", ["dec:*"]),
+        ("va", ["enc,dec:va*"]),
+        ("x", ["reenc:chat>vault"]),
+    ] {
+        let request = asked(site.carol.create_app(&app(name, &grants)).await);
+        assert!(request.what.contains(grants[0]), "{}", request.what);
+        assert!(site.carol.show_app(name).await.is_err(), "{name} is not made yet");
+    }
+    let request = asked(site.carol.create_app(&app("one", &["dec:vault"])).await);
+    site.alice.decide_request(&request.id, true).await.expect("an officer approves everything");
+    // Nobody was shown its secret; who has asked lets a new one be made.
+    let wish = RotateSecret { overlap_seconds: 0, drop_older: true };
+    let made = site.carol.rotate_app_secret("one", wish).await.expect("a secret");
+    let app = App { key: made.app.app_key, secret: made.app_secret.to_string() };
+    site.server.client(&app).await;
+    // The mark goes only with two.
+    let request = asked(site.carol.set_key("vault", &mark(false)).await);
+    assert!(site.carol.show_key("vault").await.expect("shown").sensitive);
+    site.dave.decide_request(&request.id, true).await.expect("approved");
+    assert!(!site.carol.show_key("vault").await.expect("shown").sensitive);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_are_made_and_changed_by_two_officers() {
+    let site = Site::start().await;
+    let request = asked(site.alice.create_operator(&operator("eve", &[RootOfficer])).await);
+    let not_hers = site.carol.decide_request(&request.id, true).await;
+    assert_eq!(number(not_hers), Some(ErrorCode::ROLE_NEEDED.0));
+    assert!(site.server.manager().sign_in("eve", PASSWORD.to_owned().into()).await.is_err());
+    site.bob.decide_request(&request.id, true).await.expect("approved");
+    sign_in(&site.server, "eve").await;
+    let roles = SetRoles { roles: vec![Auditor, KeyAdmin] };
+    let request = asked(site.alice.set_operator_roles("dave", &roles).await);
+    site.bob.decide_request(&request.id, false).await.expect("refused");
+    let decided = site.bob.decide_request(&request.id, true).await;
+    assert_eq!(number(decided), Some(ErrorCode::KEY_STATE.0), "refused is refused");
+    let request = asked(site.alice.set_operator_roles("dave", &roles).await);
+    site.bob.decide_request(&request.id, true).await.expect("approved");
+    assert_eq!(site.alice.show_operator("dave").await.expect("shown").roles, [KeyAdmin, Auditor]);
+    let new = "violet harbor tundra quilt";
+    let request = asked(site.alice.reset_operator_password("dave", new.to_owned().into()).await);
+    site.bob.decide_request(&request.id, true).await.expect("approved");
+    site.server.manager().sign_in("dave", new.to_owned().into()).await.expect("the new one");
+    assert!(site.dave.list_keys().await.is_err(), "the sessions have ended");
+    // An officer who shuts the others out has nobody who approves, and does not get around it.
+    site.alice.enable_operator("bob", false).await.expect("disabled");
+    site.alice.enable_operator("eve", false).await.expect("disabled");
+    let request = asked(site.alice.create_operator(&operator("mallory", &[RootOfficer])).await);
+    let own = site.alice.decide_request(&request.id, true).await;
+    assert_eq!(number(own), Some(ErrorCode::SECOND_PERSON.0));
+    let mut database = SqliteConnectOptions::new()
+        .filename(site.server.data().join("keystore.db"))
+        .connect()
+        .await
+        .expect("opens");
+    // Nor does one with the database in his hands, who makes an approved request of his own.
+    let forged = "UPDATE document SET body = CAST(replace(CAST(body AS TEXT), '\"pending\"', '\"approved\"') AS BLOB) \
+                  WHERE kind = 'request'";
+    sqlx::query(forged).execute(&mut database).await.expect("changed");
+    assert!(site.alice.decide_request(&request.id, true).await.is_err());
+    assert!(!site.alice.list_requests().await.expect("listed").unverified.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_ask_for_less_care_takes_two() {
+    let site = Site::start().await;
+    let policy = site.alice.policy().await.expect("shown");
+    assert!(policy.two_persons);
+    let wait = |seconds| SetPolicy { two_persons: None, destroy_wait_seconds: Some(seconds) };
+    let week = policy.destroy_wait_seconds;
+    let set = site.alice.set_policy(&wait(10 * week)).await.expect("longer is free");
+    assert_eq!(set.destroy_wait_seconds, 10 * week);
+    site.key("chat").await;
+    let soon = DestroyKey { version: None, after_seconds: Some(week) };
+    assert_eq!(number(site.carol.destroy_key("chat", soon).await), Some(ErrorCode::KEY_STATE.0));
+    let request = asked(site.alice.set_policy(&wait(week)).await);
+    site.bob.decide_request(&request.id, true).await.expect("approved");
+    assert_eq!(site.alice.policy().await.expect("shown").destroy_wait_seconds, week);
+    let off = SetPolicy { two_persons: Some(false), destroy_wait_seconds: None };
+    let request = asked(site.alice.set_policy(&off).await);
+    assert!(site.alice.policy().await.expect("shown").two_persons);
+    site.bob.decide_request(&request.id, true).await.expect("approved");
+    site.carol
+        .change_key("chat", "disable", sealwire_manager::Versions::default())
+        .await
+        .expect("d");
+    let wish = DestroyKey::default();
+    site.carol.destroy_key("chat", wish).await.expect("one person is enough now");
+    let on = SetPolicy { two_persons: Some(true), destroy_wait_seconds: None };
+    site.bob.set_policy(&on).await.expect("more care is free");
+    // One's own request can be taken back; what nobody has decided is listed.
+    let request = asked(site.carol.create_app(&app("x", &["reenc:a>b"])).await);
+    let listed = site.alice.list_requests().await.expect("listed");
+    assert!(listed.requests.iter().any(|one| one.id == request.id && one.state == "pending"));
+    site.carol.decide_request(&request.id, false).await.expect("taken back");
+    let wrong = site.dave.decide_request(&request.id, true).await;
+    assert_eq!(number(wrong), Some(ErrorCode::KEY_STATE.0));
+}
