@@ -30,10 +30,10 @@ struct Input {
 }
 
 /// Words that there are not: what no list names, no role may say.
-const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x59)];
+const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x5A)];
 
 /// Every word of the engine protocol, and the unknown ones.
-const WORDS: [Opcode; 21] = [
+const WORDS: [Opcode; 22] = [
     Opcode::PING,
     word::STATUS,
     word::SITE,
@@ -53,11 +53,12 @@ const WORDS: [Opcode; 21] = [
     word::ADMIT,
     word::FORGET,
     word::PEPPER,
+    word::WARRANT,
     UNKNOWN[0],
     UNKNOWN[1],
 ];
 
-const OF_MANAGERS: [Opcode; 9] = [
+const OF_MANAGERS: [Opcode; 10] = [
     word::SIGN,
     word::MAKE_SITE,
     word::GENKEY,
@@ -67,6 +68,7 @@ const OF_MANAGERS: [Opcode; 9] = [
     word::ADMIT,
     word::FORGET,
     word::PEPPER,
+    word::WARRANT,
 ];
 
 const OF_GATEWAYS: [Opcode; 6] =

@@ -109,6 +109,7 @@ async fn an_engine_refuses_who_is_not_of_its_site_or_whose_role_it_is_not() {
         word::ADMIT,
         word::FORGET,
         word::PEPPER,
+        word::WARRANT,
         unknown,
     ];
     let (gateway, manager) = ("gateway", "manager");

@@ -66,6 +66,9 @@ pub enum EngineError {
     /// Argon2id did not run.
     #[error("Argon2id: {0}; is there enough memory?")]
     Kdf(String),
+    /// A warrant that no quorum of this root key's cards has made.
+    #[error("no quorum of the site's key cards has allowed this")]
+    Warrant,
     /// No root rotation is under way.
     #[error("no root rotation is under way in this engine")]
     NoRotation,

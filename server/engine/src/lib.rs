@@ -39,6 +39,7 @@ pub mod serve;
 mod session;
 pub mod settings;
 mod sign;
+mod warrant;
 pub mod wire;
 mod wrap;
 
@@ -52,4 +53,5 @@ pub use root::{RootKey, RootKeyId};
 pub use secret::Secret;
 pub use session::{Done, Session, Tag};
 pub use sign::{SignedDocument, Site, Verified};
+pub use warrant::{MAX_STATEMENT, Warrant};
 pub use wrap::{KeyBinding, Purpose, Uid, WRAPPED_LEN, WrappedKey};

@@ -11,7 +11,7 @@ use crate::document::{AppDocument, AppSecret, Document};
 use crate::remote::Pool;
 use crate::{
     AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, RootKeyId, Session,
-    SignedDocument, Site, State, Verified, WrappedKey,
+    SignedDocument, Site, State, Verified, Warrant, WrappedKey,
 };
 
 /// Where the engine is.
@@ -224,6 +224,21 @@ impl ManagerRole {
         match &self.0 {
             Place::Here(engine) => engine.sign(site, document),
             Place::There(pool) => pool.sign(site, document).await,
+        }
+    }
+
+    /// WARRANT: whether a quorum of the site's key cards has allowed what a statement says.
+    ///
+    /// # Errors
+    /// [`EngineError::Warrant`]; [`EngineError::Sealed`], [`EngineError::Away`].
+    pub async fn check_warrant(
+        &self,
+        statement: &str,
+        warrant: &Warrant,
+    ) -> Result<(), EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.check_warrant(statement, warrant),
+            Place::There(pool) => pool.check_warrant(statement, warrant).await,
         }
     }
 

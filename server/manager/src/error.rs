@@ -151,6 +151,7 @@ impl ManagerError {
             | Self::NoSuchOperator(_)
             | Self::NoSuchRequest(_) => ErrorCode::KEY_NOT_FOUND,
             Self::SecondPerson => ErrorCode::SECOND_PERSON,
+            Self::Engine(EngineError::Warrant) => ErrorCode::NO_WARRANT,
             Self::SignInNeeded => ErrorCode::SIGN_IN_NEEDED,
             Self::SignInRefused => ErrorCode::SIGN_IN_REFUSED,
             Self::SlowDown(_) => ErrorCode::SLOW_DOWN,

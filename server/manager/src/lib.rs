@@ -31,9 +31,9 @@ mod rotation;
 mod views;
 
 pub use access::{
-    Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
-    OperatorList, OperatorView, Password, ResetPassword, SessionLimits, SessionToken, SetRoles,
-    SignIn, SignedIn, Source, TokenView, Who,
+    BreakGlass, Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken,
+    Done, OperatorList, OperatorView, Password, ResetPassword, SessionLimits, SessionToken,
+    SetRoles, SignIn, SignedIn, Source, Statement, TokenView, Warranted, Who,
 };
 pub use client::{ClientError, ManagerClient};
 pub use error::ManagerError;

@@ -84,6 +84,25 @@ pub(crate) enum Root {
         #[command(flatten)]
         shared: Shared,
     },
+    /// Make a root-officer with the key cards, when no operator can: passwords lost, everybody gone.
+    #[command(
+        after_help = "The manager says in words what is to be done; show a quorum of cards to one engine only if that is what \
+                      you want.\n\nExample:\n  sealwire root break-glass carol --card /media/usb1 --card /media/usb2 \
+                      --card /media/usb3"
+    )]
+    BreakGlass {
+        /// The name to sign in with.
+        name: String,
+        /// A file with the password, 12 characters at least; asked for unless given.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        #[command(flatten)]
+        socket: super::ManagerSocket,
+        #[command(flatten)]
+        current: CurrentCards,
+        #[command(flatten)]
+        shared: Shared,
+    },
     /// New cards for the same root key: another number of them, another threshold, other custodians.
     #[command(
         after_help = "Example (from 3 of 3 to 3 of 5):\n  sealwire root reshare --card /media/old1 --card /media/old2 \

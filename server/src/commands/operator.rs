@@ -78,7 +78,7 @@ async fn enable(one: OneOperator, enable: bool) -> Result<()> {
 }
 
 /// A new password: from a file, or typed twice.
-fn new_password(file: Option<&Path>, whose: &str) -> Result<Password> {
+pub(super) fn new_password(file: Option<&Path>, whose: &str) -> Result<Password> {
     if let Some(file) = file {
         return read_pin(file);
     }

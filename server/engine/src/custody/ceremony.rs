@@ -12,7 +12,7 @@ use super::custodian::check_not_rotating;
 use super::folder::{Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress, Quorum};
 use super::{Custodian, CustodyError, Passphrase, shares};
-use crate::{EngineError, RootKey, RootKeyId, chain};
+use crate::{EngineError, RootKey, RootKeyId, Warrant, chain};
 
 /// Which ceremony.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub enum CeremonyKind {
     Reshare,
     /// A new root key, and its cards.
     Rotate,
+    /// A warrant: what a quorum allows although no operator could. Changes nothing here.
+    Warrant,
 }
 
 /// A card that was made, with the passphrase that opens it.
@@ -173,6 +175,22 @@ impl Ceremony {
         Ok(cards.map(|(card, passphrase)| NewCard { card, passphrase }).collect())
     }
 
+    /// Makes the warrant for a statement, one for each quorum that was shown.
+    ///
+    /// # Errors
+    /// [`CustodyError::OutOfTurn`] before a quorum of the current cards was shown, or in another ceremony;
+    /// [`EngineError::Document`] as [`CustodyError::Engine`], when the statement is not in words.
+    pub fn warrant(&mut self, statement: &str) -> Result<Warrant, CustodyError> {
+        self.check_fresh()?;
+        if self.kind != CeremonyKind::Warrant {
+            return Err(CustodyError::OutOfTurn("this ceremony is for something else"));
+        }
+        self.still_pinned()?;
+        let turn = CustodyError::OutOfTurn("show a quorum of the current cards first");
+        let quorum = self.proven.take().ok_or(turn)?;
+        Ok(quorum.root.warrant(statement)?)
+    }
+
     /// Takes new cards that another engine of the site has made in the same ceremony.
     ///
     /// # Errors
@@ -230,7 +248,9 @@ impl Ceremony {
         let _alone = custodian.alone();
         let set = PinnedSet::new(&ready.set, custodian.engine().now());
         match self.kind {
-            CeremonyKind::Verify => return Err(CustodyError::OutOfTurn("verify changes nothing")),
+            CeremonyKind::Verify | CeremonyKind::Warrant => {
+                return Err(CustodyError::OutOfTurn("this ceremony changes nothing"));
+            }
             CeremonyKind::Init => {
                 if let Some(pin) = custodian.pin()? {
                     return Err(CustodyError::Exists(pin.root));
@@ -338,8 +358,8 @@ impl Ceremony {
     fn check_proven(&mut self) -> Result<(), CustodyError> {
         self.check_fresh()?;
         let needed = matches!(self.kind, CeremonyKind::Reshare | CeremonyKind::Rotate);
-        if self.kind == CeremonyKind::Verify {
-            return Err(CustodyError::OutOfTurn("verify changes nothing"));
+        if matches!(self.kind, CeremonyKind::Verify | CeremonyKind::Warrant) {
+            return Err(CustodyError::OutOfTurn("this ceremony changes nothing"));
         }
         if needed && self.proven.is_none() {
             return Err(CustodyError::OutOfTurn("show a quorum of the current cards first"));

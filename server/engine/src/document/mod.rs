@@ -15,7 +15,7 @@ pub use grant::{Grant, GrantError, Grants, Op, Ops, Pattern};
 pub use key::{KeyDocument, KeyVersion, Renewal, UsableKey, VersionState};
 pub use operator::{
     MAX_OPERATOR_NAME, MAX_TOKENS, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
-    PasswordHash, is_operator_id,
+    PasswordHash, check_operator_name, is_operator_id,
 };
 pub use policy::{POLICY_ID, PolicyDocument};
 pub use request::{Act, Person, RequestDocument, RequestState, Target};

@@ -244,6 +244,14 @@ pub(super) fn check_id(id: &str, prefix: &str) -> Result<(), String> {
     Err(format!("an id is `{prefix}` and {} hexadecimal digits", 2 * ID_LEN))
 }
 
+/// Whether an operator could be called so.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_operator_name(name: &str) -> Result<(), String> {
+    check_name(name)
+}
+
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let sound = !name.is_empty()
         && name.len() <= MAX_OPERATOR_NAME

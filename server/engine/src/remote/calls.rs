@@ -15,7 +15,7 @@ use crate::wire::message::{self, AuthVerify, Lane, Status};
 use crate::wire::{MAX_FRAME, failure, word};
 use crate::{
     AuthAttempt, Authenticated, Capability, EngineError, KeyBinding, RootKeyId, SignedDocument,
-    Site, State, Uid, Verified, WRAPPED_LEN, WrappedKey,
+    Site, State, Uid, Verified, WRAPPED_LEN, Warrant, WrappedKey,
 };
 
 /// Time for a word, engines that are tried in turn included.
@@ -151,6 +151,18 @@ impl Pool {
             out.extend_from_slice(hash);
         });
         answer.await?.read(|reader| reader.array("peppered hash"))
+    }
+
+    pub(crate) async fn check_warrant(
+        &self,
+        statement: &str,
+        warrant: &Warrant,
+    ) -> Result<(), EngineError> {
+        let answer = self.call(word::WARRANT, (None, None), |out| {
+            out.extend_from_slice(warrant);
+            out.extend_from_slice(statement.as_bytes());
+        });
+        answer.await?.read(|_| Ok(()))
     }
 
     pub(crate) async fn make_site(&self) -> Result<Site, EngineError> {

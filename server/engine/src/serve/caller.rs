@@ -238,6 +238,13 @@ impl Caller {
                     std::str::from_utf8(operator).map_err(|_| BodyError::Value("operator"))?;
                 out.extend_from_slice(&self.engine().pepper(self.site()?, operator, &hash)?);
             }
+            word::WARRANT => {
+                let mut reader = Reader::new(body);
+                let warrant = reader.array("warrant")?;
+                let statement = std::str::from_utf8(reader.rest())
+                    .map_err(|_| BodyError::Value("statement"))?;
+                self.engine().check_warrant(statement, &warrant)?;
+            }
             _ => return Err(ErrorCode::UNKNOWN_OPCODE.into()),
         }
         Ok(())

@@ -80,4 +80,6 @@ pub mod word {
     pub const FORGET: Opcode = Opcode(0x57);
     /// What is stored of an operator's hashed password.
     pub const PEPPER: Opcode = Opcode(0x58);
+    /// Whether a quorum of key cards has allowed something.
+    pub const WARRANT: Opcode = Opcode(0x59);
 }

@@ -84,6 +84,7 @@ impl Role {
                     | word::ADMIT
                     | word::FORGET
                     | word::PEPPER
+                    | word::WARRANT
             ),
         };
         both || own

@@ -5,11 +5,13 @@
 //! | `password` | Argon2id, at most two at once |
 //! | `attempts` | wrong passwords: who sends them waits |
 //! | `sessions` | who is signed in |
+//! | `break_glass` | a quorum of key cards makes a root-officer |
 //! | `claim` | whether the site has operators |
 //! | `views` | what the API takes and shows of them |
 //! | [`operators`](crate::Manager) | make and change operators and their tokens |
 
 mod attempts;
+mod break_glass;
 mod claim;
 mod operators;
 mod password;
@@ -32,12 +34,14 @@ use sealwire_keystore::By;
 pub use sessions::{SessionLimits, SessionToken};
 use subtle::ConstantTimeEq;
 pub use views::{
-    CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done, OperatorList,
-    OperatorView, ResetPassword, SetRoles, SignIn, SignedIn, TokenView,
+    BreakGlass, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
+    OperatorList, OperatorView, ResetPassword, SetRoles, SignIn, SignedIn, Statement, TokenView,
+    Warranted,
 };
 
 use crate::{Manager, ManagerError};
 use attempts::Attempts;
+use break_glass::Glass;
 use claim::Claim;
 use password::Passwords;
 use sessions::Sessions;
@@ -107,6 +111,7 @@ pub(crate) struct Access {
     attempts: Attempts,
     sessions: Sessions,
     claim: Claim,
+    glass: Glass,
     /// Documents that the engine has verified, by id: while it is sealed, who has signed in before can still see
     /// why nothing goes on. As many as there are operators.
     verified: Mutex<HashMap<String, SignedDocument>>,
@@ -119,6 +124,7 @@ impl Access {
             attempts: Attempts::new(),
             sessions: Sessions::new(limits),
             claim: Claim::new(folder),
+            glass: Glass::default(),
             verified: Mutex::default(),
         }
     }

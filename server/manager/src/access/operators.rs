@@ -42,6 +42,7 @@ impl Manager {
                 "the first operator must be a root-officer: only they make other operators".into(),
             ));
         }
+        check_operator_name(&name)?;
         if self.read::<OperatorDocument>(By::Name(&name)).await?.is_some() {
             return Err(taken(&name));
         }
@@ -330,7 +331,12 @@ impl Manager {
     }
 }
 
-fn taken(name: &str) -> ManagerError {
+/// Whether an operator could be called so.
+pub(super) fn check_operator_name(name: &str) -> Result<(), ManagerError> {
+    sealwire_engine::document::check_operator_name(name).map_err(ManagerError::Invalid)
+}
+
+pub(super) fn taken(name: &str) -> ManagerError {
     ManagerError::Conflict(format!("an operator called `{name}` exists already"))
 }
 

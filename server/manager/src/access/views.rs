@@ -84,6 +84,34 @@ pub struct ChangePassword {
     pub new: Password,
 }
 
+/// A root-officer whom a quorum of key cards is to make.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlass {
+    /// The name to sign in with: 1 to 64 bytes.
+    pub name: String,
+    /// The password: at least 12 characters.
+    pub password: Password,
+}
+
+/// What a quorum of key cards must allow, in words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// The words.
+    pub statement: String,
+}
+
+/// What a quorum of key cards has allowed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Warranted {
+    /// The words.
+    pub statement: String,
+    /// What the engine has made over them, base64.
+    pub warrant: String,
+}
+
 /// A token to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

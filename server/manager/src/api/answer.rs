@@ -77,7 +77,9 @@ impl IntoResponse for ManagerError {
         let code = self.code();
         let status = match (code, code.info().map(|info| info.fault)) {
             (ErrorCode::SIGN_IN_NEEDED | ErrorCode::SIGN_IN_REFUSED, _) => StatusCode::UNAUTHORIZED,
-            (ErrorCode::ROLE_NEEDED | ErrorCode::SECOND_PERSON, _) => StatusCode::FORBIDDEN,
+            (ErrorCode::ROLE_NEEDED | ErrorCode::SECOND_PERSON | ErrorCode::NO_WARRANT, _) => {
+                StatusCode::FORBIDDEN
+            }
             (ErrorCode::SLOW_DOWN, _) => StatusCode::TOO_MANY_REQUESTS,
             (ErrorCode::KEY_NOT_FOUND, _) => StatusCode::NOT_FOUND,
             (ErrorCode::KEY_CONFLICT | ErrorCode::KEY_STATE, _) => StatusCode::CONFLICT,

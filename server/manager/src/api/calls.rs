@@ -69,6 +69,8 @@ pub static CALLS: &[Call] = &[
     call("DELETE", "/v1/session/tokens/{token}", in_person(ALL), || {
         delete(operators::revoke_own_token)
     }),
+    call("POST", "/v1/break-glass", May::Anybody, || post(operators::ask_break_glass)),
+    call("POST", "/v1/break-glass/warrant", May::Anybody, || post(operators::break_glass)),
     call("GET", "/v1/operators", by(WATCH), || get(operators::list)),
     call("POST", "/v1/operators", in_person(ROOT), || post(operators::create)),
     call("GET", "/v1/operators/{operator}", by(WATCH), || get(operators::show)),

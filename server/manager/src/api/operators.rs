@@ -3,15 +3,16 @@
 use axum::extract::{Path as Segment, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealwire_engine::document::OperatorState;
 
 use super::Shared;
 use super::answer::Body;
 use super::authorize::bearer;
 use crate::{
-    Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
-    ManagerError, OperatorList, OperatorView, Outcome, ResetPassword, SetRoles, SignIn, SignedIn,
-    Source, Who,
+    BreakGlass, Caller, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken,
+    Done, ManagerError, OperatorList, OperatorView, Outcome, ResetPassword, SetRoles, SignIn,
+    SignedIn, Source, Statement, Warranted, Who,
 };
 
 type Answer = Result<Json<OperatorView>, ManagerError>;
@@ -24,6 +25,25 @@ pub(super) async fn sign_in(
 ) -> Result<Json<SignedIn>, ManagerError> {
     let (token, caller) = manager.sign_in(&name, password, source).await?;
     Ok(Json(SignedIn { token, operator: CallerView::new(&caller) }))
+}
+
+pub(super) async fn ask_break_glass(
+    State(manager): Shared,
+    Extension(source): Extension<Source>,
+    Body(request): Body<BreakGlass>,
+) -> Result<Json<Statement>, ManagerError> {
+    let statement = manager.ask_break_glass(request, source).await?;
+    Ok(Json(Statement { statement }))
+}
+
+pub(super) async fn break_glass(
+    State(manager): Shared,
+    Extension(source): Extension<Source>,
+    Body(Warranted { statement, warrant }): Body<Warranted>,
+) -> Answer {
+    let warrant = STANDARD.decode(&warrant).ok().and_then(|bytes| bytes.try_into().ok());
+    let warrant = warrant.ok_or_else(|| ManagerError::Invalid("that is no warrant".into()))?;
+    manager.break_glass(&statement, &warrant, source).await.map(Json)
 }
 
 pub(super) async fn who_am_i(Extension(caller): Extension<Caller>) -> Json<CallerView> {

@@ -4,8 +4,9 @@ use hyper::Method;
 
 use super::{ClientError, ManagerClient, segment};
 use crate::{
-    CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done, OperatorList,
-    OperatorView, Password, ResetPassword, SetRoles, SignIn, SignedIn,
+    BreakGlass, CallerView, ChangePassword, CreateOperator, CreateToken, CreatedToken, Done,
+    OperatorList, OperatorView, Password, ResetPassword, SetRoles, SignIn, SignedIn, Statement,
+    Warranted,
 };
 
 impl ManagerClient {
@@ -16,6 +17,22 @@ impl ManagerClient {
     pub async fn sign_in(&self, name: &str, password: Password) -> Result<SignedIn, ClientError> {
         let request = SignIn { name: name.to_owned(), password };
         self.call(Method::POST, "/v1/session", Some(&request)).await
+    }
+
+    /// What a quorum of key cards must allow, so that a root-officer is made, in words.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask_break_glass(&self, request: &BreakGlass) -> Result<Statement, ClientError> {
+        self.call(Method::POST, "/v1/break-glass", Some(request)).await
+    }
+
+    /// Makes a root-officer whom a quorum of key cards has allowed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn break_glass(&self, warranted: &Warranted) -> Result<OperatorView, ClientError> {
+        self.call(Method::POST, "/v1/break-glass/warrant", Some(warranted)).await
     }
 
     /// Who the manager takes this for.

@@ -11,11 +11,13 @@ mod transcript;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::CommandFactory;
 use sealwire_engine::custody::{CeremonyClient, CeremonyKind, CeremonySession};
+use sealwire_manager::{BreakGlass, ManagerClient, Statement, Warranted};
 use zeroize::Zeroizing;
 
-use super::print;
+use super::{identity, operator, print};
 use crate::cli::{Engines, Root};
 use cards::Readers;
 pub(super) use cards::{ask, read_pin};
@@ -68,6 +70,19 @@ pub(super) async fn run(command: Root) -> Result<()> {
             let done = reshare(&engines, &mut readers, &places, &mut transcript).await;
             transcript.end(done)
         }
+        Root::BreakGlass { name, password_file, socket, current, shared } => {
+            let engines = engines(&shared.engines);
+            let mut readers = Readers::new(&current.cards, &current.pins, &shared.tokens)?;
+            let mut transcript = Transcript::begin("root break-glass", &shared)?;
+            let done = async {
+                let password = operator::new_password(password_file.as_deref(), &name)?;
+                let manager = identity::client(&socket.path)?;
+                let who = BreakGlass { name, password };
+                break_glass(&engines, &manager, &who, &mut readers, &mut transcript).await
+            };
+            let done = done.await;
+            transcript.end(done)
+        }
         Root::Rotate(args) => rotate::run(args).await,
     }
 }
@@ -97,6 +112,30 @@ async fn begin(engines: &[CeremonyClient], kind: CeremonyKind) -> Result<Vec<Par
         parts.push(Part { name, session });
     }
     Ok(parts)
+}
+
+/// Has a quorum of cards allow what the manager would do, at each engine, and has it done.
+async fn break_glass(
+    engines: &[CeremonyClient],
+    manager: &ManagerClient,
+    who: &BreakGlass,
+    readers: &mut Readers<'_>,
+    transcript: &mut Transcript,
+) -> Result<()> {
+    let Statement { statement } = manager.ask_break_glass(who).await?;
+    print(&format!("This is what the cards allow:\n\n{statement}\n"))?;
+    for line in statement.lines() {
+        transcript.note(line)?;
+    }
+    let mut parts = begin(engines, CeremonyKind::Warrant).await?;
+    current::prove(&mut parts, readers, transcript).await?;
+    let part = parts.first_mut().context("no engine was named")?;
+    let warrant = part.session.warrant(&statement).await?;
+    let warrant = STANDARD.encode(warrant);
+    let made = manager.break_glass(&Warranted { statement, warrant }).await?;
+    let text = format!("root-officer `{}` is made, {}", made.name, made.id);
+    transcript.note(&text)?;
+    print(&format!("{text}: `sealwire sign-in {}`\n", made.name))
 }
 
 /// Makes a root key, and returns each card's passphrase.

@@ -3,12 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{PresentedCard, Request, Response, ShownCard, read_line, write_line};
-use crate::RootKeyId;
 use crate::custody::{CeremonyKind, Confirmed, Opened, Shown, Status};
+use crate::{RootKeyId, Warrant};
 
 /// Why a ceremony did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +170,19 @@ impl CeremonySession {
             Response::Confirmed(confirmed) => Ok(confirmed),
             _ => Err(CeremonyError::Answer),
         }
+    }
+
+    /// Makes the warrant for a statement.
+    ///
+    /// # Errors
+    /// [`CeremonyError`].
+    pub async fn warrant(&mut self, statement: &str) -> Result<Warrant, CeremonyError> {
+        let request = Request::Warrant { statement: statement.to_owned() };
+        let Response::Warranted(warrant) = self.connection.ask(&request).await? else {
+            return Err(CeremonyError::Answer);
+        };
+        let warrant = STANDARD.decode(warrant).map_err(|_| CeremonyError::Answer)?;
+        warrant.try_into().map_err(|_| CeremonyError::Answer)
     }
 
     /// Brings the new cards into force.

@@ -76,6 +76,10 @@ enum Request {
     /// Shows a new card.
     Confirm(PresentedCard),
     Install,
+    /// Allows what a statement says.
+    Warrant {
+        statement: String,
+    },
 }
 
 /// A card and what opens it.
@@ -104,6 +108,8 @@ enum Response {
     Following,
     Confirmed(Confirmed),
     Installed(RootKeyId),
+    /// Base64.
+    Warranted(String),
     Refused {
         why: String,
         /// Whether another passphrase for the same card may do.

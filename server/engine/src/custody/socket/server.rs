@@ -157,6 +157,11 @@ impl Desk {
                 Response::Following
             }
             Request::Confirm(card) => self.confirm(&card)?,
+            Request::Warrant { statement } => {
+                let warrant = self.ceremony()?.warrant(&statement)?;
+                tracing::warn!(statement, "a quorum has allowed what no operator could");
+                Response::Warranted(STANDARD.encode(warrant))
+            }
             Request::Install => {
                 let root = self.ceremony()?.install()?;
                 self.ceremony = None;
