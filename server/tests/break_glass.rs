@@ -19,7 +19,8 @@ async fn site() -> (Server, Officers, Vec<Kept>) {
     let cards = officers.init("2", &["f1", "f2", "f3"]);
     server.wait_for_site().await;
     let (name, roles) = ("alice".to_owned(), vec![RootOfficer]);
-    let alice = CreateOperator { name, roles, password: "forgotten canal spruce".to_owned().into() };
+    let alice =
+        CreateOperator { name, roles, password: "forgotten canal spruce".to_owned().into() };
     server.manager().create_operator(&alice).await.expect("the first");
     (server, officers, cards)
 }

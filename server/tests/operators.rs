@@ -13,7 +13,10 @@ use sealwire_manager::{
 use sealwire_protocol::ErrorCode;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use support::database::Database;
 use support::{SEALWIRE, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 const ALICE: &str = "amber canal spruce orbit";
 const BOB: &str = "violet harbor tundra quilt";
@@ -99,7 +102,8 @@ async fn a_row_that_somebody_has_made_or_changed_is_nobody() {
     assert_eq!(changed.rows_affected(), 1);
     let key = CreateKey { name: "his".into(), ..CreateKey::default() };
     assert!(bob.create_key(&key).await.is_err());
-    assert!(server.manager().sign_in("bob", BOB.to_owned().into()).await.is_err());
+    let tried = server.manager().sign_in("bob", BOB.to_owned().into()).await;
+    assert_eq!(number(tried), refusal(ErrorCode::SIGN_IN_REFUSED));
     let listed = alice.list_operators().await.expect("listed");
     assert_eq!(listed.unverified, ["bob"], "and it is named");
     // Alice's document under another name is not signed either.
@@ -125,6 +129,7 @@ async fn wrong_passwords_are_refused_alike_and_wait_longer_each_time() {
         assert_eq!(try_in("alice", BOB).await, refused, "wrong");
     }
     assert_eq!(try_in("alice", ALICE).await, refusal(ErrorCode::SLOW_DOWN), "right, too soon");
+    assert_eq!(try_in(&"x".repeat(100_000), BOB).await, refused, "nobody is called so");
     let begun = Instant::now();
     while try_in("alice", ALICE).await.is_some() {
         assert!(begun.elapsed() < Duration::from_secs(10));
@@ -220,7 +225,7 @@ async fn nothing_that_is_kept_opens_a_session() {
     }
     let holds = |secret: &str| kept.windows(secret.len()).any(|window| window == secret.as_bytes());
     assert!(holds("op_"), "the rows are among it");
-    let (_, secret) = token.token.rsplit_once('_').expect("its parts");
+    let secret = token.token.splitn(4, '_').nth(3).expect("its parts");
     for secret in [ALICE, &session.token, &token.token, secret] {
         assert!(!holds(secret), "a secret is kept");
     }
@@ -276,4 +281,54 @@ async fn the_command_line_signs_in_and_out() {
     ok(&["operator", "revoke-token", made["id"].as_str().expect("an id")]);
     ok(&["sign-out"]);
     assert!(refused(&["key", "list"]).contains("sealwire sign-in"));
+}
+
+/// Who calls is asked when the whole request is there: one that was begun before the first operator was made, and
+/// comes to its end after that, is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_begun_before_there_were_operators_is_refused() {
+    let server = Server::start().await;
+    let stream = UnixStream::connect(server.data().join("manager.sock")).await.expect("connects");
+    let (mut from, mut to) = stream.into_split();
+    let body = br#"{"name":"late"}"#;
+    let head = format!(
+        "POST /v1/keys HTTP/1.1\r\nhost: manager\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    to.write_all(head.as_bytes()).await.expect("sent");
+    to.write_all(&body[..5]).await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let alice = operator("alice", &[RootOfficer], ALICE);
+    server.manager().create_operator(&alice).await.expect("the first");
+    to.write_all(&body[5..]).await.expect("sent");
+    let mut answer = String::new();
+    from.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+}
+
+/// A session is over with the password that it was opened with, and with its operator's being disabled, also at
+/// another manager of the site.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_at_every_manager() {
+    let (_database, server) = Database::mysql("").await;
+    let twin = server.twin().await;
+    server
+        .manager()
+        .create_operator(&operator("alice", &[RootOfficer], ALICE))
+        .await
+        .expect("first");
+    let alice = sign_in(&server, "alice", ALICE).await;
+    alice.create_operator(&operator("bob", &[Auditor], BOB)).await.expect("made");
+    let at_twin = sign_in(&twin, "alice", ALICE).await;
+    let bob = sign_in(&twin, "bob", BOB).await;
+    bob.list_operators().await.expect("signed in");
+    alice.enable_operator("bob", false).await.expect("disabled");
+    alice.enable_operator("bob", true).await.expect("enabled");
+    let gone = refusal(ErrorCode::SIGN_IN_NEEDED);
+    assert_eq!(number(bob.list_operators().await), gone);
+    let (current, new) = (ALICE.to_owned().into(), BOB.to_owned().into());
+    alice.change_password(&ChangePassword { current, new }).await.expect("changed");
+    assert_eq!(number(at_twin.list_operators().await), gone);
+    alice.list_operators().await.expect("this one goes on");
 }

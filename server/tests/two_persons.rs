@@ -137,13 +137,28 @@ async fn an_app_that_opens_doors_takes_two() {
         assert!(request.what.contains(grants[0]), "{}", request.what);
         assert!(site.carol.show_app(name).await.is_err(), "{name} is not made yet");
     }
-    let request = asked(site.carol.create_app(&app("one", &["dec:vault"])).await);
-    site.alice.decide_request(&request.id, true).await.expect("an officer approves everything");
-    // Nobody was shown its secret; who has asked lets a new one be made.
+    let one = app("one", &["dec:vault"]);
+    let request = asked(site.carol.create_app(&one).await);
+    let done = site.alice.decide_request(&request.id, true).await.expect("approved");
+    assert_eq!(done.state, "approved", "by an officer, who approves everything");
+    // Who has asked does it, and sees the secret; nobody else does, and nothing else.
+    asked(site.dave.create_app(&one).await);
+    asked(site.carol.create_app(&app("one", &["dec:vault", "enc:vault"])).await);
+    let made = site.carol.create_app(&one).await.expect("made");
+    let client = |secret: &str| {
+        let key = made.app.app_key.clone();
+        App { key, secret: secret.to_owned() }
+    };
+    site.server.client(&client(&made.app_secret)).await;
+    assert_eq!(site.carol.show_request(&request.id).await.expect("shown").state, "done");
+    // Whoever sees a new secret of it may do what it may: that takes two, and once.
     let wish = RotateSecret { overlap_seconds: 0, drop_older: true };
-    let made = site.carol.rotate_app_secret("one", wish).await.expect("a secret");
-    let app = App { key: made.app.app_key, secret: made.app_secret.to_string() };
-    site.server.client(&app).await;
+    let request = asked(site.carol.rotate_app_secret("one", wish).await);
+    site.dave.decide_request(&request.id, true).await.expect("approved");
+    let again = site.carol.rotate_app_secret("one", wish).await.expect("a secret");
+    site.server.client(&client(&again.app_secret)).await;
+    asked(site.carol.rotate_app_secret("one", wish).await);
+    site.carol.rotate_app_secret("plain", wish).await.expect("opens no door");
     // The mark goes only with two.
     let request = asked(site.carol.set_key("vault", &mark(false)).await);
     assert!(site.carol.show_key("vault").await.expect("shown").sensitive);
@@ -173,6 +188,11 @@ async fn operators_are_made_and_changed_by_two_officers() {
     site.bob.decide_request(&request.id, true).await.expect("approved");
     site.server.manager().sign_in("dave", new.to_owned().into()).await.expect("the new one");
     assert!(site.dave.list_keys().await.is_err(), "the sessions have ended");
+    // To let one back in takes two, too.
+    site.alice.enable_operator("carol", false).await.expect("disabled");
+    let request = asked(site.alice.enable_operator("carol", true).await);
+    site.bob.decide_request(&request.id, true).await.expect("approved");
+    sign_in(&site.server, "carol").await;
     // An officer who shuts the others out has nobody who approves, and does not get around it.
     site.alice.enable_operator("bob", false).await.expect("disabled");
     site.alice.enable_operator("eve", false).await.expect("disabled");
@@ -190,6 +210,12 @@ async fn operators_are_made_and_changed_by_two_officers() {
     sqlx::query(forged).execute(&mut database).await.expect("changed");
     assert!(site.alice.decide_request(&request.id, true).await.is_err());
     assert!(!site.alice.list_requests().await.expect("listed").unverified.is_empty());
+    // Nor one who removes the others' rows, or the policy's.
+    let removed = "DELETE FROM document WHERE kind = 'operator' AND name IN ('bob', 'eve')";
+    sqlx::query(removed).execute(&mut database).await.expect("removed");
+    asked(site.alice.create_operator(&operator("oscar", &[RootOfficer])).await);
+    let off = SetPolicy { two_persons: Some(false), destroy_wait_seconds: None };
+    asked(site.alice.set_policy(&off).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +245,11 @@ async fn to_ask_for_less_care_takes_two() {
     site.carol.destroy_key("chat", wish).await.expect("one person is enough now");
     let on = SetPolicy { two_persons: Some(true), destroy_wait_seconds: None };
     site.bob.set_policy(&on).await.expect("more care is free");
+    let mut database = SqliteConnectOptions::new()
+        .filename(site.server.data().join("keystore.db"))
+        .connect()
+        .await
+        .expect("opens");
     // One's own request can be taken back; what nobody has decided is listed.
     let request = asked(site.carol.create_app(&app("x", &["reenc:a>b"])).await);
     let listed = site.alice.list_requests().await.expect("listed");
@@ -226,4 +257,7 @@ async fn to_ask_for_less_care_takes_two() {
     site.carol.decide_request(&request.id, false).await.expect("taken back");
     let wrong = site.dave.decide_request(&request.id, true).await;
     assert_eq!(number(wrong), Some(ErrorCode::KEY_STATE.0));
+    let removed = "DELETE FROM document WHERE kind = 'policy'";
+    sqlx::query(removed).execute(&mut database).await.expect("removed");
+    assert!(site.alice.policy().await.is_err());
 }

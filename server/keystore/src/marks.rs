@@ -123,6 +123,18 @@ impl Marks {
         Ok(old)
     }
 
+    /// The ids of every document of a kind that was seen. For kinds of which there are few.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Marks`].
+    pub async fn ids(&self, kind: DocumentKind) -> Result<Vec<String>, KeystoreError> {
+        let ids = sqlx::query_scalar("SELECT id FROM mark WHERE kind = ? ORDER BY id")
+            .bind(kind.name())
+            .fetch_all(&self.pool)
+            .await;
+        ids.map_err(|error| self.failed(error))
+    }
+
     /// The newest document that was seen.
     ///
     /// # Errors

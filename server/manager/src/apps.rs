@@ -155,7 +155,7 @@ impl Manager {
         }
     }
 
-    async fn find_app(&self, app: &str) -> Result<Verified<AppDocument>, ManagerError> {
+    pub(crate) async fn find_app(&self, app: &str) -> Result<Verified<AppDocument>, ManagerError> {
         if let Some(found) = self.read(By::Id(app)).await? {
             return Ok(found);
         }

@@ -45,6 +45,9 @@ pub enum ManagerError {
     /// A program has asked for what a person must do.
     #[error("a token cannot do this: a person must sign in")]
     PersonNeeded,
+    /// A part of the manager has panicked, which would be a bug of ours.
+    #[error("management failed: {0}")]
+    Failed(String),
     /// Too much at once.
     #[error("too many sign-ins at once: try again in a moment")]
     Busy,
@@ -129,6 +132,15 @@ pub enum ManagerError {
 }
 
 impl ManagerError {
+    /// Whether a row was changed, added or put back.
+    pub(crate) fn is_tampering(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::DocumentMac { .. } | EngineError::Document(_))
+                | Self::Keystore(KeystoreError::Broken(_) | KeystoreError::RolledBack(_))
+        )
+    }
+
     /// What a request is about has changed since it was asked for.
     pub(crate) fn moved(name: &str) -> Self {
         Self::IllegalChange(format!(
@@ -173,6 +185,7 @@ impl ManagerError {
             | Self::OtherRoot { .. }
             | Self::Pin { .. }
             | Self::Claim { .. }
+            | Self::Failed(_)
             | Self::NotInRotation { .. }
             | Self::Custody(_)
             | Self::Engine(_)

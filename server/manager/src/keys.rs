@@ -45,6 +45,15 @@ impl Manager {
         index: Option<u32>,
         suites: &[Suite],
     ) -> Result<MadeKey, ManagerError> {
+        self.find_or_make((name, index), suites, false).await
+    }
+
+    async fn find_or_make(
+        &self,
+        (name, index): (&str, Option<u32>),
+        suites: &[Suite],
+        sensitive: bool,
+    ) -> Result<MadeKey, ManagerError> {
         let name = credential::key_name(name.as_bytes())
             .map_err(|error| ManagerError::Invalid(error.to_string()))?;
         let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
@@ -55,7 +64,7 @@ impl Manager {
             return Ok(found);
         }
         let suites = if suites.is_empty() { &self.settings.suites } else { suites };
-        let made = self.make_key(name, index, suites).await;
+        let made = self.make_key((name, index), suites, sensitive).await;
         match made {
             Ok(key) => {
                 tracing::info!(key = %key.name, index = key.index, "key made");
@@ -71,9 +80,9 @@ impl Manager {
 
     async fn make_key(
         &self,
-        name: &str,
-        index: Option<u32>,
+        (name, index): (&str, Option<u32>),
         suites: &[Suite],
+        sensitive: bool,
     ) -> Result<KeyDocument, ManagerError> {
         let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
         let mut change = self.begin().await?;
@@ -93,7 +102,7 @@ impl Manager {
                 min_enc: 1,
                 min_dec: 1,
                 renewal: self.settings.renewal,
-                sensitive: false,
+                sensitive,
                 versions: Vec::new(),
             };
             if let Some(key) = change.commit(self.next_version(key, revision).await?).await? {
@@ -196,7 +205,8 @@ impl Manager {
     /// As [`Manager::genkey`].
     pub async fn create_key(&self, request: &CreateKey) -> Result<KeyView, ManagerError> {
         let suites = suites(&request.suites)?;
-        let made = self.genkey(&request.name, request.index, &suites).await?;
+        let wanted = (request.name.as_str(), request.index);
+        let made = self.find_or_make(wanted, &suites, request.sensitive).await?;
         Ok(KeyView { created: made.created, ..KeyView::new(&made.key) })
     }
 

@@ -223,6 +223,16 @@ impl Manager {
         }
     }
 
+    /// Whether a document of a kind that is never removed was seen here before, and is not there any more.
+    pub(crate) async fn is_missing(&self, kind: DocumentKind) -> Result<bool, ManagerError> {
+        for id in self.marks.ids(kind).await? {
+            if self.keystore.document(kind, By::Id(&id)).await?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Reads a page of documents and has the engine verify each. One that does not verify is left
     /// out of the page, and named beside it.
     pub(crate) async fn read_page<D: Document>(

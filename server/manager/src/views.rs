@@ -20,6 +20,9 @@ pub struct CreateKey {
     /// Names of suites, the first being the default; empty takes the site's.
     #[serde(default)]
     pub suites: Vec<String>,
+    /// Whether granting DEC on it takes two persons.
+    #[serde(default)]
+    pub sensitive: bool,
 }
 
 /// A version of a key, as shown.

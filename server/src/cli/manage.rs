@@ -32,6 +32,9 @@ pub(crate) enum Key {
         /// A suite that it may seal with, the first being its default; all unless given.
         #[arg(long = "suite")]
         suites: Vec<Suite>,
+        /// Whether granting DEC on it takes two persons.
+        #[arg(long)]
+        sensitive: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,

@@ -53,7 +53,12 @@ pub(super) async fn sign_in(args: SignIn) -> Result<()> {
 }
 
 pub(super) async fn sign_out(socket: &ManagerSocket) -> Result<()> {
-    let done = manager(socket)?.sign_out().await;
+    // The session that is kept, whatever SEALWIRE_TOKEN says.
+    let client = ManagerClient::new(socket.path.clone());
+    let done = match kept(&socket.path)? {
+        Some(token) => client.with_token(token).sign_out().await,
+        None => manager(socket)?.sign_out().await,
+    };
     // Also when the session is over already.
     match fs::remove_file(file(&socket.path)?) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),

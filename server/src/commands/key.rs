@@ -15,9 +15,9 @@ const PAGE: u32 = 500;
 
 pub(super) async fn run(command: Key) -> Result<()> {
     match command {
-        Key::Create { name, index, suites, json, socket } => {
+        Key::Create { name, index, suites, sensitive, json, socket } => {
             let suites = suites.iter().map(|suite| suite.name().to_owned()).collect();
-            let request = CreateKey { name, index, suites };
+            let request = CreateKey { name, index, suites, sensitive };
             let key = manager(&socket)?.create_key(&request).await?;
             if json {
                 return print_json(&key);

@@ -12,7 +12,8 @@ pub(super) async fn run(command: Request) -> Result<()> {
         Request::List { all, json, socket } => {
             let list = manager(&socket)?.list_requests().await?;
             warn_unverified("request", &list.unverified);
-            let shown = |request: &&RequestView| all || request.state == "pending";
+            let open = ["pending", "approved"];
+            let shown = |request: &&RequestView| all || open.contains(&request.state.as_str());
             let requests: Vec<_> = list.requests.iter().filter(shown).collect();
             if json {
                 return print_json(&requests);

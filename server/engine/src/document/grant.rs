@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use sealwire_protocol::credential;
+use sealwire_protocol::{credential, limits};
 use serde::{Deserialize, Serialize};
 
 /// An operation that can be granted.
@@ -79,6 +79,13 @@ impl Pattern {
     }
 }
 
+/// Whether the name of a key may begin so.
+fn may_begin_a_name(prefix: &str) -> bool {
+    let strange =
+        |letter: char| letter.is_control() || letter.is_whitespace() || matches!(letter, '*' | '>');
+    prefix.len() <= limits::MAX_KEY_NAME && !prefix.chars().any(strange)
+}
+
 impl FromStr for Pattern {
     type Err = GrantError;
 
@@ -86,7 +93,7 @@ impl FromStr for Pattern {
         let bad = || GrantError(text.to_owned());
         match text.strip_suffix('*') {
             Some("") => Ok(Self::Prefix(String::new())),
-            Some(prefix) if !prefix.contains(['*', '>']) => Ok(Self::Prefix(prefix.to_owned())),
+            Some(prefix) if may_begin_a_name(prefix) => Ok(Self::Prefix(prefix.to_owned())),
             Some(_) => Err(bad()),
             None => {
                 credential::key_name(text.as_bytes()).map_err(|_| bad())?;

@@ -114,11 +114,10 @@ impl PasswordHash {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let least = 8 * self.lanes;
-        if !(1..=MAX_LANES).contains(&self.lanes)
-            || !(1..=MAX_PASSES).contains(&self.passes)
-            || !(least..=MAX_MEMORY_KIB).contains(&self.memory_kib)
-        {
+        let sound = (1..=MAX_LANES).contains(&self.lanes)
+            && (1..=MAX_PASSES).contains(&self.passes)
+            && (8 * self.lanes..=MAX_MEMORY_KIB).contains(&self.memory_kib);
+        if !sound {
             return Err("the cost of the password is out of bounds".into());
         }
         if self.salt().is_none() || self.hash().is_none() {
@@ -185,6 +184,9 @@ pub struct OperatorDocument {
     pub roles: Vec<OperatorRole>,
     /// The password.
     pub password: PasswordHash,
+    /// How often they were disabled: a session of before is over.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u32,
     /// Tokens.
     pub tokens: Vec<OperatorToken>,
 }
@@ -233,6 +235,11 @@ impl Document for OperatorDocument {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 pub(super) fn check_id(id: &str, prefix: &str) -> Result<(), String> {

@@ -19,7 +19,7 @@ pub enum Act {
     },
     /// Take a key's mark away, by which granting DEC on it takes two persons.
     UnmarkKey,
-    /// Make an app with grants that open doors.
+    /// Make an app with grants that open doors. Who has asked does it, once, and sees the secret.
     CreateApp {
         /// The name.
         name: String,
@@ -28,6 +28,15 @@ pub enum Act {
         /// What it may do.
         grants: Grants,
     },
+    /// Give an app with grants that open doors a new secret. Who has asked does it, once, and sees it.
+    RotateSecret {
+        /// Seconds for which the secret of before is still taken.
+        overlap_seconds: u64,
+        /// Whether a still older one is dropped at once.
+        drop_older: bool,
+    },
+    /// Let an operator sign in again.
+    EnableOperator,
     /// Make an operator.
     CreateOperator {
         /// The id.
@@ -64,17 +73,28 @@ impl Act {
     pub const fn role(&self) -> OperatorRole {
         match self {
             Self::DestroyKey { .. } | Self::UnmarkKey => OperatorRole::KeyAdmin,
-            Self::CreateApp { .. } => OperatorRole::AppAdmin,
+            Self::CreateApp { .. } | Self::RotateSecret { .. } => OperatorRole::AppAdmin,
             Self::CreateOperator { .. }
+            | Self::EnableOperator
             | Self::SetRoles { .. }
             | Self::ResetPassword { .. }
             | Self::SetPolicy { .. } => OperatorRole::RootOfficer,
         }
     }
 
+    /// Whether it shows a secret, so that who has asked for it does it when it is approved.
+    #[must_use]
+    pub const fn shows_a_secret(&self) -> bool {
+        matches!(self, Self::CreateApp { .. } | Self::RotateSecret { .. })
+    }
+
     fn check(&self) -> Result<(), String> {
         match self {
-            Self::DestroyKey { .. } | Self::UnmarkKey | Self::SetPolicy { .. } => Ok(()),
+            Self::DestroyKey { .. }
+            | Self::UnmarkKey
+            | Self::RotateSecret { .. }
+            | Self::EnableOperator
+            | Self::SetPolicy { .. } => Ok(()),
             Self::CreateApp { allow, .. } => match allow.iter().any(|net| net.trunc() != *net) {
                 true => Err("a network of the allow-list has host bits".into()),
                 false => Ok(()),

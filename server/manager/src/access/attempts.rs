@@ -70,45 +70,79 @@ struct Wrong {
 }
 
 /// Counts wrong passwords.
-pub(crate) struct Attempts(Mutex<Cache<Counted, Wrong>>);
+pub(crate) struct Attempts {
+    entries: Mutex<Cache<Counted, Wrong>>,
+    /// Names that have signed in, and from where: whoever else guesses there does not keep them waiting.
+    at_home: Mutex<Cache<(Source, String), ()>>,
+}
+
+/// A password that is being looked at: it counts as wrong, until it was found right.
+pub(crate) struct Attempt<'a> {
+    attempts: &'a Attempts,
+    name: String,
+    source: Source,
+}
 
 impl Attempts {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Cache::new(ENTRIES)))
+        Self { entries: Mutex::new(Cache::new(ENTRIES)), at_home: Mutex::new(Cache::new(ENTRIES)) }
     }
 
-    /// How long somebody has yet to wait before the next password is looked at; zero when not at all.
-    pub(crate) fn wait(&self, name: &str, source: Source, now: Instant) -> Duration {
-        let entries = self.entries();
+    /// Begins to look at a password, unless it is too soon: then it is said how long to wait.
+    pub(crate) fn begin(
+        &self,
+        name: &str,
+        source: Source,
+        now: Instant,
+    ) -> Result<Attempt<'_>, Duration> {
+        let mut entries = lock(&self.entries);
+        let name = name.to_owned();
+        let at_home = lock(&self.at_home).get(&(source, name.clone())).is_some();
         let left = |counted, free| {
             let wrong = entries.get(&counted)?;
             let wait = wait_after(wrong.count.checked_sub(free)?);
             wait.checked_sub(now.saturating_duration_since(wrong.last))
         };
-        let of_name = left(Counted::Name(source, name.to_owned()), FREE);
-        let of_source = left(Counted::Source(source), FREE_OF_SOURCE);
-        of_name.max(of_source).unwrap_or_default()
-    }
-
-    /// A password was wrong.
-    pub(crate) fn note_wrong(&self, name: &str, source: Source, now: Instant) {
-        let mut entries = self.entries();
-        for counted in [Counted::Name(source, name.to_owned()), Counted::Source(source)] {
+        let of_name = left(Counted::Name(source, name.clone()), FREE);
+        let of_source = left(Counted::Source(source), FREE_OF_SOURCE).filter(|_| !at_home);
+        let wait = of_name.max(of_source).unwrap_or_default();
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        for counted in [Counted::Name(source, name.clone()), Counted::Source(source)] {
             let fresh = |wrong: &Wrong| now.saturating_duration_since(wrong.last) < MEMORY;
             let before = entries.get(&counted).copied().filter(fresh);
             let count = before.map_or(0, |wrong| wrong.count).saturating_add(1);
             entries.insert(counted, Wrong { count, last: now });
         }
+        Ok(Attempt { attempts: self, name, source })
+    }
+}
+
+impl Attempt<'_> {
+    /// It was right: its name starts anew there, and what it has counted for the place is taken back.
+    pub(crate) fn was_right(self) {
+        self.take_back();
+        let Self { attempts, name, source } = self;
+        lock(&attempts.entries).remove(&Counted::Name(source, name.clone()));
+        lock(&attempts.at_home).insert((source, name), ());
     }
 
-    /// A password was right: its name starts anew there.
-    pub(crate) fn note_right(&self, name: &str, source: Source) {
-        self.entries().remove(&Counted::Name(source, name.to_owned()));
+    /// It could not be looked at.
+    pub(crate) fn take_back(&self) {
+        let mut entries = lock(&self.attempts.entries);
+        let of_name = Counted::Name(self.source, self.name.clone());
+        for counted in [of_name, Counted::Source(self.source)] {
+            if let Some(wrong) = entries.get(&counted).copied() {
+                let count = wrong.count.saturating_sub(1);
+                entries.insert(counted, Wrong { count, ..wrong });
+            }
+        }
     }
+}
 
-    fn entries(&self) -> MutexGuard<'_, Cache<Counted, Wrong>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wait_after(beyond: u32) -> Duration {
@@ -125,34 +159,65 @@ mod tests {
         Source::of(IpAddr::from([192, 0, 2, number]))
     }
 
+    /// The wait, of somebody whose password is wrong when there is none.
+    fn wrong(attempts: &Attempts, name: &str, source: Source, now: Instant) -> Duration {
+        attempts.begin(name, source, now).map(drop).err().unwrap_or_default()
+    }
+
+    fn right(attempts: &Attempts, name: &str, source: Source, now: Instant) {
+        match attempts.begin(name, source, now) {
+            Ok(attempt) => attempt.was_right(),
+            Err(wait) => panic!("{name} waits {wait:?}"),
+        }
+    }
+
     #[test]
     fn waits_grow_up_to_a_minute_and_end() {
-        let (attempts, now) = (Attempts::new(), Instant::now());
-        for _ in 0..FREE - 1 {
-            attempts.note_wrong("alice", HERE, now);
-            assert_eq!(attempts.wait("alice", HERE, now), Duration::ZERO);
+        let (attempts, mut now) = (Attempts::new(), Instant::now());
+        for _ in 0..FREE {
+            assert_eq!(wrong(&attempts, "alice", HERE, now), Duration::ZERO);
         }
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            attempts.note_wrong("alice", HERE, now);
-            assert_eq!(attempts.wait("alice", HERE, now), Duration::from_secs(seconds));
-            let later = now + Duration::from_secs(seconds);
-            assert_eq!(attempts.wait("alice", HERE, later), Duration::ZERO);
+            let wait = Duration::from_secs(seconds);
+            assert_eq!(wrong(&attempts, "alice", HERE, now), wait);
+            assert_eq!(wrong(&attempts, "alice", HERE, now), wait, "who waits is not counted");
+            now += wait;
+            assert_eq!(wrong(&attempts, "alice", HERE, now), Duration::ZERO);
         }
-        attempts.note_wrong("alice", HERE, now + MEMORY);
-        assert_eq!(attempts.wait("alice", HERE, now + MEMORY), Duration::ZERO, "forgotten");
+        assert_eq!(wrong(&attempts, "alice", HERE, now + MEMORY), Duration::ZERO, "forgotten");
+        assert_eq!(wrong(&attempts, "alice", HERE, now + MEMORY), Duration::ZERO);
+    }
+
+    #[test]
+    fn passwords_that_come_together_count_together() {
+        let (attempts, now) = (Attempts::new(), Instant::now());
+        let together: Vec<_> = (0..50).map(|_| attempts.begin("alice", HERE, now)).collect();
+        let begun = together.iter().filter(|begun| begun.is_ok()).count();
+        assert_eq!(u32::try_from(begun), Ok(FREE));
     }
 
     #[test]
     fn who_guesses_keeps_nobody_else_out() {
-        let (attempts, now) = (Attempts::new(), Instant::now());
-        for _ in 0..1000 {
-            attempts.note_wrong("alice", elsewhere(1), now);
+        let (attempts, mut now) = (Attempts::new(), Instant::now());
+        right(&attempts, "carol", elsewhere(1), now);
+        for _ in 0..100 {
+            wrong(&attempts, "alice", elsewhere(1), now);
+            now += LONGEST;
         }
-        assert_eq!(attempts.wait("alice", HERE, now), Duration::ZERO);
-        assert_eq!(attempts.wait("alice", elsewhere(2), now), Duration::ZERO);
-        assert_eq!(attempts.wait("bob", elsewhere(1), now), LONGEST, "the place guesses at all");
-        attempts.note_right("alice", elsewhere(1));
-        assert_eq!(attempts.wait("alice", elsewhere(1), now), LONGEST, "and that stays");
+        wrong(&attempts, "alice", elsewhere(1), now);
+        assert_eq!(wrong(&attempts, "alice", HERE, now), Duration::ZERO);
+        assert_eq!(wrong(&attempts, "alice", elsewhere(2), now), Duration::ZERO);
+        assert_eq!(wrong(&attempts, "bob", elsewhere(1), now), LONGEST, "the place guesses at all");
+        assert_eq!(wrong(&attempts, "carol", elsewhere(1), now), Duration::ZERO, "at home there");
+    }
+
+    #[test]
+    fn a_right_password_takes_back_what_it_has_counted() {
+        let (attempts, now) = (Attempts::new(), Instant::now());
+        for number in 0..1000 {
+            let name = number.to_string();
+            right(&attempts, &name, HERE, now);
+        }
     }
 
     #[test]
@@ -160,10 +225,10 @@ mod tests {
         let (attempts, now) = (Attempts::new(), Instant::now());
         for number in 0..40_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
-            attempts.note_wrong(&number.to_string(), Source::of(address), now);
+            wrong(&attempts, &number.to_string(), Source::of(address), now);
         }
-        assert!(attempts.entries().len() <= ENTRIES);
-        assert_eq!(attempts.wait("bob", HERE, now), Duration::ZERO);
+        assert!(lock(&attempts.entries).len() <= ENTRIES);
+        assert_eq!(wrong(&attempts, "bob", HERE, now), Duration::ZERO);
     }
 
     #[test]

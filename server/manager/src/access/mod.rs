@@ -28,7 +28,8 @@ pub(crate) use operators::{random_id, sorted};
 pub use password::Password;
 use sealwire_engine::SignedDocument;
 use sealwire_engine::document::{
-    DocumentKind, OperatorDocument, OperatorRole, OperatorState, OperatorToken, PasswordHash,
+    DocumentKind, MAX_OPERATOR_NAME, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
+    PasswordHash,
 };
 use sealwire_keystore::By;
 pub use sessions::{SessionLimits, SessionToken};
@@ -44,7 +45,7 @@ use attempts::Attempts;
 use break_glass::Glass;
 use claim::Claim;
 use password::Passwords;
-use sessions::Sessions;
+use sessions::{Holder, Sessions};
 
 /// What a token of an operator begins with; a session's does not.
 const TOKEN_PREFIX: &str = "swt_";
@@ -110,7 +111,7 @@ pub(crate) struct Access {
     passwords: Passwords,
     attempts: Attempts,
     sessions: Sessions,
-    claim: Claim,
+    pub(crate) claim: Claim,
     glass: Glass,
     /// Documents that the engine has verified, by id: while it is sealed, who has signed in before can still see
     /// why nothing goes on. As many as there are operators.
@@ -142,20 +143,27 @@ impl Manager {
         password: Password,
         source: Source,
     ) -> Result<(SessionToken, Caller), ManagerError> {
-        let wait = self.access.attempts.wait(name, source, Instant::now());
-        if !wait.is_zero() {
-            return Err(ManagerError::SlowDown(wait));
-        }
-        let found = self.read::<OperatorDocument>(By::Name(name)).await?;
-        let right = self.check_password(found.as_deref(), password).await?;
+        // Nobody is called so: it is not looked for, and not remembered.
+        let name = if name.len() > MAX_OPERATOR_NAME { "" } else { name };
+        let attempt = self.access.attempts.begin(name, source, Instant::now());
+        let attempt = attempt.map_err(ManagerError::SlowDown)?;
+        let found = match self.read::<OperatorDocument>(By::Name(name)).await {
+            Err(error) if error.is_tampering() => {
+                tracing::error!(%error, "a row of the keystore");
+                None
+            }
+            found => found?,
+        };
+        let right = self.check_password(found.as_deref(), password).await;
+        let right = right.inspect_err(|_| attempt.take_back())?;
         let operator = found.filter(|operator| right && operator.state == OperatorState::Active);
         let Some(operator) = operator else {
-            self.access.attempts.note_wrong(name, source, Instant::now());
             tracing::warn!(%source, "sign-in refused");
             return Err(ManagerError::SignInRefused);
         };
-        self.access.attempts.note_right(name, source);
-        let token = self.access.sessions.open(&operator.id, source, Instant::now())?;
+        attempt.was_right();
+        let holder = Holder::of(&operator);
+        let token = self.access.sessions.open(holder, source, Instant::now())?;
         let caller = Caller { who: who(&operator, None), source };
         tracing::info!(operator = %operator.name, %source, "signed in");
         Ok((token, caller))
@@ -211,9 +219,14 @@ impl Manager {
     }
 
     async fn by_session(&self, token: &str) -> Result<Who, ManagerError> {
-        let id = self.access.sessions.find(token, Instant::now());
-        let id = id.ok_or(ManagerError::SignInNeeded)?;
-        let operator = self.active_operator(&id).await?;
+        let found = self.access.sessions.find(token, Instant::now());
+        let holder = found.ok_or(ManagerError::SignInNeeded)?;
+        let operator = self.active_operator(&holder.operator).await?;
+        // At whichever manager the password was changed, or the operator disabled meanwhile.
+        if Holder::of(&operator) != holder {
+            self.access.sessions.close(token);
+            return Err(ManagerError::SignInNeeded);
+        }
         Ok(who(&operator, None))
     }
 
@@ -244,11 +257,17 @@ impl Manager {
                 known.insert(id.to_owned(), signed);
                 verified.into_inner()
             }),
-            Err(error) if error.is_sealed() => self.verified_before(id).await?,
+            Err(error) if error.is_sealed() => match self.verified_before(id).await? {
+                Some(operator) => Some(operator),
+                None => return Err(error),
+            },
             Err(error) => return Err(error),
         };
         let operator = operator.filter(|operator| operator.state == OperatorState::Active);
-        operator.ok_or(ManagerError::SignInNeeded)
+        let operator = operator.ok_or(ManagerError::SignInNeeded)?;
+        // From here on this machine knows that there are operators.
+        self.access.claim.make()?;
+        Ok(operator)
     }
 
     /// While the engine is sealed: a document that it has verified before, if the keystore still holds just that.

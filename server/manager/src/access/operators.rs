@@ -11,6 +11,7 @@ use sealwire_engine::{EngineError, Verified};
 use sealwire_keystore::{By, KeystoreError, Taken};
 use zeroize::Zeroizing;
 
+use super::sessions::Holder;
 use super::{Caller, Password, TOKEN_PREFIX, Who, sessions};
 use crate::manager::Draft;
 use crate::requests::{Outcome, check_bound};
@@ -67,12 +68,16 @@ impl Manager {
         first: bool,
     ) -> Result<OperatorView, ManagerError> {
         let mut change = self.begin().await?;
-        // Two who are the first at once: one of them is not.
-        if first && self.is_claimed().await? {
-            return Err(ManagerError::SignInNeeded);
-        }
         loop {
             let revision = change.revision().await?;
+            // Two who are the first at once, at two managers: one of them is not.
+            if first && self.is_claimed().await? {
+                return Err(ManagerError::SignInNeeded);
+            }
+            // Whom a request has made already it does not make again.
+            if self.read::<OperatorDocument>(By::Id(&id)).await?.is_some() {
+                return Err(taken(&name));
+            }
             let document = OperatorDocument {
                 kind: DocumentKind::Operator,
                 id: id.clone(),
@@ -82,13 +87,15 @@ impl Manager {
                 created: self.now(),
                 roles: roles.clone(),
                 password: password.clone(),
+                epoch: 0,
                 tokens: Vec::new(),
             };
-            // Before the row is there: from then on nobody calls without a name.
-            self.access.claim.make()?;
             match change.commit(Draft::of(document)).await {
                 Ok(None) => {}
-                Ok(Some(operator)) => return Ok(OperatorView::new(&operator)),
+                Ok(Some(operator)) => {
+                    self.access.claim.make()?;
+                    return Ok(OperatorView::new(&operator));
+                }
                 Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => {
                     return Err(taken(&name));
                 }
@@ -134,14 +141,13 @@ impl Manager {
         &self,
         operator: &str,
         state: OperatorState,
-        by: &Caller,
     ) -> Result<OperatorView, ManagerError> {
         let changed =
-            self.change_operator(operator, None, |document| document.state = state).await?;
+            self.change_operator(operator, None, |document| set_state(document, state)).await?;
         if state == OperatorState::Disabled {
             self.access.sessions.close_all(&changed.id, None);
         }
-        tracing::info!(operator = %changed.name, ?state, by = by.name(), "operator changed");
+        tracing::info!(operator = %changed.name, ?state, "operator changed");
         Ok(OperatorView::new(&changed))
     }
 
@@ -161,14 +167,19 @@ impl Manager {
     }
 
     /// Gives an operator another password, because they have forgotten theirs, if their document has this revision,
-    /// when one is named. Their sessions end.
+    /// when one is named. Their sessions end, and their
+    /// tokens are gone.
     pub(crate) async fn set_operator_password(
         &self,
         operator: &str,
         hash: PasswordHash,
         bound: Option<u64>,
     ) -> Result<OperatorView, ManagerError> {
-        let set = |document: &mut OperatorDocument| document.password = hash.clone();
+        // Who has forgotten the password may have lost the tokens with it.
+        let set = |document: &mut OperatorDocument| {
+            document.password = hash.clone();
+            document.tokens.clear();
+        };
         let changed = self.change_operator(operator, bound, set).await?;
         self.access.sessions.close_all(&changed.id, None);
         tracing::info!(operator = %changed.name, "password reset");
@@ -189,20 +200,18 @@ impl Manager {
         let Who::Operator { id, name, .. } = &by.who else {
             return Err(ManagerError::SignInNeeded);
         };
-        let now = Instant::now();
-        let wait = self.access.attempts.wait(name, by.source, now);
-        if !wait.is_zero() {
-            return Err(ManagerError::SlowDown(wait));
-        }
+        let attempt = self.access.attempts.begin(name, by.source, Instant::now());
+        let attempt = attempt.map_err(ManagerError::SlowDown)?;
         let operator = self.find_operator(id).await?;
         if !self.check_password(Some(&operator), current).await? {
-            self.access.attempts.note_wrong(name, by.source, now);
             return Err(ManagerError::SignInRefused);
         }
         let hash = self.hash_password((id, name), new).await?;
         let set = |document: &mut OperatorDocument| document.password = hash.clone();
-        self.change_operator(id, None, set).await?;
+        let changed = self.change_operator(id, None, set).await?;
+        attempt.was_right();
         self.access.sessions.close_all(id, Some(session));
+        self.access.sessions.carry_over(session, Holder::of(&changed));
         tracing::info!(operator = %name, "password changed");
         Ok(())
     }
@@ -230,6 +239,7 @@ impl Manager {
                 "a token lives for a minute at least, and a year at most".into(),
             ));
         }
+        check_operator_name(&request.name)?;
         let (secret, digest) = sessions::token()?;
         let (id, now) = (random_id("tk_")?, self.now());
         let made = OperatorToken {
@@ -356,4 +366,11 @@ pub(crate) fn random_id(prefix: &str) -> Result<String, ManagerError> {
     let mut random = [0; 12];
     getrandom::fill(&mut random).map_err(EngineError::from)?;
     Ok(format!("{prefix}{}", hex::encode(random)))
+}
+
+fn set_state(document: &mut OperatorDocument, state: OperatorState) {
+    if document.state == OperatorState::Active && state == OperatorState::Disabled {
+        document.epoch = document.epoch.saturating_add(1);
+    }
+    document.state = state;
 }

@@ -1,5 +1,7 @@
 //! Passwords of operators: Argon2id (RFC 9106, section 4), at most two at once.
 
+use std::sync::Arc;
+
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealwire_engine::EngineError;
@@ -27,13 +29,14 @@ pub type Password = Zeroizing<String>;
 
 /// Hashes passwords.
 pub(super) struct Passwords {
-    turns: Semaphore,
-    waiting: Semaphore,
+    turns: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Passwords {
     pub(super) fn new() -> Self {
-        Self { turns: Semaphore::new(AT_ONCE), waiting: Semaphore::new(AT_ONCE + WAITING) }
+        let semaphore = |places| Arc::new(Semaphore::new(places));
+        Self { turns: semaphore(AT_ONCE), waiting: semaphore(AT_ONCE + WAITING) }
     }
 
     /// Hashes a new password of the operator of this name. What is stored, the engine makes of it.
@@ -88,9 +91,11 @@ impl Passwords {
         password: Password,
         salt: [u8; 16],
     ) -> Result<Zeroizing<[u8; 32]>, ManagerError> {
-        let _place = self.waiting.try_acquire().map_err(|_| ManagerError::Busy)?;
-        let _turn = self.turns.acquire().await.map_err(|_| ManagerError::Busy)?;
+        let place = self.waiting.clone().try_acquire_owned().map_err(|_| ManagerError::Busy)?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| ManagerError::Busy)?;
         let hashed = tokio::task::spawn_blocking(move || {
+            // Held until it is done, also when nobody waits for it any more.
+            let _held = (place, turn);
             let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cost);
             let mut hash = Zeroizing::new([0; 32]);
             argon2.hash_password_into(password.as_bytes(), &salt, hash.as_mut())?;
@@ -176,7 +181,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn who_finds_the_queue_full_is_told_so() {
-        let passwords = std::sync::Arc::new(Passwords::new());
+        let passwords = Arc::new(Passwords::new());
         let all = (0..AT_ONCE + WAITING + 8).map(|_| {
             let passwords = passwords.clone();
             tokio::spawn(async move { passwords.hash_as(password("a password"), None).await })

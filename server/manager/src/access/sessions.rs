@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sealwire_engine::EngineError;
+use sealwire_engine::document::OperatorDocument;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -37,10 +38,28 @@ impl Default for SessionLimits {
 pub type SessionToken = Zeroizing<String>;
 
 struct Session {
-    operator: String,
+    holder: Holder,
     source: Source,
     begun: Instant,
     used: Instant,
+}
+
+/// Whose a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The operator, by id.
+    pub(super) operator: String,
+    /// The salt of the password that they have signed in with: with another one, the session is over.
+    pub(super) salt: String,
+    /// How often they had been disabled: once more, and the session is over.
+    pub(super) epoch: u32,
+}
+
+impl Holder {
+    pub(super) fn of(operator: &OperatorDocument) -> Self {
+        let (id, salt) = (operator.id.clone(), operator.password.salt.clone());
+        Self { operator: id, salt, epoch: operator.epoch }
+    }
 }
 
 /// The sessions of this manager.
@@ -54,20 +73,20 @@ impl Sessions {
         Self { limits, open: Mutex::default() }
     }
 
-    /// Opens a session of an operator, by id.
+    /// Opens a session.
     ///
     /// # Errors
     /// [`ManagerError::Busy`] when there are too many.
-    pub(crate) fn open(
+    pub(super) fn open(
         &self,
-        operator: &str,
+        holder: Holder,
         source: Source,
         now: Instant,
     ) -> Result<SessionToken, ManagerError> {
         let (token, digest) = token()?;
         let mut open = self.sessions();
         open.retain(|_, session| self.limits.hold(session, now));
-        let own = open.iter().filter(|(_, session)| session.operator == operator);
+        let own = open.iter().filter(|(_, session)| session.holder.operator == holder.operator);
         let (count, oldest) = own.fold((0, None), |(count, oldest), (digest, session)| {
             let older = oldest.is_none_or(|(_, used)| session.used < used);
             (count + 1, if older { Some((*digest, session.used)) } else { oldest })
@@ -78,13 +97,12 @@ impl Sessions {
         if open.len() >= OF_ALL {
             return Err(ManagerError::Busy);
         }
-        let operator = operator.to_owned();
-        open.insert(digest, Session { operator, source, begun: now, used: now });
+        open.insert(digest, Session { holder, source, begun: now, used: now });
         Ok(token)
     }
 
-    /// Whose session a token is, by id; it counts as used now.
-    pub(crate) fn find(&self, token: &str, now: Instant) -> Option<String> {
+    /// Whose session a token is; it counts as used now.
+    pub(super) fn find(&self, token: &str, now: Instant) -> Option<Holder> {
         let digest = digest(token);
         let mut open = self.sessions();
         let session = open.get_mut(&digest)?;
@@ -93,7 +111,14 @@ impl Sessions {
             return None;
         }
         session.used = now;
-        Some(session.operator.clone())
+        Some(session.holder.clone())
+    }
+
+    /// Lets a session go on under another password.
+    pub(super) fn carry_over(&self, token: &str, holder: Holder) {
+        if let Some(session) = self.sessions().get_mut(&digest(token)) {
+            session.holder = holder;
+        }
     }
 
     /// Ends a session.
@@ -105,15 +130,15 @@ impl Sessions {
     pub(crate) fn close_all(&self, operator: &str, kept: Option<&str>) {
         let kept = kept.map(digest);
         self.sessions()
-            .retain(|digest, session| session.operator != operator || Some(*digest) == kept);
+            .retain(|digest, session| session.holder.operator != operator || Some(*digest) == kept);
     }
 
     /// Open sessions of an operator, and from where they were opened.
     pub(crate) fn of(&self, operator: &str, now: Instant) -> Vec<Source> {
         let open = self.sessions();
-        let own = open
-            .values()
-            .filter(|session| session.operator == operator && self.limits.hold(session, now));
+        let own = open.values().filter(|session| {
+            session.holder.operator == operator && self.limits.hold(session, now)
+        });
         own.map(|session| session.source).collect()
     }
 
@@ -149,6 +174,10 @@ mod tests {
 
     const HERE: Source = Source::Socket;
 
+    fn holder(operator: &str) -> Holder {
+        Holder { operator: operator.to_owned(), salt: "salt".to_owned(), epoch: 0 }
+    }
+
     fn sessions() -> Sessions {
         let (idle, absolute) = (Duration::from_secs(60), Duration::from_secs(600));
         Sessions::new(SessionLimits { idle, absolute })
@@ -157,17 +186,17 @@ mod tests {
     #[test]
     fn a_session_ends_when_it_is_idle_or_old_or_closed() {
         let (sessions, now) = (sessions(), Instant::now());
-        let token = sessions.open("op_1", HERE, now).expect("open");
+        let token = sessions.open(holder("op_1"), HERE, now).expect("open");
         let mut at = now;
         for _ in 0..10 {
             at += Duration::from_secs(59);
-            assert_eq!(sessions.find(&token, at).as_deref(), Some("op_1"));
+            assert_eq!(sessions.find(&token, at), Some(holder("op_1")));
         }
         at += Duration::from_secs(59);
         assert_eq!(sessions.find(&token, at), None, "ten minutes are over");
-        let token = sessions.open("op_1", HERE, now).expect("open");
+        let token = sessions.open(holder("op_1"), HERE, now).expect("open");
         assert_eq!(sessions.find(&token, now + Duration::from_secs(60)), None, "idle");
-        let token = sessions.open("op_1", HERE, now).expect("open");
+        let token = sessions.open(holder("op_1"), HERE, now).expect("open");
         sessions.close(&token);
         assert_eq!(sessions.find(&token, now), None);
         assert_eq!(sessions.find("", now), None);
@@ -177,11 +206,11 @@ mod tests {
     fn an_operator_has_few_sessions_and_the_one_unused_for_longest_makes_room() {
         let (sessions, now) = (sessions(), Instant::now());
         let at = |second| now + Duration::from_secs(second);
-        let other = sessions.open("op_2", HERE, now).expect("open");
+        let other = sessions.open(holder("op_2"), HERE, now).expect("open");
         let tokens: Vec<_> =
-            (0..8).map(|n| sessions.open("op_1", HERE, at(n)).expect("open")).collect();
+            (0..8).map(|n| sessions.open(holder("op_1"), HERE, at(n)).expect("open")).collect();
         assert!(sessions.find(&tokens[0], at(9)).is_some(), "used since");
-        sessions.open("op_1", HERE, at(10)).expect("open");
+        sessions.open(holder("op_1"), HERE, at(10)).expect("open");
         assert!(sessions.find(&tokens[0], at(10)).is_some());
         assert!(sessions.find(&tokens[1], at(10)).is_none());
         assert_eq!(sessions.of("op_1", at(10)).len(), 8);

@@ -36,8 +36,9 @@ pub(super) async fn enable(State(manager): Shared, Segment(app): Segment<String>
 
 pub(super) async fn rotate_secret(
     State(manager): Shared,
+    Extension(caller): Extension<Caller>,
     Segment(app): Segment<String>,
     Body(wish): Body<RotateSecret>,
-) -> Result<Json<CreatedApp>, ManagerError> {
-    manager.rotate_app_secret(&app, wish).await.map(Json)
+) -> Result<Outcome<CreatedApp>, ManagerError> {
+    manager.ask_rotate_secret(&app, wish, &caller).await
 }

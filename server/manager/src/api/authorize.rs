@@ -1,23 +1,39 @@
 //! Who calls, and whether they may.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::calls::May;
 use crate::{Caller, Manager, ManagerError, Source};
 
+/// Longest body, in bytes, and the time for it.
+const MAX_BODY: usize = 1024 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Finds out who calls, and lets only those through who may. What is behind it gets the [`Caller`].
 pub(super) async fn authorize(
     State((manager, may)): State<(Arc<Manager>, May)>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
+    // All of it first: who calls is asked when everything is there to be done, and not long before.
+    let (parts, body) = request.into_parts();
+    let whole = timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await;
+    let Ok(Ok(body)) = whole else {
+        let what =
+            format!("a body has at most {MAX_BODY} bytes, and arrives within {BODY_TIMEOUT:?}");
+        return ManagerError::Invalid(what).into_response();
+    };
+    let mut request = Request::from_parts(parts, Body::from(body));
     let source = request.extensions().get::<Source>().copied();
     let proof = bearer(request.headers()).map(|token| Zeroizing::new(token.to_owned()));
     match check(&manager, may, source, proof).await {

@@ -103,15 +103,17 @@ pub(super) async fn disable(
     Extension(caller): Extension<Caller>,
     Segment(operator): Segment<String>,
 ) -> Answer {
-    manager.set_operator_state(&operator, OperatorState::Disabled, &caller).await.map(Json)
+    let changed = manager.set_operator_state(&operator, OperatorState::Disabled).await?;
+    tracing::info!(operator = %changed.name, by = caller.name(), "operator disabled");
+    Ok(Json(changed))
 }
 
 pub(super) async fn enable(
     State(manager): Shared,
     Extension(caller): Extension<Caller>,
     Segment(operator): Segment<String>,
-) -> Answer {
-    manager.set_operator_state(&operator, OperatorState::Active, &caller).await.map(Json)
+) -> Asked {
+    manager.ask_enable_operator(&operator, &caller).await
 }
 
 pub(super) async fn set_roles(

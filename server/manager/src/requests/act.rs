@@ -1,20 +1,17 @@
 //! What takes two persons, and how it is done once it is approved.
 
 use sealwire_engine::document::{
-    Act, Grant, Grants, KeyDocument, Op, OperatorDocument, OperatorRole, PolicyDocument,
-    RequestDocument, Target,
+    Act, AppDocument, Grant, Grants, KeyDocument, Op, OperatorDocument, OperatorRole,
+    OperatorState, Pattern, PolicyDocument, RequestDocument, Target,
 };
 use sealwire_keystore::By;
 
-use super::Outcome;
+use super::{Claimed, Outcome};
 use crate::keys::Which;
 use crate::{
     Caller, ChangeKey, CreateApp, CreatedApp, KeyView, Manager, ManagerError, OperatorView,
-    Password, StateChange,
+    Password, RotateSecret, StateChange,
 };
-
-/// Keys that are read at once.
-const PAGE: u32 = 500;
 
 impl Manager {
     /// Schedules the destruction of a version of a key, or of all, or asks for it.
@@ -68,11 +65,15 @@ impl Manager {
         by: &Caller,
     ) -> Result<Outcome<KeyView>, ManagerError> {
         let known = self.find(key).await?.into_inner();
-        if known.sensitive && self.takes_two(by).await? {
+        if !known.sensitive {
+            return Ok(Outcome::Done(KeyView::new(&known)));
+        }
+        if self.takes_two(by).await? {
             let asked = self.ask(by, Act::UnmarkKey, Some(target_of(&known))).await;
             return asked.map(Outcome::Asked);
         }
-        self.mark_key(Which::Named(key), false, None).await.map(Outcome::Done)
+        let unmarked = self.mark_key(Which::Named(key), false, Some(known.revision));
+        unmarked.await.map(Outcome::Done)
     }
 
     /// Marks a key as sensitive, or takes the mark away; if its document has this revision, when one is named.
@@ -109,34 +110,85 @@ impl Manager {
             allow: request.allow.iter().map(ipnet::IpNet::trunc).collect(),
             grants: Grants(request.grants.clone()),
         };
-        self.ask(by, act, None).await.map(Outcome::Asked)
+        match self.claim_or_ask(by, act, None).await? {
+            Claimed::Asked(request) => Ok(Outcome::Asked(request)),
+            Claimed::Approved(id) => {
+                let made = self.create_app(request).await?;
+                self.note_done(&id).await?;
+                Ok(Outcome::Done(made))
+            }
+        }
     }
 
-    /// Whether grants open one key to another's readers, or DEC on a key that is marked.
+    /// Gives an app a new secret, or asks for it when its grants open doors: whoever sees it may do what the app may.
+    ///
+    /// # Errors
+    /// As [`Manager::rotate_app_secret`].
+    pub async fn ask_rotate_secret(
+        &self,
+        app: &str,
+        wish: RotateSecret,
+        by: &Caller,
+    ) -> Result<Outcome<CreatedApp>, ManagerError> {
+        let known = self.find_app(app).await?;
+        if !self.takes_two(by).await? || !self.opens_doors(&known.grants.0).await? {
+            return self.rotate_app_secret(app, wish).await.map(Outcome::Done);
+        }
+        let RotateSecret { overlap_seconds, drop_older } = wish;
+        let act = Act::RotateSecret { overlap_seconds, drop_older };
+        let (id, name, revision) = (known.id.clone(), known.name.clone(), known.revision);
+        match self.claim_or_ask(by, act, Some(Target { id, name, revision })).await? {
+            Claimed::Asked(request) => Ok(Outcome::Asked(request)),
+            Claimed::Approved(id) => {
+                let made = self.rotate_app_secret(&known.id, wish).await?;
+                self.note_done(&id).await?;
+                Ok(Outcome::Done(made))
+            }
+        }
+    }
+
+    /// Whether grants open one key to another's readers, or DEC on anything but keys that are named, are there, and
+    /// are not marked: what a pattern will cover one day, nobody knows.
     async fn opens_doors(&self, grants: &[Grant]) -> Result<bool, ManagerError> {
-        if grants.iter().any(|grant| matches!(grant, Grant::Cross { .. })) {
-            return Ok(true);
-        }
-        let (grants, mut after) = (Grants(grants.to_vec()), String::new());
-        loop {
-            let page = self.read_page::<KeyDocument>(&after, PAGE).await?;
-            let opens = |key: &KeyDocument| key.sensitive && grants.allows(Op::Dec, &key.name);
-            // Whether a key is marked whose row was tampered with, nobody can say.
-            let hidden = page.unverified.iter().any(|name| grants.allows(Op::Dec, name));
-            if hidden || page.documents.iter().any(|key| opens(key)) {
-                return Ok(true);
-            }
-            match page.next {
-                Some(next) => after = next,
-                None => return Ok(false),
+        for grant in grants {
+            let name = match grant {
+                Grant::Cross { .. } => return Ok(true),
+                Grant::Keys { ops, .. } if !ops.contains(Op::Dec) => continue,
+                Grant::Keys { keys: Pattern::Prefix(_), .. } => return Ok(true),
+                Grant::Keys { keys: Pattern::Name(name), .. } => name,
+            };
+            match self.read::<KeyDocument>(By::Name(name)).await {
+                Ok(Some(key)) if !key.sensitive => {}
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_tampering() => return Ok(true),
+                Err(error) => return Err(error),
             }
         }
+        Ok(false)
+    }
+
+    /// Lets an operator sign in again, or asks for it.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchOperator`].
+    pub async fn ask_enable_operator(
+        &self,
+        operator: &str,
+        by: &Caller,
+    ) -> Result<Outcome<OperatorView>, ManagerError> {
+        let known = self.find_operator(operator).await?;
+        let state = OperatorState::Active;
+        if known.state == state || !self.officers_take_two(by).await? {
+            return self.set_operator_state(&known.id, state).await.map(Outcome::Done);
+        }
+        let target = target_of_operator(&known);
+        self.ask(by, Act::EnableOperator, Some(target)).await.map(Outcome::Asked)
     }
 
     /// Gives an operator other roles, or asks for it.
     ///
     /// # Errors
-    /// As [`Manager::set_operator_roles`].
+    /// [`ManagerError::NoSuchOperator`], [`ManagerError::IllegalChange`].
     pub async fn ask_set_roles(
         &self,
         operator: &str,
@@ -154,7 +206,7 @@ impl Manager {
     /// Gives an operator another password, or asks for it.
     ///
     /// # Errors
-    /// As [`Manager::set_operator_password`].
+    /// [`ManagerError::NoSuchOperator`], [`ManagerError::Invalid`], [`ManagerError::Busy`].
     pub async fn ask_reset_password(
         &self,
         operator: &str,
@@ -178,7 +230,8 @@ impl Manager {
             Act::DestroyKey { .. } | Act::UnmarkKey => {
                 self.read::<KeyDocument>(by).await?.map(|key| key.revision)
             }
-            Act::SetRoles { .. } | Act::ResetPassword { .. } => {
+            Act::RotateSecret { .. } => self.read::<AppDocument>(by).await?.map(|app| app.revision),
+            Act::SetRoles { .. } | Act::ResetPassword { .. } | Act::EnableOperator => {
                 self.read::<OperatorDocument>(by).await?.map(|operator| operator.revision)
             }
             Act::SetPolicy { .. } => {
@@ -200,13 +253,23 @@ impl Manager {
         let id = request.target.as_ref().map_or("", |target| target.id.as_str());
         match request.act.clone() {
             Act::DestroyKey { version, after_seconds } => {
-                let at = self.now().saturating_add(after_seconds);
+                // The policy may ask for more by now.
+                let least = self.policy().await?.destroy_wait_seconds;
+                let at = self.now().saturating_add(after_seconds.max(least));
                 self.change_state_of(id, version, StateChange::Destroy(at), bound).await.map(drop)
             }
             Act::UnmarkKey => self.mark_key(Which::Uid(id), false, bound).await.map(drop),
-            // Nobody sees the secret: who has asked lets a new one be made.
-            Act::CreateApp { name, allow, grants } => {
-                self.create_app(&CreateApp { name, allow, grants: grants.0 }).await.map(drop)
+            // Who has asked does it, and sees the secret.
+            Act::CreateApp { .. } | Act::RotateSecret { .. } => Ok(()),
+            Act::EnableOperator => {
+                check_bound(bound, self.find_operator(id).await?.revision, id)?;
+                self.set_operator_state(id, OperatorState::Active).await.map(drop)
+            }
+            // It may have been made by the one who approved before, and was cut off.
+            Act::CreateOperator { id, .. }
+                if self.read::<OperatorDocument>(By::Id(&id)).await?.is_some() =>
+            {
+                Ok(())
             }
             Act::CreateOperator { id, name, roles, password } => {
                 self.make_operator((id, name), roles, password, false).await.map(drop)

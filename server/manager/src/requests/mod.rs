@@ -16,7 +16,8 @@ mod views;
 
 use sealwire_engine::Verified;
 use sealwire_engine::document::{
-    Act, DocumentKind, OperatorRole, Person, RequestDocument, RequestState, Target,
+    Act, DocumentKind, OperatorDocument, OperatorRole, OperatorState, Person, RequestDocument,
+    RequestState, Target,
 };
 use sealwire_keystore::By;
 
@@ -30,13 +31,45 @@ use crate::{Caller, Manager, ManagerError, Who};
 /// Time within which a request is approved, in seconds.
 const LIFETIME: u64 = 24 * 3600;
 
-/// Requests that may be pending at once: who asks for ever must not fill the keystore.
-const MOST_PENDING: usize = 200;
+/// Requests of one operator that may be pending at once: who asks for ever keeps nobody else from asking.
+const MOST_OF_ONE: usize = 20;
+
+/// Longest act, in bytes.
+const LARGEST: usize = 16 * 1024;
 
 /// Requests that are read at once.
 const PAGE: u32 = 200;
 
+/// What has become of something that shows a secret.
+enum Claimed {
+    /// It is approved: the request, by id.
+    Approved(String),
+    /// It is asked for.
+    Asked(RequestView),
+}
+
 impl Manager {
+    /// What was asked for by this caller before, and is approved: then it is done, once. Else it is asked for.
+    async fn claim_or_ask(
+        &self,
+        by: &Caller,
+        act: Act,
+        target: Option<Target>,
+    ) -> Result<Claimed, ManagerError> {
+        let (asked, now) = (self.person(by)?, self.now());
+        let mine = |known: &&RequestDocument| {
+            known.state == RequestState::Approved
+                && known.asked.id == asked.id
+                && known.act == act
+                && known.target == target
+        };
+        let live = self.live(now).await?;
+        match live.iter().find(mine) {
+            Some(approved) => Ok(Claimed::Approved(approved.id.clone())),
+            None => self.ask(by, act, target).await.map(Claimed::Asked),
+        }
+    }
+
     /// Asks for something that another operator must approve.
     pub(crate) async fn ask(
         &self,
@@ -46,14 +79,24 @@ impl Manager {
     ) -> Result<RequestView, ManagerError> {
         let asked = self.person(by)?;
         let now = self.now();
-        let pending = self.pending(now).await?;
-        if let Some(same) = pending.iter().find(|known| known.act == act && known.target == target)
-        {
+        let size = serde_json::to_vec(&act).map_or(usize::MAX, |bytes| bytes.len());
+        if size > LARGEST {
+            return Err(ManagerError::Invalid(format!(
+                "what is asked for has {size} bytes; {LARGEST} at most can be read by who approves it"
+            )));
+        }
+        let live = self.live(now).await?;
+        let pending = || live.iter().filter(|known| known.state == RequestState::Pending);
+        let same = |known: &&RequestDocument| {
+            known.act == act && known.target == target && known.asked.id == asked.id
+        };
+        if let Some(same) = pending().find(same) {
             return Ok(RequestView::new(same, now));
         }
-        if pending.len() >= MOST_PENDING {
+        let own = pending().filter(|known| known.asked.id == asked.id).count();
+        if own >= MOST_OF_ONE {
             return Err(ManagerError::IllegalChange(format!(
-                "{MOST_PENDING} requests wait already: decide some of them first"
+                "{own} requests of yours wait already: have them decided, or take some back"
             )));
         }
         let id = random_id("rq_")?;
@@ -78,13 +121,14 @@ impl Manager {
         }
     }
 
-    /// Requests that can still be approved.
-    async fn pending(&self, now: u64) -> Result<Vec<RequestDocument>, ManagerError> {
+    /// Requests that can still be approved, or done.
+    async fn live(&self, now: u64) -> Result<Vec<RequestDocument>, ManagerError> {
         let (all, _) = self.all_requests().await?;
-        let pending = |request: &RequestDocument| {
-            request.state == RequestState::Pending && now < request.expires
+        let live = |request: &RequestDocument| {
+            matches!(request.state, RequestState::Pending | RequestState::Approved)
+                && now < request.expires
         };
-        Ok(all.into_iter().filter(pending).collect())
+        Ok(all.into_iter().filter(live).collect())
     }
 
     async fn all_requests(&self) -> Result<(Vec<RequestDocument>, Vec<String>), ManagerError> {
@@ -148,13 +192,17 @@ impl Manager {
         let now = self.now();
         let refused = |why: &str| ManagerError::IllegalChange(format!("request `{id}` {why}"));
         match request.state {
-            RequestState::Pending if now >= request.expires => {
+            RequestState::Pending | RequestState::Approved if now >= request.expires => {
                 return Err(refused("has waited for too long: ask anew"));
+            }
+            RequestState::Approved if request.act.shows_a_secret() => {
+                return Err(refused("is approved already: who has asked for it does it"));
             }
             RequestState::Pending | RequestState::Approved => {}
             RequestState::Done => return Err(refused("is done already")),
             RequestState::Refused => return Err(refused("was refused")),
         }
+        self.check_asker(&request).await?;
         self.check_target(&request).await?;
         let approved = match request.state {
             RequestState::Approved => request,
@@ -162,6 +210,9 @@ impl Manager {
         };
         let what = views::words(&approved);
         tracing::info!(request = %id, by = by.name(), asked_by = %approved.asked.name, "approved: {what}");
+        if approved.act.shows_a_secret() {
+            return Ok(RequestView::new(&approved, now));
+        }
         self.carry_out(&approved).await?;
         let decided = approved.decided.as_ref().unwrap_or(&decided);
         let done = self.decide(id, RequestState::Done, decided).await?;
@@ -184,6 +235,28 @@ impl Manager {
         Ok(RequestView::new(&refused, self.now()))
     }
 
+    /// Notes that what was approved is done, by who has asked for it.
+    async fn note_done(&self, id: &str) -> Result<(), ManagerError> {
+        let decided = self.find_request(id).await?.decided.clone();
+        let decided = decided.ok_or(ManagerError::SecondPerson)?;
+        self.decide(id, RequestState::Done, &decided).await.map(drop)
+    }
+
+    /// Whether who has asked may still do so: nobody's wish outlives what he may do.
+    async fn check_asker(&self, request: &RequestDocument) -> Result<(), ManagerError> {
+        let asker = self.read::<OperatorDocument>(By::Id(&request.asked.id)).await?;
+        let may = asker.is_some_and(|asker| {
+            asker.state == OperatorState::Active && asker.roles.contains(&request.act.role())
+        });
+        if may {
+            return Ok(());
+        }
+        let name = &request.asked.name;
+        Err(ManagerError::IllegalChange(format!(
+            "`{name}`, who has asked, may not do that any more"
+        )))
+    }
+
     /// Writes what has become of a request, if that may become of it.
     async fn decide(
         &self,
@@ -195,11 +268,11 @@ impl Manager {
         loop {
             let revision = change.revision().await?;
             let request = self.find_request(id).await?.into_inner();
-            let may = match (request.state, state) {
+            let may = matches!(
+                (request.state, state),
                 (RequestState::Pending, RequestState::Approved | RequestState::Refused)
-                | (RequestState::Approved, RequestState::Done | RequestState::Refused) => true,
-                (now, wanted) => now == wanted,
-            };
+                    | (RequestState::Approved, RequestState::Done)
+            );
             if !may {
                 return Err(ManagerError::IllegalChange(format!(
                     "request `{id}` was decided by somebody else meanwhile"

@@ -3,7 +3,7 @@
 use sealwire_engine::document::{
     Act, DocumentKind, OperatorDocument, OperatorRole, POLICY_ID, PolicyDocument, Target,
 };
-use sealwire_keystore::By;
+use sealwire_keystore::{By, KeystoreError};
 
 use super::{Outcome, PolicyView, SetPolicy};
 use crate::manager::Draft;
@@ -22,6 +22,9 @@ impl Manager {
     /// [`ManagerError`].
     pub async fn policy(&self) -> Result<PolicyView, ManagerError> {
         let set = self.read::<PolicyDocument>(By::Id(POLICY_ID)).await?;
+        if set.is_none() && self.is_missing(DocumentKind::Policy).await? {
+            return Err(KeystoreError::RolledBack("the policy was removed".into()).into());
+        }
         let configured = self.settings.destroy_wait.as_secs();
         Ok(match set {
             Some(policy) => PolicyView {
@@ -55,7 +58,7 @@ impl Manager {
             let target = Target { id, name, revision: now.revision };
             return Ok(Outcome::Asked(self.ask(by, act, Some(target)).await?));
         }
-        self.write_policy(two_persons, wait, None).await?;
+        self.write_policy(two_persons, wait, Some(now.revision)).await?;
         tracing::info!(by = by.name(), two_persons, wait, "policy set");
         self.policy().await.map(Outcome::Done)
     }
@@ -98,6 +101,10 @@ impl Manager {
         if !self.takes_two(by).await? {
             return Ok(false);
         }
+        // Also when their rows are gone since.
+        if self.access.claim.had_second()? || self.is_missing(DocumentKind::Operator).await? {
+            return Ok(true);
+        }
         let mut after = String::new();
         loop {
             let page = self.read_page::<OperatorDocument>(&after, PAGE).await?;
@@ -107,6 +114,7 @@ impl Manager {
                 other.id != *id && other.roles.contains(&OperatorRole::RootOfficer)
             };
             if !page.unverified.is_empty() || page.documents.iter().any(|other| another(other)) {
+                self.access.claim.note_second()?;
                 return Ok(true);
             }
             match page.next {

@@ -52,8 +52,17 @@ impl RequestView {
     }
 }
 
-/// What a request asks for, in words.
+/// What a request asks for, in words. What operators have named cannot make other words of it: neither a terminal's
+/// commands nor letters that turn the direction of text are left.
 pub(super) fn words(request: &RequestDocument) -> String {
+    let plain = |letter: char| {
+        let turns = matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if turns || letter.is_control() { '\u{fffd}' } else { letter }
+    };
+    raw_words(request).chars().map(plain).collect()
+}
+
+fn raw_words(request: &RequestDocument) -> String {
     let name = request.target.as_ref().map_or("", |target| target.name.as_str());
     let list = |roles: &[OperatorRole]| {
         let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
@@ -81,9 +90,14 @@ pub(super) fn words(request: &RequestDocument) -> String {
                 if allow.is_empty() { "nowhere".to_owned() } else { allow.join(", ") }
             )
         }
-        Act::CreateOperator { name, roles, .. } => {
-            format!("make operator `{name}`: {}", list(roles))
-        }
+        Act::CreateOperator { name, roles, .. } => format!(
+            "make operator `{name}`: {}; who has asked knows the password: be sure that there is such a person",
+            list(roles)
+        ),
+        Act::EnableOperator => format!("operator `{name}` may sign in again"),
+        Act::RotateSecret { overlap_seconds, .. } => format!(
+            "app `{name}` gets a new secret, which who has asked sees; the one of before is taken for {overlap_seconds} s"
+        ),
         Act::SetRoles { roles } => format!("operator `{name}` has from now on: {}", list(roles)),
         Act::ResetPassword { .. } => {
             format!("operator `{name}` gets another password, which who has asked knows")
