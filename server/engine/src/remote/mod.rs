@@ -337,7 +337,7 @@ impl Pool {
     }
 
     /// The less loaded of two links that are up, of engines that were not tried. One that is slow to answer
-    /// is better than none.
+    /// is better than none; and so is one that is about to prove itself: it says nothing of the work before.
     fn pick(&self, work: &Work) -> Option<&Arc<Link>> {
         let Batch { lane, engine: only, .. } = *work.batch;
         let candidates = |condition: Condition| {
@@ -349,7 +349,7 @@ impl Pool {
                 .flat_map(move |(_, engine)| &engine.links[lane as usize])
                 .filter(move |link| link.condition() == condition)
         };
-        for condition in [Condition::Up, Condition::Suspect] {
+        for condition in [Condition::Up, Condition::Suspect, Condition::Unproven] {
             let count = candidates(condition).count();
             if count == 0 {
                 continue;
