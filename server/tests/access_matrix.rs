@@ -12,8 +12,9 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use sealwire_engine::document::OperatorRole;
 use sealwire_manager::api::calls::CALLS;
-use sealwire_manager::{CreateOperator, CreateToken, ManagerClient};
+use sealwire_manager::{CreateToken, ManagerClient};
 use support::Server;
+use support::operators::{make, make_first, sign_in};
 use tokio::net::UnixStream;
 
 const PASSWORD: &str = "amber canal spruce orbit";
@@ -75,18 +76,11 @@ async fn every_call_is_allowed_or_refused_as_the_table_says() {
     let server = Server::start().await;
     let socket = server.data().join("manager.sock");
     let nobody = ManagerClient::new(socket.clone());
-    let create = |role: OperatorRole| CreateOperator {
-        name: role.name().to_owned(),
-        roles: vec![role],
-        password: PASSWORD.to_owned().into(),
-    };
-    nobody.create_operator(&create(OperatorRole::RootOfficer)).await.expect("the first");
-    let first = nobody.sign_in("root-officer", PASSWORD.to_owned().into()).await.expect("in");
-    let officer = nobody.clone().with_token(first.token);
-    for role in OperatorRole::ALL {
-        if role != OperatorRole::RootOfficer {
-            officer.create_operator(&create(role)).await.expect("made");
-        }
+    let first = OperatorRole::RootOfficer;
+    make_first(&server, first.name(), &[first], PASSWORD).await;
+    let officer = sign_in(&server, first.name(), PASSWORD).await;
+    for role in OperatorRole::ALL.into_iter().filter(|role| *role != first) {
+        make(&server, &officer, (role.name(), &[role], PASSWORD)).await;
     }
     let rows = table();
     assert!(rows.len() > 30, "the table was not found");

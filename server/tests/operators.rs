@@ -6,37 +6,19 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use sealwire_engine::document::OperatorRole::{self, AppAdmin, Auditor, KeyAdmin, RootOfficer};
-use sealwire_manager::{
-    ChangePassword, ClientError, CreateKey, CreateOperator, CreateToken, ManagerClient, SetRoles,
-};
+use sealwire_engine::document::OperatorRole::{AppAdmin, Auditor, KeyAdmin, RootOfficer};
+use sealwire_manager::{ChangePassword, CreateKey, CreateToken, ManagerClient, SetRoles};
 use sealwire_protocol::ErrorCode;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use support::database::Database;
+use support::operators::{asked, make, make_first, number, operator, sign_in};
 use support::{SEALWIRE, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 const ALICE: &str = "amber canal spruce orbit";
 const BOB: &str = "violet harbor tundra quilt";
-
-fn operator(name: &str, roles: &[OperatorRole], password: &str) -> CreateOperator {
-    CreateOperator {
-        name: name.into(),
-        roles: roles.to_vec(),
-        password: password.to_owned().into(),
-    }
-}
-
-/// The number of a refusal.
-fn number<T>(result: Result<T, ClientError>) -> Option<u16> {
-    match result {
-        Ok(_) => None,
-        Err(ClientError::Refused { number, .. }) => Some(number),
-        Err(error) => panic!("{error}"),
-    }
-}
 
 fn refusal(code: ErrorCode) -> Option<u16> {
     Some(code.0)
@@ -45,15 +27,9 @@ fn refusal(code: ErrorCode) -> Option<u16> {
 /// A server whose first operator is alice, and a client of hers.
 async fn site() -> (Server, ManagerClient) {
     let server = Server::start().await;
-    let open = server.manager();
-    open.create_operator(&operator("alice", &[RootOfficer], ALICE)).await.expect("the first");
+    make_first(&server, "alice", &[RootOfficer], ALICE).await;
     let alice = sign_in(&server, "alice", ALICE).await;
     (server, alice)
-}
-
-async fn sign_in(server: &Server, name: &str, password: &str) -> ManagerClient {
-    let signed_in = server.manager().sign_in(name, password.to_owned().into()).await;
-    server.manager().with_token(signed_in.expect(name).token)
 }
 
 async fn database(server: &Server) -> SqliteConnection {
@@ -92,7 +68,7 @@ async fn the_first_operator_closes_the_socket_to_everybody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_somebody_has_made_or_changed_is_nobody() {
     let (server, alice) = site().await;
-    alice.create_operator(&operator("bob", &[Auditor], BOB)).await.expect("made");
+    make(&server, &alice, ("bob", &[Auditor], BOB)).await;
     let bob = sign_in(&server, "bob", BOB).await;
     bob.list_operators().await.expect("an auditor");
     let mut database = database(&server).await;
@@ -117,7 +93,7 @@ async fn a_row_that_somebody_has_made_or_changed_is_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_passwords_are_refused_alike_and_wait_longer_each_time() {
     let (server, alice) = site().await;
-    alice.create_operator(&operator("bob", &[KeyAdmin], BOB)).await.expect("made");
+    make(&server, &alice, ("bob", &[KeyAdmin], BOB)).await;
     alice.enable_operator("bob", false).await.expect("disabled");
     let refused = refusal(ErrorCode::SIGN_IN_REFUSED);
     let try_in = async |name: &str, password: &str| {
@@ -142,7 +118,7 @@ async fn wrong_passwords_are_refused_alike_and_wait_longer_each_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_operator_may_do_changes_at_once() {
     let (server, alice) = site().await;
-    alice.create_operator(&operator("bob", &[KeyAdmin, Auditor], BOB)).await.expect("made");
+    make(&server, &alice, ("bob", &[KeyAdmin, Auditor], BOB)).await;
     let bob = sign_in(&server, "bob", BOB).await;
     let key = |name: &str| CreateKey { name: name.into(), ..CreateKey::default() };
     bob.create_key(&key("one")).await.expect("a key-admin");
@@ -178,11 +154,8 @@ async fn somebody_who_may_make_operators_is_always_left() {
     assert_eq!(number(alice.enable_operator("alice", false).await), illegal);
     let less = SetRoles { roles: vec![Auditor] };
     assert_eq!(number(alice.set_operator_roles("alice", &less).await), illegal);
-    alice.create_operator(&operator("bob", &[RootOfficer], BOB)).await.expect("made");
-    let asked = match alice.set_operator_roles("alice", &less).await {
-        Err(ClientError::Asked(request)) => request.id,
-        other => panic!("not asked for: {other:?}"),
-    };
+    make(&server, &alice, ("bob", &[RootOfficer], BOB)).await;
+    let asked = asked(alice.set_operator_roles("alice", &less).await).id;
     let bob = sign_in(&server, "bob", BOB).await;
     bob.decide_request(&asked, true).await.expect("there is bob");
     let needed = refusal(ErrorCode::ROLE_NEEDED);
@@ -313,13 +286,9 @@ async fn a_request_that_was_begun_before_there_were_operators_is_refused() {
 async fn a_session_ends_at_every_manager() {
     let (_database, server) = Database::mysql("").await;
     let twin = server.twin().await;
-    server
-        .manager()
-        .create_operator(&operator("alice", &[RootOfficer], ALICE))
-        .await
-        .expect("first");
+    make_first(&server, "alice", &[RootOfficer], ALICE).await;
     let alice = sign_in(&server, "alice", ALICE).await;
-    alice.create_operator(&operator("bob", &[Auditor], BOB)).await.expect("made");
+    make(&server, &alice, ("bob", &[Auditor], BOB)).await;
     let at_twin = sign_in(&twin, "alice", ALICE).await;
     let bob = sign_in(&twin, "bob", BOB).await;
     bob.list_operators().await.expect("signed in");

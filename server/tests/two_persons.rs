@@ -2,47 +2,19 @@
 
 mod support;
 
-use sealwire_engine::document::OperatorRole::{self, AppAdmin, Auditor, KeyAdmin, RootOfficer};
+use sealwire_engine::document::OperatorRole::{AppAdmin, Auditor, KeyAdmin, RootOfficer};
 use sealwire_engine::document::VersionState;
 use sealwire_manager::{
-    ChangeKey, ClientError, CreateApp, CreateKey, CreateOperator, CreateToken, DestroyKey,
-    ManagerClient, RequestView, RotateSecret, SetPolicy, SetRoles,
+    ChangeKey, CreateApp, CreateKey, CreateToken, DestroyKey, ManagerClient, RotateSecret,
+    SetPolicy, SetRoles,
 };
 use sealwire_protocol::ErrorCode;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
+use support::operators::{asked, change_first, make, make_first, number, operator, sign_in};
 use support::{App, Server};
 
 const PASSWORD: &str = "amber canal spruce orbit";
-
-fn asked<T>(result: Result<T, ClientError>) -> RequestView {
-    match result {
-        Err(ClientError::Asked(request)) => *request,
-        Err(error) => panic!("not asked for: {error}"),
-        Ok(_) => panic!("not asked for: done"),
-    }
-}
-
-fn number<T>(result: Result<T, ClientError>) -> Option<u16> {
-    match result {
-        Ok(_) => None,
-        Err(ClientError::Refused { number, .. }) => Some(number),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-fn operator(name: &str, roles: &[OperatorRole]) -> CreateOperator {
-    CreateOperator {
-        name: name.into(),
-        roles: roles.to_vec(),
-        password: PASSWORD.to_owned().into(),
-    }
-}
-
-async fn sign_in(server: &Server, name: &str) -> ManagerClient {
-    let signed_in = server.manager().sign_in(name, PASSWORD.to_owned().into()).await;
-    server.manager().with_token(signed_in.expect(name).token)
-}
 
 /// A site with two officers, alice and bob, who approve each other; and two admins, carol and dave.
 struct Site {
@@ -56,14 +28,15 @@ struct Site {
 impl Site {
     async fn start() -> Self {
         let server = Server::start().await;
-        server.manager().create_operator(&operator("alice", &[RootOfficer])).await.expect("first");
-        let alice = sign_in(&server, "alice").await;
+        make_first(&server, "alice", &[RootOfficer], PASSWORD).await;
+        let alice = sign_in(&server, "alice", PASSWORD).await;
         // While there is one officer, nobody could approve.
         let admins = [KeyAdmin, AppAdmin];
         for (name, roles) in [("carol", &admins[..]), ("dave", &admins), ("bob", &[RootOfficer])] {
-            alice.create_operator(&operator(name, roles)).await.expect(name);
+            make(&server, &alice, (name, roles, PASSWORD)).await;
         }
-        let [bob, carol, dave] = ["bob", "carol", "dave"].map(|name| sign_in(&server, name));
+        let [bob, carol, dave] =
+            ["bob", "carol", "dave"].map(|name| sign_in(&server, name, PASSWORD));
         let (bob, carol, dave) = (bob.await, carol.await, dave.await);
         Self { server, alice, bob, carol, dave }
     }
@@ -169,12 +142,22 @@ async fn an_app_that_opens_doors_takes_two() {
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_are_made_and_changed_by_two_officers() {
     let site = Site::start().await;
-    let request = asked(site.alice.create_operator(&operator("eve", &[RootOfficer])).await);
+    let request =
+        asked(site.alice.create_operator(&operator("eve", &[RootOfficer], PASSWORD)).await);
     let not_hers = site.carol.decide_request(&request.id, true).await;
     assert_eq!(number(not_hers), Some(ErrorCode::ROLE_NEEDED.0));
     assert!(site.server.manager().sign_in("eve", PASSWORD.to_owned().into()).await.is_err());
     site.bob.decide_request(&request.id, true).await.expect("approved");
-    sign_in(&site.server, "eve").await;
+    let eve = sign_in(&site.server, "eve", PASSWORD).await;
+    // Alice knows that password: it is good for nothing but being changed.
+    let refused = Some(ErrorCode::ROLE_NEEDED.0);
+    assert_eq!(number(eve.list_operators().await), refused);
+    let token = CreateToken { name: "t".into(), roles: vec![RootOfficer], lifetime_seconds: 600 };
+    assert_eq!(number(eve.create_token(&token).await), refused);
+    assert!(eve.who_am_i().await.expect("herself").must_change_password);
+    let new = "timber lagoon saffron drum";
+    change_first(&site.server, "eve", PASSWORD, new).await;
+    sign_in(&site.server, "eve", new).await.list_operators().await.expect("hers now");
     let roles = SetRoles { roles: vec![Auditor, KeyAdmin] };
     let request = asked(site.alice.set_operator_roles("dave", &roles).await);
     site.bob.decide_request(&request.id, false).await.expect("refused");
@@ -192,11 +175,12 @@ async fn operators_are_made_and_changed_by_two_officers() {
     site.alice.enable_operator("carol", false).await.expect("disabled");
     let request = asked(site.alice.enable_operator("carol", true).await);
     site.bob.decide_request(&request.id, true).await.expect("approved");
-    sign_in(&site.server, "carol").await;
+    sign_in(&site.server, "carol", PASSWORD).await;
     // An officer who shuts the others out has nobody who approves, and does not get around it.
     site.alice.enable_operator("bob", false).await.expect("disabled");
     site.alice.enable_operator("eve", false).await.expect("disabled");
-    let request = asked(site.alice.create_operator(&operator("mallory", &[RootOfficer])).await);
+    let request =
+        asked(site.alice.create_operator(&operator("mallory", &[RootOfficer], PASSWORD)).await);
     let own = site.alice.decide_request(&request.id, true).await;
     assert_eq!(number(own), Some(ErrorCode::SECOND_PERSON.0));
     let mut database = SqliteConnectOptions::new()
@@ -213,7 +197,7 @@ async fn operators_are_made_and_changed_by_two_officers() {
     // Nor one who removes the others' rows, or the policy's.
     let removed = "DELETE FROM document WHERE kind = 'operator' AND name IN ('bob', 'eve')";
     sqlx::query(removed).execute(&mut database).await.expect("removed");
-    asked(site.alice.create_operator(&operator("oscar", &[RootOfficer])).await);
+    asked(site.alice.create_operator(&operator("oscar", &[RootOfficer], PASSWORD)).await);
     let off = SetPolicy { two_persons: Some(false), destroy_wait_seconds: None };
     asked(site.alice.set_policy(&off).await);
 }

@@ -42,6 +42,11 @@ pub enum ManagerError {
     /// Another role is needed.
     #[error("this takes the role {0}")]
     RoleNeeded(String),
+    /// Somebody else has chosen the password.
+    #[error(
+        "somebody else has chosen your password: change it first (`sealwire operator change-password`)"
+    )]
+    PasswordFirst,
     /// A program has asked for what a person must do.
     #[error("a token cannot do this: a person must sign in")]
     PersonNeeded,
@@ -167,7 +172,9 @@ impl ManagerError {
             Self::SignInNeeded => ErrorCode::SIGN_IN_NEEDED,
             Self::SignInRefused => ErrorCode::SIGN_IN_REFUSED,
             Self::SlowDown(_) => ErrorCode::SLOW_DOWN,
-            Self::RoleNeeded(_) | Self::PersonNeeded => ErrorCode::ROLE_NEEDED,
+            Self::RoleNeeded(_) | Self::PersonNeeded | Self::PasswordFirst => {
+                ErrorCode::ROLE_NEEDED
+            }
             Self::IllegalChange(_) => ErrorCode::KEY_STATE,
             Self::Conflict(_) => ErrorCode::KEY_CONFLICT,
             Self::Keystore(KeystoreError::Taken(Taken::Name | Taken::Number)) => {

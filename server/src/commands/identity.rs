@@ -49,7 +49,13 @@ pub(super) async fn sign_in(args: SignIn) -> Result<()> {
     }
     keep(&socket.path, &token)?;
     let roles: Vec<_> = operator.roles.iter().map(|role| role.name()).collect();
-    print(&format!("signed in as {name}: {}\n", roles.join(", ")))
+    print(&format!("signed in as {name}: {}\n", roles.join(", ")))?;
+    if operator.must_change_password {
+        print(
+            "Somebody else has chosen your password: change it first (`sealwire operator change-password`).\n",
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) async fn sign_out(socket: &ManagerSocket) -> Result<()> {

@@ -9,6 +9,7 @@ pub(crate) mod load;
 #[path = "../../keystore/tests/support/mariadb.rs"]
 pub(crate) mod mariadb;
 pub(crate) mod officer;
+pub(crate) mod operators;
 /// The example that recovers a root key without Sealwire: what tests compare with.
 #[path = "../../engine/examples/recover_root_key.rs"]
 pub(crate) mod recover;

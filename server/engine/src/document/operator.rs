@@ -98,6 +98,9 @@ pub struct PasswordHash {
     pub hash: String,
     /// Unix time in seconds at which the password was set.
     pub set: u64,
+    /// Whether somebody else has chosen it: then its owner can do nothing but change it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub foreign: bool,
 }
 
 impl PasswordHash {
@@ -235,6 +238,11 @@ impl Document for OperatorDocument {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

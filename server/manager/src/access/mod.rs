@@ -77,6 +77,8 @@ pub enum Who {
         roles: Vec<OperatorRole>,
         /// The token that stands for them, by id; `None` when they have signed in themselves.
         token: Option<String>,
+        /// Whether somebody else has chosen their password: they can do nothing before they have changed it.
+        must_change_password: bool,
     },
 }
 
@@ -97,6 +99,12 @@ impl Caller {
             Who::Unclaimed => true,
             Who::Operator { roles, .. } => wanted.iter().any(|role| roles.contains(role)),
         }
+    }
+
+    /// Whether they must change their password before anything else.
+    #[must_use]
+    pub fn must_change_password(&self) -> bool {
+        matches!(self.who, Who::Operator { must_change_password: true, .. })
     }
 
     /// Whether a person has signed in, rather than a program with a token.
@@ -303,5 +311,6 @@ fn who(operator: &OperatorDocument, token: Option<&OperatorToken>) -> Who {
         name: operator.name.clone(),
         roles: roles.copied().collect(),
         token: token.map(|token| token.id.clone()),
+        must_change_password: operator.password.foreign,
     }
 }

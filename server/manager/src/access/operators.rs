@@ -48,7 +48,9 @@ impl Manager {
             return Err(taken(&name));
         }
         let id = random_id("op_")?;
-        let password = self.hash_password((&id, &name), password).await?;
+        let hash = self.hash_password((&id, &name), password).await?;
+        // The first one makes himself.
+        let password = PasswordHash { foreign: by.who != Who::Unclaimed, ..hash };
         if self.officers_take_two(by).await? {
             let act = Act::CreateOperator { id, name, roles, password };
             return self.ask(by, act, None).await.map(Outcome::Asked);

@@ -123,6 +123,7 @@ impl Hashed {
             salt: STANDARD.encode(self.salt),
             hash: STANDARD.encode(peppered),
             set: now,
+            foreign: false,
         }
     }
 }

@@ -33,15 +33,26 @@ pub struct CallerView {
     pub roles: Vec<OperatorRole>,
     /// The token that stands for them, by id.
     pub token: Option<String>,
+    /// Whether somebody else has chosen their password: they can do nothing before they have changed it.
+    #[serde(default)]
+    pub must_change_password: bool,
 }
 
 impl CallerView {
     pub(crate) fn new(caller: &Caller) -> Self {
         match &caller.who {
-            Who::Unclaimed => Self { name: None, roles: OperatorRole::ALL.to_vec(), token: None },
-            Who::Operator { name, roles, token, .. } => {
-                Self { name: Some(name.clone()), roles: roles.clone(), token: token.clone() }
-            }
+            Who::Unclaimed => Self {
+                name: None,
+                roles: OperatorRole::ALL.to_vec(),
+                token: None,
+                must_change_password: false,
+            },
+            Who::Operator { name, roles, token, must_change_password, .. } => Self {
+                name: Some(name.clone()),
+                roles: roles.clone(),
+                token: token.clone(),
+                must_change_password: *must_change_password,
+            },
         }
     }
 }
@@ -164,6 +175,9 @@ pub struct OperatorView {
     pub created: u64,
     /// Unix time in seconds at which the password was set.
     pub password_set: u64,
+    /// Whether somebody else has chosen it, and it is yet to be changed.
+    #[serde(default)]
+    pub password_foreign: bool,
     /// Their tokens.
     pub tokens: Vec<TokenView>,
     /// From where they are signed in at this manager. Not in lists.
@@ -189,6 +203,7 @@ impl OperatorView {
             roles: operator.roles.clone(),
             created: operator.created,
             password_set: operator.password.set,
+            password_foreign: operator.password.foreign,
             tokens: tokens.collect(),
             sessions: Vec::new(),
             revision: operator.revision,

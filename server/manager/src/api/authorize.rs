@@ -53,9 +53,12 @@ async fn check(
     source: Option<Source>,
     proof: Option<Zeroizing<String>>,
 ) -> Result<Option<Caller>, ManagerError> {
-    let May::Operators { roles, in_person } = may else { return Ok(None) };
+    let May::Operators { roles, in_person, at_first } = may else { return Ok(None) };
     let source = source.ok_or(ManagerError::SignInNeeded)?;
     let caller = manager.caller(proof.as_ref().map(|token| token.as_str()), source).await?;
+    if caller.must_change_password() && !at_first {
+        return Err(ManagerError::PasswordFirst);
+    }
     if !caller.has(roles) {
         let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
         return Err(ManagerError::RoleNeeded(names.join(" or ")));

@@ -20,6 +20,8 @@ pub enum May {
         roles: &'static [OperatorRole],
         /// Only when they have signed in themselves, and not with a token.
         in_person: bool,
+        /// Also before they have changed a password that somebody else has chosen.
+        at_first: bool,
     },
 }
 
@@ -35,11 +37,16 @@ pub struct Call {
 }
 
 const fn by(roles: &'static [OperatorRole]) -> May {
-    May::Operators { roles, in_person: false }
+    May::Operators { roles, in_person: false, at_first: false }
 }
 
 const fn in_person(roles: &'static [OperatorRole]) -> May {
-    May::Operators { roles, in_person: true }
+    May::Operators { roles, in_person: true, at_first: false }
+}
+
+/// Whoever has signed in, for himself.
+const fn at_first(in_person: bool) -> May {
+    May::Operators { roles: ALL, in_person, at_first: true }
 }
 
 const fn call(
@@ -62,9 +69,9 @@ const WATCH: &[OperatorRole] = &[Auditor, RootOfficer];
 /// Every call.
 pub static CALLS: &[Call] = &[
     call("POST", "/v1/session", May::Anybody, || post(operators::sign_in)),
-    call("GET", "/v1/session", by(ALL), || get(operators::who_am_i)),
-    call("DELETE", "/v1/session", in_person(ALL), || delete(operators::sign_out)),
-    call("POST", "/v1/session/password", in_person(ALL), || post(operators::change_password)),
+    call("GET", "/v1/session", at_first(false), || get(operators::who_am_i)),
+    call("DELETE", "/v1/session", at_first(true), || delete(operators::sign_out)),
+    call("POST", "/v1/session/password", at_first(true), || post(operators::change_password)),
     call("POST", "/v1/session/tokens", in_person(ALL), || post(operators::create_token)),
     call("DELETE", "/v1/session/tokens/{token}", in_person(ALL), || {
         delete(operators::revoke_own_token)

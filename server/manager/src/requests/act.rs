@@ -2,7 +2,7 @@
 
 use sealwire_engine::document::{
     Act, AppDocument, Grant, Grants, KeyDocument, Op, OperatorDocument, OperatorRole,
-    OperatorState, Pattern, PolicyDocument, RequestDocument, Target,
+    OperatorState, PasswordHash, Pattern, PolicyDocument, RequestDocument, Target,
 };
 use sealwire_keystore::By;
 
@@ -215,6 +215,7 @@ impl Manager {
     ) -> Result<Outcome<OperatorView>, ManagerError> {
         let known = self.find_operator(operator).await?;
         let hash = self.hash_password((&known.id, &known.name), password).await?;
+        let hash = PasswordHash { foreign: true, ..hash };
         if !self.officers_take_two(by).await? {
             return self.set_operator_password(&known.id, hash, None).await.map(Outcome::Done);
         }
