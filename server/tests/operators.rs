@@ -175,6 +175,8 @@ async fn a_changed_password_ends_the_other_sessions() {
     assert_eq!(number(wrong), refusal(ErrorCode::SIGN_IN_REFUSED));
     let weak = alice.change_password(&change(ALICE, "password1234")).await;
     assert_eq!(number(weak), refusal(ErrorCode::MALFORMED_BODY));
+    let same = alice.change_password(&change(ALICE, ALICE)).await;
+    assert_eq!(number(same), refusal(ErrorCode::MALFORMED_BODY));
     alice.change_password(&change(ALICE, BOB)).await.expect("changed");
     alice.list_operators().await.expect("this one stays");
     assert_eq!(number(other.list_operators().await), refusal(ErrorCode::SIGN_IN_NEEDED));

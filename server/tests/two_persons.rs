@@ -130,6 +130,10 @@ async fn an_app_that_opens_doors_takes_two() {
     site.dave.decide_request(&request.id, true).await.expect("approved");
     let again = site.carol.rotate_app_secret("one", wish).await.expect("a secret");
     site.server.client(&client(&again.app_secret)).await;
+    // An approval can be called off while nothing has come of it.
+    let request = asked(site.carol.rotate_app_secret("one", wish).await);
+    site.dave.decide_request(&request.id, true).await.expect("approved");
+    site.dave.decide_request(&request.id, false).await.expect("called off");
     asked(site.carol.rotate_app_secret("one", wish).await);
     site.carol.rotate_app_secret("plain", wish).await.expect("opens no door");
     // The mark goes only with two.

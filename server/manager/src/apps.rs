@@ -6,6 +6,7 @@ use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, 
 use sealwire_keystore::{By, KeystoreError, Taken};
 
 use crate::manager::{Draft, app_key};
+use crate::requests::check_bound;
 use crate::{AppList, AppView, CreateApp, CreatedApp, Manager, ManagerError, RotateSecret};
 
 /// Longest name of an app, in bytes.
@@ -125,10 +126,21 @@ impl Manager {
         app: &str,
         wish: RotateSecret,
     ) -> Result<CreatedApp, ManagerError> {
+        self.rotate_secret_of(app, wish, None).await
+    }
+
+    /// The same, if the app's document has this revision, when one is named.
+    pub(crate) async fn rotate_secret_of(
+        &self,
+        app: &str,
+        wish: RotateSecret,
+        bound: Option<u64>,
+    ) -> Result<CreatedApp, ManagerError> {
         let mut change = self.begin().await?;
         loop {
             let revision = change.revision().await?;
             let mut document = self.find_app(app).await?.into_inner();
+            check_bound(bound, document.revision, &document.name)?;
             document.revision = revision;
             let now = self.now();
             let running = document.secrets.iter().filter_map(|secret| secret.until).max();

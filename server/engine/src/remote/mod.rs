@@ -336,6 +336,11 @@ impl Pool {
         self.pick(work).is_some()
     }
 
+    /// The same, for work that another engine may answer yet: to one that is about to prove itself, it does not go.
+    fn has_a_proven_one(&self, work: &Work) -> bool {
+        self.pick(work).is_some_and(|link| link.condition() != Condition::Unproven)
+    }
+
     /// The less loaded of two links that are up, of engines that were not tried. One that is slow to answer
     /// is better than none; and so is one that is about to prove itself: it says nothing of the work before.
     fn pick(&self, work: &Work) -> Option<&Arc<Link>> {

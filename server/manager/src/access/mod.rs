@@ -160,7 +160,7 @@ impl Manager {
                 tracing::error!(%error, "a row of the keystore");
                 None
             }
-            found => found?,
+            found => found.inspect_err(|_| attempt.take_back())?,
         };
         let right = self.check_password(found.as_deref(), password).await;
         let right = right.inspect_err(|_| attempt.take_back())?;
@@ -232,7 +232,6 @@ impl Manager {
         let operator = self.active_operator(&holder.operator).await?;
         // At whichever manager the password was changed, or the operator disabled meanwhile.
         if Holder::of(&operator) != holder {
-            self.access.sessions.close(token);
             return Err(ManagerError::SignInNeeded);
         }
         Ok(who(&operator, None))

@@ -135,7 +135,7 @@ impl Manager {
         }
     }
 
-    /// Lets an operator sign in, or not: their sessions end then, and their tokens are good for nothing.
+    /// Lets an operator sign in, or not, if their document has this revision, when one is named: their sessions end then, and their tokens are good for nothing.
     ///
     /// # Errors
     /// [`ManagerError::NoSuchOperator`]; [`ManagerError::IllegalChange`] when nobody could make operators then.
@@ -143,9 +143,10 @@ impl Manager {
         &self,
         operator: &str,
         state: OperatorState,
+        bound: Option<u64>,
     ) -> Result<OperatorView, ManagerError> {
         let changed =
-            self.change_operator(operator, None, |document| set_state(document, state)).await?;
+            self.change_operator(operator, bound, |document| set_state(document, state)).await?;
         if state == OperatorState::Disabled {
             self.access.sessions.close_all(&changed.id, None);
         }
@@ -204,14 +205,19 @@ impl Manager {
         };
         let attempt = self.access.attempts.begin(name, by.source, Instant::now());
         let attempt = attempt.map_err(ManagerError::SlowDown)?;
-        let operator = self.find_operator(id).await?;
-        if !self.check_password(Some(&operator), current).await? {
+        let operator = self.find_operator(id).await.inspect_err(|_| attempt.take_back())?;
+        let right = self.check_password(Some(&operator), current).await;
+        if !right.inspect_err(|_| attempt.take_back())? {
             return Err(ManagerError::SignInRefused);
+        }
+        attempt.was_right();
+        if self.check_password(Some(&operator), new.clone()).await? {
+            return Err(ManagerError::Invalid("the new password is the current one".into()));
         }
         let hash = self.hash_password((id, name), new).await?;
         let set = |document: &mut OperatorDocument| document.password = hash.clone();
-        let changed = self.change_operator(id, None, set).await?;
-        attempt.was_right();
+        // A reset that has come in between stays.
+        let changed = self.change_operator(id, Some(operator.revision), set).await?;
         self.access.sessions.close_all(id, Some(session));
         self.access.sessions.carry_over(session, Holder::of(&changed));
         tracing::info!(operator = %name, "password changed");

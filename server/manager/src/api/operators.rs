@@ -103,7 +103,7 @@ pub(super) async fn disable(
     Extension(caller): Extension<Caller>,
     Segment(operator): Segment<String>,
 ) -> Answer {
-    let changed = manager.set_operator_state(&operator, OperatorState::Disabled).await?;
+    let changed = manager.set_operator_state(&operator, OperatorState::Disabled, None).await?;
     tracing::info!(operator = %changed.name, by = caller.name(), "operator disabled");
     Ok(Json(changed))
 }

@@ -112,10 +112,11 @@ impl Manager {
         };
         match self.claim_or_ask(by, act, None).await? {
             Claimed::Asked(request) => Ok(Outcome::Asked(request)),
+            // First the note: then it is done by one call alone, and nobody refuses it any more.
             Claimed::Approved(id) => {
-                let made = self.create_app(request).await?;
+                self.check_app(request).await?;
                 self.note_done(&id).await?;
-                Ok(Outcome::Done(made))
+                self.create_app(request).await.map(Outcome::Done)
             }
         }
     }
@@ -140,9 +141,9 @@ impl Manager {
         match self.claim_or_ask(by, act, Some(Target { id, name, revision })).await? {
             Claimed::Asked(request) => Ok(Outcome::Asked(request)),
             Claimed::Approved(id) => {
-                let made = self.rotate_app_secret(&known.id, wish).await?;
                 self.note_done(&id).await?;
-                Ok(Outcome::Done(made))
+                let made = self.rotate_secret_of(&known.id, wish, Some(revision)).await;
+                made.map(Outcome::Done)
             }
         }
     }
@@ -178,8 +179,12 @@ impl Manager {
     ) -> Result<Outcome<OperatorView>, ManagerError> {
         let known = self.find_operator(operator).await?;
         let state = OperatorState::Active;
-        if known.state == state || !self.officers_take_two(by).await? {
-            return self.set_operator_state(&known.id, state).await.map(Outcome::Done);
+        if known.state == state {
+            return Ok(Outcome::Done(OperatorView::new(&known)));
+        }
+        if !self.officers_take_two(by).await? {
+            let enabled = self.set_operator_state(&known.id, state, Some(known.revision)).await;
+            return enabled.map(Outcome::Done);
         }
         let target = target_of_operator(&known);
         self.ask(by, Act::EnableOperator, Some(target)).await.map(Outcome::Asked)
@@ -263,8 +268,7 @@ impl Manager {
             // Who has asked does it, and sees the secret.
             Act::CreateApp { .. } | Act::RotateSecret { .. } => Ok(()),
             Act::EnableOperator => {
-                check_bound(bound, self.find_operator(id).await?.revision, id)?;
-                self.set_operator_state(id, OperatorState::Active).await.map(drop)
+                self.set_operator_state(id, OperatorState::Active, bound).await.map(drop)
             }
             // It may have been made by the one who approved before, and was cut off.
             Act::CreateOperator { id, .. }

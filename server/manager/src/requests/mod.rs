@@ -268,11 +268,13 @@ impl Manager {
         loop {
             let revision = change.revision().await?;
             let request = self.find_request(id).await?.into_inner();
-            let may = matches!(
-                (request.state, state),
+            // What waits for who has asked can still be called off.
+            let may = match (request.state, state) {
                 (RequestState::Pending, RequestState::Approved | RequestState::Refused)
-                    | (RequestState::Approved, RequestState::Done)
-            );
+                | (RequestState::Approved, RequestState::Done) => true,
+                (RequestState::Approved, RequestState::Refused) => request.act.shows_a_secret(),
+                _ => false,
+            };
             if !may {
                 return Err(ManagerError::IllegalChange(format!(
                     "request `{id}` was decided by somebody else meanwhile"

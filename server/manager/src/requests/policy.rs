@@ -113,8 +113,11 @@ impl Manager {
             let another = |other: &OperatorDocument| {
                 other.id != *id && other.roles.contains(&OperatorRole::RootOfficer)
             };
-            if !page.unverified.is_empty() || page.documents.iter().any(|other| another(other)) {
+            if page.documents.iter().any(|other| another(other)) {
                 self.access.claim.note_second()?;
+                return Ok(true);
+            }
+            if !page.unverified.is_empty() {
                 return Ok(true);
             }
             match page.next {

@@ -34,7 +34,7 @@ pub struct RequestView {
 impl RequestView {
     pub(crate) fn new(request: &RequestDocument, now: u64) -> Self {
         let state = match request.state {
-            RequestState::Pending if now >= request.expires => "expired",
+            RequestState::Pending | RequestState::Approved if now >= request.expires => "expired",
             RequestState::Pending => "pending",
             RequestState::Approved => "approved",
             RequestState::Done => "done",

@@ -277,7 +277,7 @@ impl<'a> Connection<'a> {
         let another = |batch: &Arc<Batch>, at: usize, trace: Trace| {
             let trace = Trace { tried: trace.tried | bit, ..trace };
             let work = Work { batch: batch.clone(), range: at..at + 1, trace };
-            pool.has_another(&work).then_some(work)
+            pool.has_a_proven_one(&work).then_some(work)
         };
         let owed = self.ring.take_requests(|batch, at, trace| another(batch, at, trace).is_some());
         self.link.take_load(owed.len());
