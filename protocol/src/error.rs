@@ -112,6 +112,7 @@ registry! {
     114 SLOW_DOWN Policy false true "too many wrong passwords from there: wait, and try again";
     115 ROLE_NEEDED Policy false false "the operator's roles do not cover this, or a person must do it";
     116 SECOND_PERSON Policy false false "somebody else than who has asked must approve it";
+    117 AUDIT_UNAVAILABLE Server false true "what is done cannot be recorded, so it is not done";
 }
 
 impl ErrorCode {

@@ -13,6 +13,7 @@ use sealwire_engine::remote::Pool;
 use sealwire_engine::{GatewayRole, State};
 use sealwire_gateway::{Condition, Directory};
 use sealwire_keystore::Keystore;
+use sealwire_keystore::audit::Auditor;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ pub(crate) struct Watched {
     pub(crate) engine: GatewayRole,
     /// The engines, where they are processes of their own.
     pub(crate) pool: Option<Arc<Pool>>,
+    /// Who writes audit records here.
+    pub(crate) auditors: Vec<Arc<Auditor>>,
     /// A gateway's.
     pub(crate) directory: Option<Arc<Directory>>,
     pub(crate) keystore: Arc<dyn Keystore>,

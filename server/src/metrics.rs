@@ -1,11 +1,14 @@
 //! The metrics, in Prometheus' text format: what the gateway and the manager of this process count, and
 //! what state everything is in at the time of asking. No name of a key or an app is among them.
 
+use std::sync::Arc;
+
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use sealwire_engine::State;
 use sealwire_engine::remote::{EngineReport, Pool};
 use sealwire_gateway::Directory;
+use sealwire_keystore::audit::{AuditHealth, Auditor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::health::{Expiry, Report, Watched};
@@ -49,6 +52,7 @@ impl Snapshot {
 pub(crate) fn render(watched: &Watched, report: &Report) -> prometheus::Result<String> {
     let snapshot = Snapshot(Registry::new());
     of_process(&snapshot, report, &watched.certificates);
+    of_audit(&snapshot, &watched.auditors);
     if let Some(directory) = &watched.directory {
         of_directory(&snapshot, directory);
     }
@@ -94,6 +98,28 @@ fn of_process(snapshot: &Snapshot, report: &Report, certificates: &[(&'static st
         ),
         &["file"],
         ends,
+    );
+}
+
+/// What of the audit waits, and what is lost.
+fn of_audit(snapshot: &Snapshot, auditors: &[Arc<Auditor>]) {
+    let sum = |value: fn(AuditHealth) -> u64| -> u64 {
+        auditors.iter().map(|auditor| value(auditor.health())).sum()
+    };
+    snapshot.gauge(
+        "sealwire_audit_waiting_bytes",
+        "bytes of notes that are not audit records yet, since the keystore or the engine does not take them",
+        sum(|health| health.waiting_bytes),
+    );
+    snapshot.gauge(
+        "sealwire_audit_lost",
+        "events since the start that there was no room for: they are in no record",
+        sum(|health| health.lost),
+    );
+    snapshot.gauge(
+        "sealwire_audit_heads_behind",
+        "records that no head outside the database tells of, because none can be written",
+        sum(|health| health.behind),
     );
 }
 

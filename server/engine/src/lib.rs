@@ -20,6 +20,7 @@
 #![deny(unsafe_code)]
 
 pub mod aead;
+pub mod audit;
 mod auth;
 mod capability;
 pub mod custody;
@@ -51,7 +52,7 @@ pub use memory::{Protection, Vault};
 pub use role::{GatewayRole, ManagerRole, RotationRole};
 pub use root::{RootKey, RootKeyId};
 pub use secret::Secret;
-pub use session::{Done, Session, Tag};
+pub use session::{Done, Opened, Session, Tag};
 pub use sign::{SignedDocument, Site, Verified};
 pub use warrant::{MAX_STATEMENT, Warrant};
 pub use wrap::{KeyBinding, Purpose, Uid, WRAPPED_LEN, WrappedKey};

@@ -16,7 +16,7 @@ use crate::{
 
 /// Where the engine is.
 #[derive(Clone)]
-enum Place {
+pub(crate) enum Place {
     Here(Arc<Engine>),
     There(Arc<Pool>),
 }
@@ -63,6 +63,10 @@ pub struct GatewayRole(Place);
 pub struct ManagerRole(Place);
 
 impl GatewayRole {
+    pub(crate) fn place(&self) -> &Place {
+        &self.0
+    }
+
     /// The gateway's handle on an engine in this process.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
@@ -157,6 +161,10 @@ impl GatewayRole {
 }
 
 impl ManagerRole {
+    pub(crate) fn place(&self) -> &Place {
+        &self.0
+    }
+
     /// The manager's handle on an engine in this process.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
@@ -290,12 +298,16 @@ impl ManagerRole {
 pub struct RotationRole(Engines);
 
 #[derive(Clone)]
-enum Engines {
+pub(crate) enum Engines {
     Here(Arc<Custodian>),
     There(Arc<Pool>),
 }
 
 impl RotationRole {
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.0
+    }
+
     /// The manager's handle on the custodian of an engine in this process.
     #[must_use]
     pub fn new(custodian: Arc<Custodian>) -> Self {

@@ -17,6 +17,8 @@ const DOCUMENT_LABEL: &str = "sealwire document v1";
 const CAPABILITY_LABEL: &str = "sealwire capability v1";
 const CHALLENGE_LABEL: &str = "sealwire challenge v1";
 const PASSWORD_LABEL: &str = "sealwire password v1";
+const AUDIT_RECORD_LABEL: &str = "sealwire audit record v1";
+const AUDIT_HEAD_LABEL: &str = "sealwire audit head v1";
 
 /// The site's own keys, wrapped: stored in the keystore, handed in with every call that needs them,
 /// since the engine keeps nothing but the root key.
@@ -149,6 +151,8 @@ pub(crate) enum Signs {
     Capability,
     Challenge,
     Password,
+    AuditRecord,
+    AuditHead,
 }
 
 impl Signs {
@@ -159,6 +163,8 @@ impl Signs {
             Self::Capability => CAPABILITY_LABEL,
             Self::Challenge => CHALLENGE_LABEL,
             Self::Password => PASSWORD_LABEL,
+            Self::AuditRecord => AUDIT_RECORD_LABEL,
+            Self::AuditHead => AUDIT_HEAD_LABEL,
         }
     }
 }

@@ -290,7 +290,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let now = Instant::now();
         for tag in &answers.done {
             let seconds = now.duration_since(tag.began).as_secs_f64();
-            self.session.tally.answered(tag.header.opcode, tag.suite, seconds);
+            self.session.answered(tag, seconds);
         }
         self.link.output.extend_from_slice(&answers.frames);
         for refused in answers.refused {
@@ -319,13 +319,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             Some(Ok(reply)) => {
                 self.later_bytes -= reply.held;
                 let Reply { tag, outcome, .. } = &reply;
-                let (opcode, suite) = (tag.header.opcode, tag.suite);
                 match outcome {
                     Ok(()) => {
                         let seconds = tag.began.elapsed().as_secs_f64();
-                        self.session.tally.answered(opcode, suite, seconds);
+                        self.session.answered(tag, seconds);
                     }
-                    Err(code) => self.session.tally.refused(opcode, suite, *code),
+                    Err(code) => {
+                        self.session.tally.refused(tag.header.opcode, tag.suite, *code);
+                    }
                 }
                 self.link.output.extend_from_slice(&reply.frame);
             }

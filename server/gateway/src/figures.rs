@@ -10,6 +10,7 @@ use prometheus::{
     HistogramVec, IntCounter, IntCounterVec, IntGauge, register_histogram_vec,
     register_int_counter, register_int_counter_vec, register_int_gauge,
 };
+use sealwire_engine::Tag;
 use sealwire_protocol::{ErrorCode, Opcode, Suite};
 
 /// The figures of the process.
@@ -148,7 +149,34 @@ pub(crate) struct Tally {
     batch: [u32; BUSY.len()],
     seconds: [LocalHistogram; BUSY.len()],
     seldom: Vec<Seldom>,
+    used: Used,
     in_flight: i64,
+}
+
+/// Keys whose counts a connection keeps at a fixed place.
+const USED: usize = 16;
+
+/// ENC, DEC and REENC by key, for the audit.
+#[derive(Default)]
+struct Used {
+    /// By the rest of the index; 0 for none yet.
+    places: [(u32, [u64; BUSY.len()]); USED],
+    /// Those that had to leave their place.
+    left: Vec<(u32, [u64; BUSY.len()])>,
+}
+
+impl Used {
+    #[inline]
+    fn count(&mut self, key: u32, op: usize) {
+        let place = &mut self.places[usize::try_from(key).unwrap_or(0) % USED];
+        if place.0 != key {
+            let before = std::mem::replace(place, (key, Default::default()));
+            if before.0 != 0 {
+                self.left.push(before);
+            }
+        }
+        place.1[op] += 1;
+    }
 }
 
 impl Tally {
@@ -159,19 +187,22 @@ impl Tally {
             batch: Default::default(),
             seconds: BUSY.map(local),
             seldom: Vec::new(),
+            used: Used::default(),
             in_flight: 0,
         }
     }
 
     /// A request of the batch that is being worked on has succeeded.
     #[inline]
-    pub(crate) fn done(&mut self, opcode: Opcode, suite: Option<Suite>) {
-        match busy(opcode) {
+    pub(crate) fn done(&mut self, tag: &Tag) {
+        let Tag { header, suite, key, .. } = *tag;
+        match busy(header.opcode) {
             Some(op) => {
                 self.done[op][usize::from(suite.map_or(0, Suite::id))] += 1;
                 self.batch[op] += 1;
+                self.used.count(key, op);
             }
-            None => self.seldom(opcode, suite, Ok(())),
+            None => self.seldom(header.opcode, suite, Ok(())),
         }
     }
 
@@ -190,14 +221,24 @@ impl Tally {
     }
 
     /// A request that was answered beside the connection, or by another process, has succeeded.
-    pub(crate) fn answered(&mut self, opcode: Opcode, suite: Option<Suite>, seconds: f64) {
-        match busy(opcode) {
+    pub(crate) fn answered(&mut self, tag: &Tag, seconds: f64) {
+        let Tag { header, suite, key, .. } = *tag;
+        match busy(header.opcode) {
             Some(op) => {
                 self.done[op][usize::from(suite.map_or(0, Suite::id))] += 1;
                 self.seconds[op].observe(seconds);
+                self.used.count(key, op);
             }
-            None => self.seldom(opcode, suite, Ok(())),
+            None => self.seldom(header.opcode, suite, Ok(())),
         }
+    }
+
+    /// What was done with which key since the last time; `None` for nothing.
+    pub(crate) fn take_used(&mut self) -> Option<impl Iterator<Item = (u32, [u64; BUSY.len()])>> {
+        let used = std::mem::take(&mut self.used);
+        let held = used.places.into_iter().filter(|(key, _)| *key != 0);
+        let mut all = used.left.into_iter().chain(held).peekable();
+        all.peek().is_some().then_some(all)
     }
 
     /// A request was refused.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sealwire_engine::GatewayRole;
+use sealwire_keystore::audit::Auditor;
 use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Suite, limits};
 use tokio::sync::Semaphore;
@@ -79,6 +80,8 @@ impl Limits {
 /// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyOrder {
+    /// The AppKey of who orders it.
+    pub app: String,
     /// The name.
     pub name: String,
     /// The index; `None` takes the next free one.
@@ -126,6 +129,7 @@ pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
     pub(crate) key_maker: Arc<dyn KeyMaker>,
     pub(crate) limits: Limits,
+    pub(crate) auditor: Arc<Auditor>,
     /// Large messages that are worked on at once: as many as there are cores, so that they do not
     /// crowd out small ones.
     pub(crate) heavy: Semaphore,
@@ -140,12 +144,13 @@ impl Gateway {
         engine: GatewayRole,
         directory: Arc<Directory>,
         key_maker: Arc<dyn KeyMaker>,
+        auditor: Arc<Auditor>,
         limits: Limits,
     ) -> Arc<Self> {
         // Shown from the start on, with 0 in them.
         LazyLock::force(&FIGURES);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let (heavy, bulk) = (Semaphore::new(cores), Semaphore::new(cores.div_ceil(2)));
-        Arc::new(Self { engine, directory, key_maker, limits, heavy, bulk })
+        Arc::new(Self { engine, directory, key_maker, limits, auditor, heavy, bulk })
     }
 }

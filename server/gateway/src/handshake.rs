@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealwire_engine::audit::AuditEvent;
 use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse};
@@ -79,6 +80,7 @@ async fn admit(
         .map_err(|_| Refusal::from(ErrorCode::AUTH_FAILED))?;
     let refuse = |reason: &str| {
         tracing::warn!(app = app_key, reason, "AUTH refused");
+        gateway.auditor.tell_refused(app_key, Some(peer.address), reason);
         Refusal::from(ErrorCode::AUTH_FAILED)
     };
     let directory = &gateway.directory;
@@ -112,7 +114,10 @@ async fn admit(
     }
     let engine = gateway.engine.session(&site.site, &capability)?;
     tracing::info!(app = app_key, "AUTH accepted");
-    Ok((Session::new(gateway.clone(), app.id.clone(), watch, engine), server_proof))
+    let (who, from) = (app.id.clone(), peer.address);
+    gateway.auditor.tell(AuditEvent::LoggedIn { who, from: Some(from) });
+    let session = Session::new(gateway.clone(), (app.id.clone(), from), watch, engine);
+    Ok((session, server_proof))
 }
 
 /// The next frame, which must be AUTH. Before AUTH has succeeded, every defect ends the connection.

@@ -25,6 +25,8 @@ const LOADS: usize = 8;
 /// A request on its way to a later reply.
 pub(crate) struct Job {
     gateway: Arc<Gateway>,
+    /// The AppKey of who asks.
+    app: String,
     tag: Tag,
     body: Zeroizing<Vec<u8>>,
     work: Work,
@@ -68,16 +70,16 @@ impl Work {
 
 impl Job {
     pub(crate) fn new(
-        gateway: Arc<Gateway>,
+        (gateway, app): (Arc<Gateway>, String),
         engine: EngineSession,
         frame: &Frame<'_>,
         began: Instant,
     ) -> Self {
         let keyring = Keyring::of_request(gateway.directory.clone());
         let body = Zeroizing::new(frame.body.to_vec());
-        let tag = Tag { header: frame.header, suite: None, began };
+        let tag = Tag::new(frame.header, began);
         let span = tracing::info_span!("request", id = frame.header.request_id);
-        Self { gateway, tag, body, work: Work { engine, keyring }, span }
+        Self { gateway, app, tag, body, work: Work { engine, keyring }, span }
     }
 
     /// What the job holds in memory, in bytes.
@@ -124,6 +126,7 @@ impl Job {
         }
         self.gateway.directory.reachable()?;
         let order = KeyOrder {
+            app: self.app,
             name: request.name.to_owned(),
             index: (request.index != 0).then_some(request.index),
             suites: request.suites,

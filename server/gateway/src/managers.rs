@@ -69,7 +69,7 @@ impl Managers {
 
     /// Hands an order to one manager. A connection that was kept may have ended meanwhile: then another is
     /// tried. A manager that does not answer is not asked again, and none of its connections is kept.
-    async fn order_at(&self, manager: usize, order: &GenkeyRequest<'_>) -> io::Result<Answer> {
+    async fn order_at(&self, manager: usize, order: &Order<'_>) -> io::Result<Answer> {
         loop {
             let (mut connection, kept) = match self.take(manager) {
                 Some(connection) => (connection, true),
@@ -121,14 +121,22 @@ impl Managers {
 
 type Answer = Result<MadeKey, KeyMakerError>;
 
+/// A key that is ordered, and by which app.
+struct Order<'a> {
+    app: &'a str,
+    key: GenkeyRequest<'a>,
+}
+
 impl Connection {
-    async fn order(&mut self, order: &GenkeyRequest<'_>) -> io::Result<Answer> {
+    async fn order(&mut self, order: &Order<'_>) -> io::Result<Answer> {
         self.request_id += 1;
         let header =
             Header { opcode: Opcode::GENKEY, flags: Flags::REQUEST, request_id: self.request_id };
         let mut bytes = Vec::new();
         let open = frame::begin(&mut bytes, header);
-        order.encode(&mut bytes).map_err(broken)?;
+        bytes.push(u8::try_from(order.app.len()).map_err(broken)?);
+        bytes.extend_from_slice(order.app.as_bytes());
+        order.key.encode(&mut bytes).map_err(broken)?;
         open.finish(&mut bytes);
         let ordered = timeout(PATIENCE, async {
             self.stream.write_all(&bytes).await?;
@@ -170,7 +178,7 @@ fn read(frame: &Frame<'_>, order: Header) -> io::Result<Answer> {
 }
 
 impl Managers {
-    async fn order(&self, request: &GenkeyRequest<'_>) -> Answer {
+    async fn order(&self, request: &Order<'_>) -> Answer {
         let (first, count) = (self.current.load(Ordering::Relaxed), self.addresses.len());
         let mut last = Err(away("no manager is configured"));
         for turn in 0..count {
@@ -200,12 +208,13 @@ impl Managers {
 impl KeyMaker for Managers {
     /// Tries each manager in turn: an order that was given twice makes one key.
     async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError> {
-        let request = GenkeyRequest {
+        let key = GenkeyRequest {
             index: order.index.unwrap_or(0),
             suites: order.suites,
             name: &order.name,
         };
-        request.encode(&mut Vec::new()).map_err(|error| KeyMakerError {
+        let request = Order { app: &order.app, key };
+        request.key.encode(&mut Vec::new()).map_err(|error| KeyMakerError {
             code: ErrorCode::MALFORMED_BODY,
             detail: error.to_string(),
         })?;

@@ -4,7 +4,7 @@
 
 use sealwire_engine::document::{Op, UsableKey, VersionState};
 use sealwire_engine::wire::message::Lane;
-use sealwire_engine::{Done, EngineError, Session as EngineSession, Tag};
+use sealwire_engine::{Done, EngineError, Opened, Session as EngineSession, Tag};
 use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Opcode, Suite, limits};
@@ -75,6 +75,7 @@ impl Tools<'_> {
     #[inline]
     fn enc(&mut self, tag: &mut Tag, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
         let request = EncRequest::parse(body)?;
+        tag.key = request.key_index;
         self.check_size(request.message.len())?;
         let mut held = self.keyring.get(request.key_index)?;
         let suite = chosen(held.key(), request.suite)
@@ -102,7 +103,11 @@ impl Tools<'_> {
         let envelope = Envelope::parse(request.envelope)?;
         tag.suite = Some(envelope.header.suite);
         let index = envelope.header.key_index;
+        tag.key = index;
         let key = self.keyring.get(index)?.into_key();
+        if key.document.sensitive {
+            tag.opened = Some(opened(&envelope));
+        }
         match opening(key, &envelope) {
             Ok(wrapped) => {
                 let done = self.engine.dec(*tag, wrapped, &request.binding, &envelope, out);
@@ -120,6 +125,7 @@ impl Tools<'_> {
         let envelope = Envelope::parse(request.envelope)?;
         self.check_size(envelope.ciphertext.len())?;
         let index = envelope.header.key_index;
+        tag.key = index;
         // Two keys at once: the ring may give one place to both.
         let key = self.keyring.get(index)?.key().clone();
         let target_index = if request.target_index == 0 { index } else { request.target_index };
@@ -199,6 +205,15 @@ impl Defect {
     const fn code(self) -> ErrorCode {
         ErrorCode::KEY_VERSION_UNAVAILABLE
     }
+}
+
+/// An envelope that is opened, as a record names it.
+#[cold]
+fn opened(envelope: &Envelope<'_>) -> Opened {
+    let mut message = [0; 12];
+    let nonce = &envelope.nonce[..envelope.nonce.len().min(12)];
+    message[..nonce.len()].copy_from_slice(nonce);
+    Opened { version: envelope.header.key_version, message }
 }
 
 /// The version that opens an envelope, when its state allows it.

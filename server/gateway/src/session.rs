@@ -1,10 +1,12 @@
 //! A session: an app that has proven itself, on one connection. Only the handshake makes one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use sealwire_engine::audit::AuditEvent;
 use sealwire_engine::remote::Refused;
-use sealwire_engine::{Done, EngineError, Session as EngineSession, Tag};
+use sealwire_engine::{Done, EngineError, Opened, Session as EngineSession, Tag};
 use sealwire_protocol::message::PingRequest;
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, Suite, frame};
 use tokio::sync::watch;
@@ -21,6 +23,8 @@ use crate::{Gateway, Refusal};
 pub(crate) struct Session {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) app_key: String,
+    /// Where its connection comes from.
+    from: IpAddr,
     /// Moves when what the app may do changes: the session ends then.
     pub(crate) app: watch::Receiver<[u8; 32]>,
     pub(crate) engine: EngineSession,
@@ -45,13 +49,13 @@ pub(crate) enum Handled {
 impl Session {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
-        app_key: String,
+        (app_key, from): (String, IpAddr),
         app: watch::Receiver<[u8; 32]>,
         engine: EngineSession,
     ) -> Self {
         let keyring = Keyring::new(gateway.directory.clone());
         let (tally, batch_began) = (Tally::new(), Instant::now());
-        Self { gateway, app_key, app, engine, tally, keyring, batch_began }
+        Self { gateway, app_key, from, app, engine, tally, keyring, batch_began }
     }
 
     /// Called once for each batch of frames.
@@ -60,10 +64,31 @@ impl Session {
         self.batch_began = now;
     }
 
-    /// Adds what was counted to the figures of the process. `waiting` requests are not answered yet.
+    /// Adds what was counted to the figures of the process, and to the audit's. `waiting` requests are not answered
+    /// yet.
     pub(crate) fn tell(&mut self, bytes: (u64, u64), waiting: usize) {
         let lookups = self.keyring.take_lookups();
         self.tally.tell(bytes, lookups, waiting);
+        if let Some(used) = self.tally.take_used() {
+            self.gateway.auditor.tell_used(&self.app_key, used);
+        }
+    }
+
+    /// A request that was answered beside the connection, or by another process, has succeeded.
+    pub(crate) fn answered(&mut self, tag: &Tag, seconds: f64) {
+        self.tally.answered(tag, seconds);
+        if let Some(opened) = tag.opened {
+            self.note_opened(tag.key, opened);
+        }
+    }
+
+    /// Has it recorded that a message of a sensitive key was opened.
+    #[cold]
+    fn note_opened(&self, key: u32, opened: Opened) {
+        let Opened { version, message } = opened;
+        let (who, from) = (self.app_key.clone(), self.from);
+        let message = hex::encode(message);
+        self.gateway.auditor.tell(AuditEvent::Opened { who, from, key, version, message });
     }
 
     /// Drops every cipher, after the engine was sealed.
@@ -75,7 +100,7 @@ impl Session {
     /// none holds may have been moved by a root rotation since it was read: it is read again, once.
     #[cold]
     pub(crate) fn refused(&mut self, refused: Refused, out: &mut Vec<u8>) -> Option<Box<Job>> {
-        let Tag { header, suite, began } = refused.tag;
+        let Tag { header, suite, began, .. } = refused.tag;
         if let (EngineError::OtherRoot { .. }, Some(request)) =
             (&refused.error, refused.client_request())
         {
@@ -131,7 +156,7 @@ impl Session {
                         let open = frame::begin(out, Header { flags: Flags::RESPONSE, ..header });
                         ping.encode(out);
                         open.finish(out);
-                        self.tally.done(Opcode::PING, None);
+                        self.tally.done(&Tag::new(header, self.batch_began));
                     }
                     Err(error) => self.refuse(header, None, &error.into(), out),
                 }
@@ -153,11 +178,14 @@ impl Session {
             keyring: &mut self.keyring,
             max_message: max_message(self.gateway.limits.max_frame),
         };
-        let mut tag = Tag { header, suite: None, began: self.batch_began };
+        let mut tag = Tag::new(header, self.batch_began);
         match tools.run(&mut tag, frame.body, out) {
             Ok(Done::Here) => {
                 open.finish(out);
-                self.tally.done(header.opcode, tag.suite);
+                self.tally.done(&tag);
+                if let Some(opened) = tag.opened {
+                    self.note_opened(tag.key, opened);
+                }
                 Handled::Replied
             }
             Ok(Done::Sent) => {
@@ -178,7 +206,8 @@ impl Session {
 
     #[cold]
     fn job(&self, frame: &Frame<'_>, began: Instant) -> Box<Job> {
-        Box::new(Job::new(self.gateway.clone(), self.engine.fork(), frame, began))
+        let app = (self.gateway.clone(), self.app_key.clone());
+        Box::new(Job::new(app, self.engine.fork(), frame, began))
     }
 }
 

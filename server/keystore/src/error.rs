@@ -14,6 +14,8 @@ pub enum Taken {
     Number,
     /// The id, or the site's only row.
     Id,
+    /// The place of an audit record in its chain.
+    Record,
 }
 
 impl fmt::Display for Taken {
@@ -22,6 +24,7 @@ impl fmt::Display for Taken {
             Self::Name => "name",
             Self::Number => "index",
             Self::Id => "id",
+            Self::Record => "place of an audit record",
         })
     }
 }

@@ -6,12 +6,14 @@
 //! | [`Keystore`] | what every keystore does |
 //! | `rows` | what is stored, row by row |
 //! | `statements` | the SQL, once for both databases |
+//! | [`audit`] | writes a chain of audit records |
 //! | [`SqliteKeystore`] | everything in one file |
 //! | [`MysqlKeystore`] | `MySQL`, `MariaDB`, and clusters that speak their protocol |
 //! | [`transfer`] | from one keystore to another |
 //! | [`Marks`] | kept outside the keystore: the newest revision of every document that was seen |
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod committed;
 mod error;
 mod marks;
@@ -26,8 +28,8 @@ pub use error::{KeystoreError, Taken};
 pub use marks::{Marks, Newest};
 pub use mysql::{MysqlKeystore, MysqlOptions};
 pub use rows::{
-    By, Change, DocumentRow, Page, Reservation, Rewrapped, RotationRow, Rows, SiteRow, UsageRow,
-    WrappedRow,
+    AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Page, Reservation, Rewrapped,
+    RotationRow, Rows, SiteRow, UsageRow, WrappedRow,
 };
 pub use sqlite::SqliteKeystore;
 
@@ -37,9 +39,44 @@ use async_trait::async_trait;
 use sealwire_engine::RootKeyId;
 use sealwire_engine::document::DocumentKind;
 
+/// A store of audit records: what is in it stays as it is.
+#[async_trait]
+pub trait AuditLog: Send + Sync {
+    /// Adds records, all of them or none, durably.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Taken`] when one is there already.
+    async fn append(&self, rows: &[AuditRow]) -> Result<(), KeystoreError>;
+
+    /// Each chain, and the place of its newest record.
+    async fn chains(&self) -> Result<Vec<(String, u64)>, KeystoreError>;
+
+    /// One record.
+    async fn record(&self, writer: &str, sequence: u64) -> Result<Option<AuditRow>, KeystoreError>;
+
+    /// The newest record of a chain.
+    async fn newest_record(&self, writer: &str) -> Result<Option<AuditRow>, KeystoreError>;
+
+    /// At most `limit` records of a chain, behind the place `after`.
+    async fn chain(
+        &self,
+        writer: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, KeystoreError>;
+
+    /// At most `limit` records of all chains, the newest first, older than the one at `before`.
+    async fn newest_first(
+        &self,
+        filter: &AuditFilter,
+        before: Option<&AuditPlace>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, KeystoreError>;
+}
+
 /// A store of documents and wrapped keys.
 #[async_trait]
-pub trait Keystore: Send + Sync {
+pub trait Keystore: AuditLog {
     /// The site's row; `None` before [`Keystore::init_site`].
     async fn site(&self) -> Result<Option<SiteRow>, KeystoreError>;
 
@@ -203,6 +240,13 @@ pub trait Snapshot: Send {
         after: Option<(&str, u32)>,
         limit: u32,
     ) -> Result<Vec<WrappedRow>, KeystoreError>;
+
+    /// At most `limit` audit records by writer and sequence, behind `after`.
+    async fn audit(
+        &mut self,
+        after: Option<(&str, u64)>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, KeystoreError>;
 
     /// At most `limit` rows of usage by uid, version and suite, behind `after`.
     async fn usage(

@@ -100,6 +100,53 @@ pub struct RotationRow {
     pub done: bool,
 }
 
+/// An audit record as it is stored. What the columns say is compared with the body by who checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Whose chain it is in.
+    pub writer: String,
+    /// Its place there.
+    pub sequence: u64,
+    /// Unix time in milliseconds.
+    pub at: u64,
+    /// The name of what it tells of.
+    pub event: String,
+    /// The record.
+    pub body: Vec<u8>,
+    /// Its MAC.
+    pub mac: [u8; 32],
+}
+
+/// Which audit records are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Unix time in milliseconds, from which on.
+    pub from: u64,
+    /// And before which.
+    pub until: u64,
+    /// Names of what they tell of; none for any.
+    pub events: Vec<String>,
+    /// Whose chain; any unless set.
+    pub writer: Option<String>,
+}
+
+impl Default for AuditFilter {
+    fn default() -> Self {
+        Self { from: 0, until: u64::MAX, events: Vec::new(), writer: None }
+    }
+}
+
+/// A place among all audit records, by time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditPlace {
+    /// Unix time in milliseconds.
+    pub at: u64,
+    /// Whose chain.
+    pub writer: String,
+    /// The place there.
+    pub sequence: u64,
+}
+
 /// A change: all of it is written, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -111,6 +158,8 @@ pub struct Change {
     pub wrapped: Option<WrappedRow>,
     /// Versions of the key whose wrapped keys are overwritten and erased.
     pub erased: Vec<u32>,
+    /// What the audit says of it.
+    pub audit: AuditRow,
 }
 
 /// How many messages a version of a key may have sealed under a suite: counted in blocks that are
@@ -156,6 +205,8 @@ pub enum Rows {
     Wrapped(Vec<WrappedRow>),
     /// Counted messages.
     Usage(Vec<UsageRow>),
+    /// Audit records.
+    Audit(Vec<AuditRow>),
 }
 
 /// What a document is looked up by.

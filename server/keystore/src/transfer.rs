@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    DocumentRow, Keystore, KeystoreError, RotationRow, Rows, SiteRow, UsageRow, WrappedRow,
+    AuditRow, DocumentRow, Keystore, KeystoreError, RotationRow, Rows, SiteRow, UsageRow,
+    WrappedRow,
 };
 
 const FORMAT: u32 = 1;
@@ -57,13 +58,16 @@ pub struct Moved {
     pub wrapped: u64,
     /// Rows of counted messages.
     pub usage: u64,
+    /// Audit records.
+    #[serde(default)]
+    pub audit: u64,
 }
 
 impl Moved {
     /// Rows in all.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.documents + self.wrapped + self.usage
+        self.documents + self.wrapped + self.usage + self.audit
     }
 }
 
@@ -77,6 +81,7 @@ enum Line {
     Document(DocumentLine),
     Wrapped { uid: String, version: u32, blob: Blob },
     Usage { uid: String, version: u32, suite: u8, reserved: u64, worn: bool },
+    Audit(AuditLine),
     End { moved: Moved, sha256: String },
 }
 
@@ -91,6 +96,33 @@ struct DocumentLine {
     due: Option<u64>,
     body: Blob,
     mac: Blob,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditLine {
+    writer: String,
+    sequence: u64,
+    at: u64,
+    event: String,
+    body: Blob,
+    mac: Blob,
+}
+
+impl From<AuditRow> for AuditLine {
+    fn from(row: AuditRow) -> Self {
+        let AuditRow { writer, sequence, at, event, body, mac } = row;
+        Self { writer, sequence, at, event, body: Blob(body), mac: Blob(mac.to_vec()) }
+    }
+}
+
+impl TryFrom<AuditLine> for AuditRow {
+    type Error = &'static str;
+
+    fn try_from(line: AuditLine) -> Result<Self, Self::Error> {
+        let AuditLine { writer, sequence, at, event, body, mac } = line;
+        Ok(Self { writer, sequence, at, event, body: body.0, mac: mac_of(mac)? })
+    }
 }
 
 /// Bytes, in base64.
@@ -189,6 +221,16 @@ pub async fn export(
         }
         progress(moved.rows());
     }
+    let mut after: Option<(String, u64)> = None;
+    loop {
+        let behind = after.as_ref().map(|(writer, sequence)| (writer.as_str(), *sequence));
+        let rows = snapshot.audit(behind, PAGE).await?;
+        let Some(last) = rows.last() else { break };
+        after = Some((last.writer.clone(), last.sequence));
+        moved.audit += rows.len() as u64;
+        rows.into_iter().try_for_each(|row| writer.line(&Line::Audit(row.into())))?;
+        progress(moved.rows());
+    }
     let sha256 = hex::encode(writer.hash.clone().finalize());
     writer.line(&Line::End { moved, sha256 })?;
     writer.out.flush()?;
@@ -256,6 +298,9 @@ pub async fn import(
             Line::Usage { uid, version, suite, reserved, worn } => {
                 batch.usage.push(UsageRow { uid, version, suite, reserved, worn });
             }
+            Line::Audit(line) => {
+                batch.audit.push(line.try_into().map_err(|problem| reader.wrong(problem))?);
+            }
             Line::End { moved, sha256 } => {
                 batch.write(keystore, 0).await?;
                 if !reader.is_at_end()? {
@@ -280,22 +325,27 @@ struct Batch {
     documents: Vec<DocumentRow>,
     wrapped: Vec<WrappedRow>,
     usage: Vec<UsageRow>,
+    audit: Vec<AuditRow>,
     moved: Moved,
 }
 
 impl Batch {
     /// Writes what has gathered, when it is more than `keep` rows; whether it was.
     async fn write(&mut self, keystore: &dyn Keystore, keep: usize) -> Result<bool, KeystoreError> {
-        if self.documents.len() + self.wrapped.len() + self.usage.len() <= keep {
+        let waiting =
+            self.documents.len() + self.wrapped.len() + self.usage.len() + self.audit.len();
+        if waiting <= keep {
             return Ok(false);
         }
         self.moved.documents += self.documents.len() as u64;
         self.moved.wrapped += self.wrapped.len() as u64;
         self.moved.usage += self.usage.len() as u64;
+        self.moved.audit += self.audit.len() as u64;
         let rows = [
             Rows::Documents(std::mem::take(&mut self.documents)),
             Rows::Wrapped(std::mem::take(&mut self.wrapped)),
             Rows::Usage(std::mem::take(&mut self.usage)),
+            Rows::Audit(std::mem::take(&mut self.audit)),
         ];
         for rows in &rows {
             keystore.import(rows).await?;

@@ -4,7 +4,7 @@
 mod mariadb;
 
 use std::io::{BufReader, Cursor};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use sealwire_engine::document::DocumentKind;
 use sealwire_engine::{RootKeyId, SignedDocument};
 use sealwire_keystore::transfer::{self, TransferError};
 use sealwire_keystore::{
-    By, Change, DocumentRow, Keystore, KeystoreError, MysqlKeystore, MysqlOptions, Reservation,
-    Rewrapped, RotationRow, SiteRow, SqliteKeystore, Taken, WrappedRow,
+    AuditFilter, AuditLog as _, AuditPlace, AuditRow, By, Change, DocumentRow, Keystore,
+    KeystoreError, MysqlKeystore, MysqlOptions, Reservation, Rewrapped, RotationRow, SiteRow,
+    SqliteKeystore, Taken, WrappedRow,
 };
 use tempfile::TempDir;
 
@@ -98,6 +99,8 @@ over_both!(
     a_closed_version_has_no_messages_left,
     an_export_is_imported_once_and_closed,
     a_changed_or_cut_off_export_is_not_imported,
+    a_change_and_its_record_are_written_together_or_not_at_all,
+    records_are_found_by_chain_and_by_time,
 );
 
 fn site() -> SiteRow {
@@ -120,6 +123,21 @@ fn key(id: &str, name: &str, number: u32, upon: u64) -> Change {
         },
         wrapped: Some(WrappedRow { uid: id.into(), version: 1, blob: vec![9; 77] }),
         erased: Vec::new(),
+        audit: record(SEQUENCE.fetch_add(1, Ordering::Relaxed), 0),
+    }
+}
+
+/// The place of the next record that comes with a change.
+static SEQUENCE: AtomicU64 = AtomicU64::new(1);
+
+fn record(sequence: u64, at: u64) -> AuditRow {
+    AuditRow {
+        writer: "manager-0707070707070707".into(),
+        sequence,
+        at,
+        event: "changed".into(),
+        body: format!("record {sequence}").into_bytes(),
+        mac: [8; 32],
     }
 }
 
@@ -552,4 +570,61 @@ async fn a_changed_or_cut_off_export_is_not_imported(place: Place) {
     assert!(matches!(early, Err(KeystoreError::Unfinished)), "{early:?}");
     imported(&*keystore, &bytes).await.expect("what was left of the others is gone");
     assert_eq!(keystore.changes(0, 2000).await.expect("reads").rows.len(), 1201);
+}
+
+async fn a_change_and_its_record_are_written_together_or_not_at_all(place: Place) {
+    let keystore = place.open().await;
+    let first = Change { audit: record(1, 5), ..key("u1", "one", 1, 0) };
+    keystore.commit(&first).await.expect("commits");
+    // A record whose place is taken: nothing of the change is written.
+    let second = Change { audit: record(1, 6), ..key("u2", "two", 2, 1) };
+    let refused = keystore.commit(&second).await;
+    assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Record))), "{refused:?}");
+    assert_eq!(keystore.revision().await.expect("reads"), 1);
+    assert_eq!(keystore.document(DocumentKind::Key, By::Id("u2")).await.expect("reads"), None);
+    // A change that is refused: nothing of its record is written.
+    let third = Change { audit: record(2, 7), ..key("u3", "one", 3, 1) };
+    let refused = keystore.commit(&third).await;
+    assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Name))), "{refused:?}");
+    let chains = keystore.chains().await.expect("reads");
+    assert_eq!(chains, [(record(1, 0).writer, 1)]);
+    // Of several records, all or none.
+    let refused = keystore.append(&[record(2, 8), record(1, 9)]).await;
+    assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Record))), "{refused:?}");
+    assert_eq!(keystore.record(&record(1, 0).writer, 2).await.expect("reads"), None);
+    keystore.append(&[record(2, 8), record(3, 9)]).await.expect("appends");
+    let newest = keystore.newest_record(&record(1, 0).writer).await.expect("reads");
+    assert_eq!(newest, Some(record(3, 9)));
+}
+
+async fn records_are_found_by_chain_and_by_time(place: Place) {
+    let keystore = place.open().await;
+    let of_gateway = |sequence, at| AuditRow {
+        writer: "gateway-0606060606060606".into(),
+        event: "used".into(),
+        ..record(sequence, at)
+    };
+    let own: Vec<_> = (1..=5).map(|sequence| record(sequence, sequence * 10)).collect();
+    let others: Vec<_> = (1..=5).map(|sequence| of_gateway(sequence, sequence * 10)).collect();
+    keystore.append(&own).await.expect("appends");
+    keystore.append(&others).await.expect("appends");
+    let chain = keystore.chain(&own[0].writer, 2, 2).await.expect("reads");
+    assert_eq!(chain, own[2..4]);
+    // Page by page, the newest first: each record once.
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let filter = AuditFilter { from: 20, until: 50, ..AuditFilter::default() };
+        let page = keystore.newest_first(&filter, before.as_ref(), 4).await.expect("reads");
+        let Some(last) = page.last() else { break };
+        let AuditRow { writer, sequence, at, .. } = last;
+        before = Some(AuditPlace { at: *at, writer: writer.clone(), sequence: *sequence });
+        found.extend(page);
+    }
+    let expected = (2..=4).rev().flat_map(|n| [record(n, n * 10), of_gateway(n, n * 10)]);
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    let filter = AuditFilter { events: vec!["used".into()], ..AuditFilter::default() };
+    let used = keystore.newest_first(&filter, None, 10).await.expect("reads");
+    assert_eq!(used, others.into_iter().rev().collect::<Vec<_>>());
+    let filter = AuditFilter { writer: Some(own[0].writer.clone()), ..AuditFilter::default() };
+    assert_eq!(keystore.newest_first(&filter, None, 10).await.expect("reads").len(), 5);
 }

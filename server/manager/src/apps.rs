@@ -23,6 +23,13 @@ fn is_mapped(network: &IpNet) -> bool {
     }
 }
 
+/// What an app may do, and from where, for the audit.
+fn said(app: &AppDocument) -> String {
+    let grants: Vec<_> = app.grants.0.iter().map(ToString::to_string).collect();
+    let allow: Vec<_> = app.allow.iter().map(ToString::to_string).collect();
+    format!("grants {}; allowed from {}", grants.join(" "), allow.join(" "))
+}
+
 fn taken(name: &str) -> ManagerError {
     ManagerError::Conflict(format!("an app called `{name}` exists already"))
 }
@@ -52,7 +59,8 @@ impl Manager {
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
             };
-            match change.commit(Draft::of(document)).await {
+            let deed = ("app.create", said(&document));
+            match change.commit(Draft::of(document, deed)).await {
                 Ok(None) => {}
                 Ok(Some(app)) => break Ok((app, app_secret)),
                 Err(error) => break Err(error),
@@ -108,7 +116,11 @@ impl Manager {
                 return Ok(AppView::new(&found));
             }
             let document = AppDocument { revision, state, ..found.into_inner() };
-            if let Some(app) = change.commit(Draft::of(document)).await? {
+            let act = match state {
+                AppState::Active => "app.enable",
+                AppState::Disabled => "app.disable",
+            };
+            if let Some(app) = change.commit(Draft::of(document, act)).await? {
                 tracing::info!(app = %app.id, ?state, "app changed");
                 return Ok(AppView::new(&app));
             }
@@ -160,7 +172,9 @@ impl Manager {
             let (wrapped, app_secret) =
                 self.engine.make_app_secret(&document.id, newest + 1).await?;
             document.secrets.push(AppSecret::new(&wrapped, None));
-            if let Some(app) = change.commit(Draft::of(document)).await? {
+            let said = format!("the secret of before is taken for {} s", wish.overlap_seconds);
+            let deed = ("app.rotate-secret", said);
+            if let Some(app) = change.commit(Draft::of(document, deed)).await? {
                 tracing::info!(app = %app.id, overlap = wish.overlap_seconds, "app has a new secret");
                 return Ok(CreatedApp { app: AppView::new(&app), app_secret });
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sealwire_engine::custody::CustodyError;
 use sealwire_engine::{EngineError, RootKeyId};
+use sealwire_keystore::audit::AuditError;
 use sealwire_keystore::{KeystoreError, Taken};
 use sealwire_protocol::ErrorCode;
 
@@ -125,6 +126,9 @@ pub enum ManagerError {
     /// The database went away in the midst of a change.
     #[error("{0}, in the midst of the change: it may have been made, so look before you repeat it")]
     Unclear(#[source] KeystoreError),
+    /// What is done cannot be recorded: so it is not done.
+    #[error("{0}: nothing is managed until it can be recorded; see the log, and free what is full")]
+    Audit(#[source] AuditError),
     /// The custodian refused.
     #[error(transparent)]
     Custody(#[from] CustodyError),
@@ -134,6 +138,16 @@ pub enum ManagerError {
     /// The keystore refused.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+}
+
+impl From<AuditError> for ManagerError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Engine(error) => error.into(),
+            AuditError::Keystore(error) => error.into(),
+            error => Self::Audit(error),
+        }
+    }
 }
 
 impl ManagerError {
@@ -168,6 +182,7 @@ impl ManagerError {
             | Self::NoSuchOperator(_)
             | Self::NoSuchRequest(_) => ErrorCode::KEY_NOT_FOUND,
             Self::SecondPerson => ErrorCode::SECOND_PERSON,
+            Self::Audit(_) => ErrorCode::AUDIT_UNAVAILABLE,
             Self::Engine(EngineError::Warrant) => ErrorCode::NO_WARRANT,
             Self::SignInNeeded => ErrorCode::SIGN_IN_NEEDED,
             Self::SignInRefused => ErrorCode::SIGN_IN_REFUSED,

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sealwire_engine::audit::AuditActor;
 use sealwire_engine::document::{DocumentKind, KeyDocument};
 use sealwire_engine::{Uid, Verified};
 use sealwire_keystore::{By, KeystoreError, Taken, WrappedRow};
 use sealwire_protocol::{Suite, credential};
 
+use crate::audit::acting;
 use crate::lifecycle::push_version;
 use crate::manager::Draft;
 use crate::{CreateKey, KeyPage, KeyView, Manager, ManagerError};
@@ -46,6 +48,21 @@ impl Manager {
         suites: &[Suite],
     ) -> Result<MadeKey, ManagerError> {
         self.find_or_make((name, index), suites, false).await
+    }
+
+    /// The same, for an app.
+    ///
+    /// # Errors
+    /// As [`Manager::genkey`].
+    pub async fn genkey_for(
+        &self,
+        app: &str,
+        name: &str,
+        index: Option<u32>,
+        suites: &[Suite],
+    ) -> Result<MadeKey, ManagerError> {
+        let actor = AuditActor::App { id: app.to_owned() };
+        acting(actor, self.genkey(name, index, suites)).await
     }
 
     async fn find_or_make(
@@ -105,7 +122,8 @@ impl Manager {
                 sensitive,
                 versions: Vec::new(),
             };
-            if let Some(key) = change.commit(self.next_version(key, revision).await?).await? {
+            let draft = self.next_version(key, revision, "key.create").await?;
+            if let Some(key) = change.commit(draft).await? {
                 return Ok(key);
             }
         }
@@ -158,7 +176,8 @@ impl Manager {
         let mut change = self.begin().await?;
         let rotated = loop {
             let revision = change.revision().await?;
-            let draft = self.next_version(self.find(key).await?.into_inner(), revision).await?;
+            let found = self.find(key).await?.into_inner();
+            let draft = self.next_version(found, revision, "key.rotate").await?;
             if let Some(rotated) = change.commit(draft).await? {
                 break rotated;
             }
@@ -240,13 +259,15 @@ impl Manager {
         &self,
         mut document: KeyDocument,
         revision: u64,
+        act: &'static str,
     ) -> Result<Draft<KeyDocument>, ManagerError> {
         document.revision = revision;
         let version = push_version(&mut document, self.now())?;
         let wrapped = self.engine.genkey(document.binding(version)).await?;
         let (uid, blob) = (document.uid.to_string(), wrapped.blob().to_vec());
         let wrapped = Some(WrappedRow { uid, version, blob });
-        Ok(Draft { document, wrapped, erased: Vec::new() })
+        let deed = (act, format!("version {version}")).into();
+        Ok(Draft { document, wrapped, erased: Vec::new(), deed })
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `apps` | make, change, list apps |
 //! | `requests` | two persons for what cannot be undone |
 //! | `access` | operators, who calls, and what they may do |
+//! | [`audit`] | what the manager records, and how records are checked |
 //! | `rotation` | move everything that is wrapped under a new root key |
 //! | [`api`] | the JSON API over a unix socket of mode 0600 |
 //! | [`ManagerClient`] | the other end of that socket |
@@ -18,6 +19,7 @@
 mod access;
 pub mod api;
 mod apps;
+pub mod audit;
 mod client;
 mod error;
 mod keys;

@@ -39,6 +39,26 @@ pub enum StateChange {
 }
 
 impl StateChange {
+    /// What the audit calls it.
+    const fn act(self) -> &'static str {
+        match self {
+            Self::Close => "key.close",
+            Self::Disable => "key.disable",
+            Self::Enable => "key.enable",
+            Self::Destroy(_) => "key.schedule-destroy",
+            Self::CancelDestroy => "key.cancel-destroy",
+        }
+    }
+
+    /// The same, with what the audit says of it.
+    fn deed(self, version: Option<u32>) -> (&'static str, String) {
+        let which = version.map_or("every version".into(), |version| format!("version {version}"));
+        match self {
+            Self::Destroy(at) => (self.act(), format!("{which}, at {at}")),
+            _ => (self.act(), which),
+        }
+    }
+
     const fn verb(self) -> &'static str {
         match self {
             Self::Close => "closed",
@@ -144,8 +164,8 @@ impl Manager {
         version: Option<u32>,
         change: StateChange,
     ) -> Result<KeyView, ManagerError> {
-        let changed =
-            self.change_key(Which::Named(key), |key| change.apply_to(key, version)).await?;
+        let apply = |key: &mut KeyDocument| change.apply_to(key, version);
+        let changed = self.change_key(Which::Named(key), change.deed(version), apply).await?;
         tracing::info!(key = %changed.name, ?version, "versions {}", change.verb());
         Ok(KeyView::new(&changed))
     }
@@ -158,7 +178,7 @@ impl Manager {
         change: StateChange,
         bound: Option<u64>,
     ) -> Result<KeyView, ManagerError> {
-        let changed = self.change_key(Which::Uid(uid), |key| {
+        let changed = self.change_key(Which::Uid(uid), change.deed(version), |key| {
             check_bound(bound, key.revision, &key.name)?;
             change.apply_to(key, version)
         });
@@ -210,7 +230,7 @@ impl Manager {
             None => None,
         };
         let changed = self
-            .change_key(Which::Named(key), |key| {
+            .change_key(Which::Named(key), ("key.set", said(wish)), |key| {
                 let before = key.clone();
                 if let Some(suites) = &suites {
                     key.suites.clone_from(suites);
@@ -236,6 +256,7 @@ impl Manager {
     pub(crate) async fn change_key(
         &self,
         which: Which<'_>,
+        (act, said): (&'static str, String),
         change: impl Fn(&mut KeyDocument) -> Result<bool, ManagerError>,
     ) -> Result<KeyDocument, ManagerError> {
         let mut changing = self.begin().await?;
@@ -246,7 +267,8 @@ impl Manager {
                 return Ok(document);
             }
             document.revision = revision;
-            if let Some(changed) = changing.commit(Draft::of(document)).await? {
+            let deed = (act, said.clone());
+            if let Some(changed) = changing.commit(Draft::of(document, deed)).await? {
                 return Ok(changed);
             }
         }
@@ -274,7 +296,9 @@ impl Manager {
                 return Ok(());
             }
             document.revision = revision;
-            let draft = Draft { document, wrapped: None, erased: erased.clone() };
+            let versions: Vec<_> = erased.iter().map(ToString::to_string).collect();
+            let deed = ("key.destroy", format!("versions {}", versions.join(" "))).into();
+            let draft = Draft { document, wrapped: None, erased: erased.clone(), deed };
             if let Some(key) = changing.commit(draft).await? {
                 tracing::info!(key = %key.name, versions = ?erased, "destroyed");
                 return Ok(());
@@ -295,6 +319,11 @@ fn at_most_a_century(seconds: u64, what: &str) -> Result<u64, ManagerError> {
         return Err(ManagerError::Invalid(format!("{what} is at most a century ahead")));
     }
     Ok(seconds)
+}
+
+/// What is wished of a key, for the audit.
+fn said(wish: &ChangeKey) -> String {
+    serde_json::to_string(wish).unwrap_or_default()
 }
 
 /// Sets the lowest versions that seal and open.

@@ -11,6 +11,7 @@ use sealwire_engine::document::{
 use sealwire_engine::{
     EngineError, ManagerRole, RotationRole, SignedDocument, Site, State, Verified,
 };
+use sealwire_keystore::audit::Auditor;
 use sealwire_keystore::{
     By, Change, DocumentRow, Keystore, KeystoreError, Marks, Newest, SiteRow, Taken, WrappedRow,
 };
@@ -18,6 +19,7 @@ use sealwire_protocol::Suite;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 use crate::access::Access;
+use crate::audit::{self, Deed};
 use crate::{ManagerError, RootPin, RotationView, SessionLimits};
 
 /// Times that a change is made anew when another manager was faster, and the time that each waits longer
@@ -69,6 +71,7 @@ pub struct Manager {
     pub(crate) engine: ManagerRole,
     pub(crate) keystore: Arc<dyn Keystore>,
     marks: Arc<Marks>,
+    pub(crate) auditor: Arc<Auditor>,
     pub(crate) settings: Settings,
     clock: fn() -> u64,
     /// The clock, and one that nobody sets, when this manager was made.
@@ -93,7 +96,7 @@ impl Manager {
         engine: ManagerRole,
         rotation: RotationRole,
         pin: RootPin,
-        (keystore, marks): (Arc<dyn Keystore>, Arc<Marks>),
+        (keystore, marks, auditor): (Arc<dyn Keystore>, Arc<Marks>, Arc<Auditor>),
         settings: Settings,
         clock: fn() -> u64,
     ) -> Self {
@@ -103,6 +106,7 @@ impl Manager {
             engine,
             keystore,
             marks,
+            auditor,
             settings,
             clock,
             begun: (clock(), Instant::now()),
@@ -167,6 +171,7 @@ impl Manager {
         match self.keystore.init_site(&row).await {
             Ok(()) => {
                 tracing::info!("a new site: its keys were made and wrapped");
+                self.record("site.create").await?;
                 Ok(row)
             }
             Err(KeystoreError::Taken(Taken::Id)) => {
@@ -339,22 +344,34 @@ impl Changing<'_> {
         &mut self,
         draft: Draft<D>,
     ) -> Result<Option<D>, ManagerError> {
-        let Draft { document, wrapped, erased } = draft;
+        let Draft { document, wrapped, erased, deed } = draft;
         let signed = self.manager.engine.sign(&self.site, &document).await?;
+        let mut appending = self.manager.auditor.begin(&self.site).await?;
+        let audit = appending.next(audit::changed(deed, &document, &signed)).await?;
         let document_row = DocumentRow::new(&document, signed);
-        let change = Change { upon: self.upon, document: document_row, wrapped, erased };
+        let change = Change { upon: self.upon, document: document_row, wrapped, erased, audit };
         self.tries += 1;
         match self.manager.keystore.commit(&change).await {
             Ok(()) => {
+                appending.written().await;
                 self.manager.mark(&self.site, &change.document.signed).await;
                 Ok(Some(document))
             }
+            // The chain goes further than was known: what came of an earlier commit was not.
+            Err(KeystoreError::Taken(Taken::Record)) if self.tries < TRIES => {
+                appending.doubted();
+                Ok(None)
+            }
             Err(KeystoreError::Moved(_)) if self.tries < TRIES => {
+                drop(appending);
                 let tries = u32::try_from(self.tries).unwrap_or(u32::MAX);
                 tokio::time::sleep(TRY_PAUSE.saturating_mul(tries)).await;
                 Ok(None)
             }
-            Err(error) if error.is_away() => Err(ManagerError::Unclear(error)),
+            Err(error) if error.is_away() => {
+                appending.doubted();
+                Err(ManagerError::Unclear(error))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -374,12 +391,14 @@ pub(crate) struct Draft<D> {
     pub(crate) document: D,
     pub(crate) wrapped: Option<WrappedRow>,
     pub(crate) erased: Vec<u32>,
+    /// What the audit says of it.
+    pub(crate) deed: Deed,
 }
 
 impl<D> Draft<D> {
     /// A change of the document alone.
-    pub(crate) fn of(document: D) -> Self {
-        Self { document, wrapped: None, erased: Vec::new() }
+    pub(crate) fn of(document: D, deed: impl Into<Deed>) -> Self {
+        Self { document, wrapped: None, erased: Vec::new(), deed: deed.into() }
     }
 }
 

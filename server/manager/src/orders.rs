@@ -10,7 +10,9 @@ use sealwire_engine::host::admission::{Admission, Places};
 use sealwire_engine::wire::tls::Identity;
 use sealwire_engine::wire::{ReadBuffer, Role};
 use sealwire_protocol::message::{Failure, GenkeyRequest, GenkeyResponse, PingRequest};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
+use sealwire_protocol::{
+    BodyError, ErrorCode, Flags, Frame, Header, Opcode, Reader, frame, limits,
+};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -126,10 +128,13 @@ async fn answer(manager: &Manager, frame: &Frame<'_>, out: &mut Vec<u8>) {
 }
 
 async fn genkey(manager: &Manager, body: &[u8]) -> Result<GenkeyResponse, (ErrorCode, String)> {
-    let order = GenkeyRequest::parse(body)
-        .map_err(|error| (ErrorCode::MALFORMED_BODY, error.to_string()))?;
+    let malformed = |error: BodyError| (ErrorCode::MALFORMED_BODY, error.to_string());
+    let mut reader = Reader::new(body);
+    let app = reader.short(limits::MAX_APP_KEY, "app key").map_err(malformed)?;
+    let app = std::str::from_utf8(app).map_err(|_| malformed(BodyError::Value("app key")))?;
+    let order = GenkeyRequest::parse(reader.rest()).map_err(malformed)?;
     let index = (order.index != 0).then_some(order.index);
-    let made = manager.genkey(order.name, index, &order.suites).await;
+    let made = manager.genkey_for(app, order.name, index, &order.suites).await;
     let made = made.map_err(|error: ManagerError| {
         tracing::warn!(%error, key = %order.name, "GENKEY");
         (error.code(), error.to_string())
@@ -139,4 +144,7 @@ async fn genkey(manager: &Manager, body: &[u8]) -> Result<GenkeyResponse, (Error
     Ok(GenkeyResponse { index: key.index, version, suite: key.suites[0], created })
 }
 
-const _: () = assert!(MAX_ORDER > limits::HEADER_LEN + 4 + 1 + 16 + 1 + limits::MAX_KEY_NAME);
+const _: () = assert!(
+    MAX_ORDER
+        > limits::HEADER_LEN + 1 + limits::MAX_APP_KEY + 4 + 1 + 16 + 1 + limits::MAX_KEY_NAME
+);

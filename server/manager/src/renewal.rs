@@ -163,7 +163,7 @@ impl Manager {
                 }
                 _ => {}
             }
-            let draft = self.next_version(key.into_inner(), revision).await?;
+            let draft = self.next_version(key.into_inner(), revision, "key.rotate").await?;
             if let Some(key) = change.commit(draft).await? {
                 tracing::info!(key = %key.name, version = key.versions.len(), "key renewed");
                 return Ok(Renewed::Yes);

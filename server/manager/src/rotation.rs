@@ -117,6 +117,7 @@ impl Manager {
                 Ok(()) | Err(KeystoreError::Taken(Taken::Id)) => {}
                 Err(error) => return Err(error.into()),
             }
+            self.record(("root.begin-rotation", format!("{old} to {new}"))).await?;
             self.rotation_begun.notify_one();
         }
         let view = self.rotation().await?;
@@ -135,6 +136,8 @@ impl Manager {
         if self.rotated.borrow().stage != RotationStage::Stuck {
             return Err(ManagerError::Invalid("no root rotation waits for rows to be left".into()));
         }
+        let stuck = self.rotated.borrow().stuck.join("; ");
+        self.record(("root.leave-behind", stuck)).await?;
         self.rotated.send_modify(|view| view.left_behind.clone_from(&view.stuck));
         self.rotation_begun.notify_one();
         self.rotation().await
@@ -183,7 +186,7 @@ impl Manager {
         self.rotation.forget_previous(old, new).await?;
         self.rotated.send_modify(|view| view.stage = RotationStage::Done);
         tracing::info!(%old, %new, "root rotation: done, the old root key is forgotten");
-        Ok(())
+        self.record(("root.end-rotation", format!("{old} to {new}"))).await
     }
 
     /// The rotation that is under way, when it was begun and the engine holds both root keys.
@@ -272,7 +275,7 @@ impl Manager {
             let Some(app) = self.read::<AppDocument>(By::Id(app_key)).await? else { return Ok(()) };
             let Some(moved) = self.rotation.rewrap_app(&app).await? else { return Ok(()) };
             let document = AppDocument { revision, ..moved };
-            if change.commit(Draft::of(document)).await?.is_some() {
+            if change.commit(Draft::of(document, "root.rewrap-app")).await?.is_some() {
                 return Ok(());
             }
         }

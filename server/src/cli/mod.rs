@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod manage;
 mod operators;
 pub(crate) mod root;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sealwire_engine::host::process::LogFormat;
 use sealwire_protocol::Suite;
 
+pub(crate) use audit::{Audit, AuditList};
 pub(crate) use manage::{Account, App, Key, Keystore, ManagerSocket, OneApp, OneKey, SomeVersions};
 pub(crate) use operators::{OneOperator, OneRequest, Operator, Policy, Request, SignIn, Switch};
 pub(crate) use root::{Engines, Root, Shared};
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// Whether two persons are needed, and how long a destruction waits.
     #[command(subcommand)]
     Policy(Policy),
+    /// Who did what: show records, and check that none was tampered with.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Sign in as an operator: the commands that follow call as them.
     #[command(after_help = "Example:\n  sealwire sign-in alice")]
     SignIn(SignIn),

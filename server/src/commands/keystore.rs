@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use sealwire_keystore::audit::Auditor;
 use sealwire_keystore::transfer::{self, Moved};
 use sealwire_keystore::{Marks, MysqlKeystore, SqliteKeystore};
 
@@ -109,6 +110,9 @@ async fn restored(account: &Account, marks_only: bool) -> Result<()> {
     let revision = keystore.revision().await?;
     keystore.close().await;
     Marks::forget(&config.marks())?;
+    // What was recorded since the backup is gone; the chains that are written from now on are others.
+    Auditor::forget(&config.data_dir)
+        .with_context(|| format!("data folder {}", config.data_dir.display()))?;
     print(&format!(
         "the keystore is trusted on this machine as it is, at revision {revision}; changes made after that are gone.\n"
     ))?;
@@ -122,8 +126,10 @@ async fn restored(account: &Account, marks_only: bool) -> Result<()> {
 }
 
 fn words(moved: Moved) -> String {
-    let Moved { documents, wrapped, usage } = moved;
-    format!("{documents} documents, {wrapped} wrapped keys, {usage} counters")
+    let Moved { documents, wrapped, usage, audit } = moved;
+    format!(
+        "{documents} documents, {wrapped} wrapped keys, {usage} counters, {audit} audit records"
+    )
 }
 
 fn bar() -> ProgressBar {

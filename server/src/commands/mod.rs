@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod app;
+mod audit;
 mod bench;
 mod crypt;
 mod identity;
@@ -46,6 +47,7 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         Command::Operator(command) => operator::run(command).await,
         Command::Request(command) => request::run(command).await,
         Command::Policy(command) => request::policy(command).await,
+        Command::Audit(command) => audit::run(command).await,
         Command::SignIn(args) => identity::sign_in(args).await,
         Command::SignOut { socket } => identity::sign_out(&socket).await,
         Command::WhoAmI { socket } => identity::who_am_i(&socket).await,

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file.
 
+mod audit;
 mod gateway;
 mod words;
 
@@ -18,6 +19,7 @@ use sealwire_protocol::{Suite, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::Storage;
+pub(crate) use audit::AuditConfig;
 pub(crate) use gateway::GatewayConfig;
 
 /// Seconds.
@@ -42,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) manager: ManagerConfig,
     #[serde(default)]
     pub(crate) gateway: GatewayConfig,
+    #[serde(default)]
+    pub(crate) audit: AuditConfig,
     #[serde(default)]
     pub(crate) health: HealthConfig,
 }
@@ -209,6 +213,7 @@ impl Config {
             keystore: KeystoreConfig::default(),
             manager: ManagerConfig::default(),
             gateway: GatewayConfig { listen, ..GatewayConfig::default() },
+            audit: AuditConfig::default(),
             health: HealthConfig {
                 // Beside a port of one's own choice, one that is free.
                 listen: match listen.port() {
@@ -244,6 +249,7 @@ impl Config {
             "keystore: max_stale_seconds must be at least 2"
         );
         self.settings()?;
+        self.audit.check()?;
         self.gateway.check()
     }
 

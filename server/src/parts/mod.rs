@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use sealwire_engine::audit::AuditRole;
 use sealwire_engine::host::process::now;
 use sealwire_engine::host::{bind_socket, data_dir, infallible, watched};
 use sealwire_engine::wire::Role;
@@ -17,6 +18,7 @@ use sealwire_engine::{Engine, State};
 use sealwire_gateway::listener::{self, Service};
 use sealwire_gateway::tls::{self, Certificate};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, Managers};
+use sealwire_keystore::audit::{Auditor, SiteSource};
 use sealwire_keystore::{Keystore, Marks};
 use sealwire_manager::{Manager, RootPin, orders};
 use tokio::net::TcpListener;
@@ -49,6 +51,7 @@ pub(crate) struct Parts {
     marks: Arc<Marks>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    auditing: Auditing,
     sockets: Vec<PathBuf>,
     patience: Duration,
     /// Held for as long as the parts run.
@@ -78,6 +81,7 @@ impl Parts {
             marks,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            auditing: Auditing::default(),
             sockets: Vec::new(),
             patience,
             _lock: lock,
@@ -115,6 +119,7 @@ impl Parts {
         });
         let certificates = internal.into_iter().chain(of_gateway).collect();
         let watched = Watched {
+            auditors: self.auditing.auditors.clone(),
             engine: self.engines.gateway_role(),
             pool: self.engines.pool(),
             directory,
@@ -126,11 +131,12 @@ impl Parts {
     }
 
     async fn run_manager(&mut self, config: &Config, part: Part) -> Result<Arc<Manager>> {
+        let auditor = self.auditor(config, self.engines.manager_role().audit()).await?;
         let manager = Arc::new(Manager::new(
             self.engines.manager_role(),
             self.engines.rotation_role(),
             RootPin::new(config.data_dir.clone()),
-            (self.keystore.clone(), self.marks.clone()),
+            (self.keystore.clone(), self.marks.clone(), auditor.clone()),
             config.settings()?,
             now,
         ));
@@ -141,6 +147,9 @@ impl Parts {
         let stop = self.stop.clone();
         let site = make_site(self.engines.watch(), manager.clone(), stop.clone());
         self.spawn("the site's keys", infallible(site));
+        self.auditing.run(auditor, manager.clone());
+        let watched = manager.clone().watch_audit(stop.clone());
+        self.spawn("audit", infallible(watched));
         let rotations = manager.clone().lead_rotations(stop.clone());
         self.spawn("root rotation", infallible(rotations));
         let tended = manager.clone().tend_keys(stop.clone());
@@ -184,7 +193,10 @@ impl Parts {
             let follow = certificate.follow(self.stop.clone());
             self.spawn("the gateway's certificate", infallible(follow));
         }
-        let gateway = Gateway::new(role, directory.clone(), maker, config.gateway.limits());
+        let auditor = self.auditor(config, role.audit()).await?;
+        self.auditing.run(auditor.clone(), directory.clone());
+        let limits = config.gateway.limits();
+        let gateway = Gateway::new(role, directory.clone(), maker, auditor, limits);
         let plain_everywhere = config.gateway.plain_tcp_beyond_loopback;
         let service = Service::new(gateway, certificate, plain_everywhere);
         if let Some(proxy) = &config.gateway.proxy {
@@ -199,6 +211,11 @@ impl Parts {
         let run = listener::run(listener, service, self.stop.clone());
         self.spawn("gateway", infallible(run));
         Ok(directory)
+    }
+
+    async fn auditor(&self, config: &Config, role: AuditRole) -> Result<Arc<Auditor>> {
+        let settings = config.audit.settings(&config.data_dir);
+        Ok(Auditor::open(&settings, role, self.keystore.clone()).await?)
     }
 
     fn place(&mut self, what: &'static str, place: String) {
@@ -238,6 +255,8 @@ impl Parts {
         if tokio::time::timeout(self.patience, self.tasks.wait()).await.is_err() {
             tracing::warn!("some parts did not end in time");
         }
+        // What was done until now is still recorded.
+        self.auditing.stop().await;
         self.keystore.close().await;
         self.marks.close().await;
         self.engines.close();
@@ -246,6 +265,27 @@ impl Parts {
                 tracing::warn!(%error, socket = %socket.display(), "removing a socket");
             }
         }
+    }
+}
+
+/// Who writes audit records: they go on until everything else has ended.
+#[derive(Default)]
+struct Auditing {
+    auditors: Vec<Arc<Auditor>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Auditing {
+    fn run(&mut self, auditor: Arc<Auditor>, site: Arc<dyn SiteSource>) {
+        self.auditors.push(auditor.clone());
+        self.tasks.spawn(auditor.run(site, self.stop.clone()));
+    }
+
+    async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
@@ -259,7 +299,7 @@ struct InProcess(Arc<Manager>);
 #[async_trait]
 impl KeyMaker for InProcess {
     async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError> {
-        let made = self.0.genkey(&order.name, order.index, &order.suites).await;
+        let made = self.0.genkey_for(&order.app, &order.name, order.index, &order.suites).await;
         let made = made.map_err(|error| {
             tracing::warn!(%error, key = %order.name, "GENKEY");
             KeyMakerError { code: error.code(), detail: error.to_string() }

@@ -111,7 +111,7 @@ pub(crate) fn identity(cluster: &Cluster, role: Role) -> Arc<Identity> {
 
 pub(crate) fn tag(opcode: Opcode) -> Tag {
     let header = Header { opcode, flags: Flags::REQUEST, request_id: 1 };
-    Tag { header, suite: None, began: std::time::Instant::now() }
+    Tag::new(header, std::time::Instant::now())
 }
 
 /// The body of the answer to what was put last.

@@ -12,6 +12,7 @@ use super::card::Card;
 use super::chip::Seal;
 use super::folder::{Folder, NotInstalled, Pin, PinnedPrevious, PinnedSet};
 use super::gathering::{Gathered, Gathering, Progress};
+use super::journal::{Ceremonies, CeremonyStep, Journal};
 use super::{Ceremony, CeremonyKind, Chip, ChipError, CustodyError, Passphrase};
 use crate::{Engine, Protection, RootKey, RootKeyId, State, WrappedKey, chain};
 
@@ -59,6 +60,7 @@ pub struct Status {
 pub struct Custodian {
     engine: Arc<Engine>,
     folder: Folder,
+    journal: Journal,
     chip: Chip,
     lapse: Duration,
     unsealing: Mutex<Gathering>,
@@ -79,6 +81,7 @@ impl Custodian {
         let unsealing = Mutex::new(Gathering::new(engine.vault().clone(), lapse));
         Arc::new(Self {
             engine,
+            journal: Journal::new(&data),
             folder: Folder::new(data),
             chip,
             lapse,
@@ -97,6 +100,9 @@ impl Custodian {
     pub fn start(&self) -> Result<bool, CustodyError> {
         let opened = self.open_by_chip();
         self.note_chip(opened.as_ref().err());
+        if let Ok(true) = opened {
+            self.note_step(CeremonyStep::OpenedByChip);
+        }
         opened
     }
 
@@ -259,6 +265,23 @@ impl Custodian {
         self.set_pin(&Pin { previous: None, ..pin })?;
         self.engine.forget_previous();
         Ok(())
+    }
+
+    /// Notes what an officer has done, for the audit.
+    pub(super) fn note_step(&self, step: CeremonyStep) {
+        self.journal.note(self.engine.now(), step);
+    }
+
+    /// CEREMONIES: what officers have done here and no manager has taken yet. `taken` is what one has: this
+    /// engine's id, and a number.
+    ///
+    /// # Errors
+    /// [`CustodyError::Folder`].
+    pub(crate) fn ceremonies(
+        &self,
+        taken: Option<(&str, u64)>,
+    ) -> Result<Ceremonies, CustodyError> {
+        self.journal.take(taken).map_err(|source| self.folder_error(source))
     }
 
     /// The engine.

@@ -10,6 +10,7 @@
 //! | `gathering` | the cards shown so far, and the root key that a quorum gives |
 //! | `custodian` | the pin, unsealing card by card, the chip at start |
 //! | `ceremony` | init, verify, reshare, rotate: a fresh quorum for each |
+//! | `journal` | what officers have done, for the audit |
 //! | `chip` | `none`, `software`, `pkcs11`; `root.sealed` |
 //! | `socket` | the unix socket on which officers show their cards |
 
@@ -20,6 +21,7 @@ mod custodian;
 mod error;
 mod folder;
 mod gathering;
+mod journal;
 mod passphrase;
 mod place;
 mod shares;
@@ -33,6 +35,7 @@ pub use custodian::{Custodian, Opened, Status};
 pub use error::CustodyError;
 pub use folder::{PinnedSet, write as write_whole};
 pub use gathering::Progress;
+pub use journal::{Ceremonies, CeremonyEntry, CeremonyStep};
 pub use passphrase::{Passphrase, PassphraseError};
 pub use place::{Place, PlaceError, TokenUri};
 pub use socket::{CeremonyClient, CeremonyError, CeremonySession, ShownCard, serve};

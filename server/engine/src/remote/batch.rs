@@ -168,7 +168,7 @@ fn index_of(raw_key: &[u8]) -> u32 {
 /// The tag of a call that is not a client's.
 pub(crate) fn call_tag() -> Tag {
     let header = Header { opcode: Opcode(0), flags: Flags::REQUEST, request_id: 1 };
-    Tag { header, suite: None, began: Instant::now() }
+    Tag::new(header, Instant::now())
 }
 
 /// The body of the one answer to a call.

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 use super::batch::{self, Batch, Item, Ticket, Trace, Work};
 use super::{Pool, RemoteSession};
+use crate::audit::{AuditHead, AuditProof, AuditRecord, AuditSigned};
+use crate::custody::Ceremonies;
 use crate::document::{self, AppDocument, Document};
 use crate::wire::message::{self, AuthVerify, Lane, Status};
 use crate::wire::{MAX_FRAME, failure, word};
@@ -151,6 +153,48 @@ impl Pool {
             out.extend_from_slice(hash);
         });
         answer.await?.read(|reader| reader.array("peppered hash"))
+    }
+
+    /// AUDIT: the bodies are those of the records.
+    pub(crate) async fn sign_audit(
+        &self,
+        site: &Site,
+        records: &[AuditRecord],
+        bodies: &[Vec<u8>],
+    ) -> Result<AuditSigned, EngineError> {
+        let (Some(record), Some(body)) = (records.last(), bodies.last()) else {
+            return Err(EngineError::Document("no audit records".into()));
+        };
+        let say = |out: &mut Vec<u8>| message::push_records(out, bodies);
+        let answer = self.call(word::AUDIT, (Some(site), None), say).await?;
+        let (macs, head_mac) = answer.read(|reader| {
+            let macs = bodies.iter().map(|_| reader.array("MAC")).collect::<Result<_, _>>()?;
+            Ok((macs, reader.array("head's MAC")?))
+        })?;
+        Ok(AuditSigned { macs, head: AuditHead::of(record, body), head_mac })
+    }
+
+    pub(crate) async fn check_audit(
+        &self,
+        site: &Site,
+        proofs: &[AuditProof<'_>],
+    ) -> Result<Option<usize>, EngineError> {
+        let say = |out: &mut Vec<u8>| message::push_proofs(out, proofs);
+        let answer = self.call(word::AUDIT_CHECK, (Some(site), None), say).await?;
+        let bad = answer.read(|reader| reader.u8("first bad one"))?;
+        Ok((bad != u8::MAX).then_some(usize::from(bad)))
+    }
+
+    /// CEREMONIES, of one engine.
+    pub(crate) async fn ceremonies(
+        &self,
+        engine: usize,
+        taken: Option<(&str, u64)>,
+    ) -> Result<Ceremonies, EngineError> {
+        let say = |out: &mut Vec<u8>| message::push_taken(out, taken);
+        let answer = self.call(word::CEREMONIES, (None, Some(engine)), say).await?;
+        serde_json::from_slice(&answer.0)
+            .map_err(|error| EngineError::Away(format!("an engine broke the protocol: {error}")))
     }
 
     pub(crate) async fn check_warrant(

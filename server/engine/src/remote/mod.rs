@@ -210,6 +210,11 @@ impl Pool {
         pool
     }
 
+    /// How many engines there are.
+    pub(crate) fn count(&self) -> usize {
+        self.engines.len()
+    }
+
     /// What is known of each engine.
     #[must_use]
     pub fn report(&self) -> Vec<EngineReport> {

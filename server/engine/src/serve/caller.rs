@@ -12,6 +12,7 @@ use sealwire_protocol::{
 
 use super::Shared;
 use super::keys::Keys;
+use crate::audit::AuditWriterKind;
 use crate::custody::CustodyError;
 use crate::session::{LocalSession, Workbench};
 use crate::wire::message::{self, AuthVerify, Crypt, Figures, Lane};
@@ -238,6 +239,14 @@ impl Caller {
                     std::str::from_utf8(operator).map_err(|_| BodyError::Value("operator"))?;
                 out.extend_from_slice(&self.engine().pepper(self.site()?, operator, &hash)?);
             }
+            word::AUDIT => self.audit(body, out)?,
+            word::AUDIT_CHECK => self.audit_check(body, out)?,
+            word::CEREMONIES => {
+                let taken = message::read_taken(body)?;
+                let taken = taken.as_ref().map(|(engine, number)| (*engine, *number));
+                let ceremonies = self.shared.custodian.ceremonies(taken)?;
+                out.extend_from_slice(&serde_json::to_vec(&ceremonies).expect("plain fields"));
+            }
             word::WARRANT => {
                 let mut reader = Reader::new(body);
                 let warrant = reader.array("warrant")?;
@@ -299,6 +308,26 @@ impl Caller {
         let (engine, site) = (self.engine(), self.site()?);
         let signed = engine.sign_any(site, kind, document)?;
         out.extend_from_slice(&signed.mac);
+        Ok(())
+    }
+
+    fn audit(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let kind = match self.role {
+            Role::Gateway => AuditWriterKind::Gateway,
+            Role::Manager => AuditWriterKind::Manager,
+            Role::Engine => return Err(EngineError::Role.into()),
+        };
+        let bodies = message::read_records(body)?;
+        let signed = self.engine().sign_audit(self.site()?, kind, bodies.into_iter())?;
+        out.extend(signed.macs.iter().flatten());
+        out.extend_from_slice(&signed.head_mac);
+        Ok(())
+    }
+
+    fn audit_check(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let proofs = message::read_proofs(body)?;
+        let bad = self.engine().check_audit(self.site()?, proofs.into_iter())?;
+        out.push(bad.map_or(u8::MAX, |bad| u8::try_from(bad).expect("batches are short")));
         Ok(())
     }
 

@@ -46,6 +46,27 @@ pub struct Tag {
     pub suite: Option<Suite>,
     /// When the request came.
     pub began: Instant,
+    /// The index of the key: of REENC, of that which opens. 0 for none.
+    pub key: u32,
+    /// What is opened, where that is to be recorded.
+    pub opened: Option<Opened>,
+}
+
+/// A message that is opened, as a record names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The key's version.
+    pub version: u32,
+    /// The first bytes of the nonce, which no other message of the key has.
+    pub message: [u8; 12],
+}
+
+impl Tag {
+    /// Of a request that has come at `began`; what it works with is not known yet.
+    #[must_use]
+    pub fn new(header: Header, began: Instant) -> Self {
+        Self { header, suite: None, began, key: 0, opened: None }
+    }
 }
 
 impl Session {

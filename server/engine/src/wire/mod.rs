@@ -62,6 +62,8 @@ pub mod word {
     pub const DEC: Opcode = Opcode(0x47);
     /// Open an envelope and seal its message again.
     pub const REENC: Opcode = Opcode(0x48);
+    /// Sign audit records.
+    pub const AUDIT: Opcode = Opcode(0x49);
     /// Sign a document.
     pub const SIGN: Opcode = Opcode(0x50);
     /// The keys of a new site.
@@ -82,4 +84,8 @@ pub mod word {
     pub const PEPPER: Opcode = Opcode(0x58);
     /// Whether a quorum of key cards has allowed something.
     pub const WARRANT: Opcode = Opcode(0x59);
+    /// Whether audit records are what was signed.
+    pub const AUDIT_CHECK: Opcode = Opcode(0x5A);
+    /// What officers have done here.
+    pub const CEREMONIES: Opcode = Opcode(0x5B);
 }

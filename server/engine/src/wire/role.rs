@@ -61,7 +61,8 @@ impl Role {
     /// Whether the role may say a word to an engine. What is not listed is refused.
     #[must_use]
     pub const fn may_say(self, opcode: Opcode) -> bool {
-        let both = matches!(opcode, Opcode::PING | word::STATUS | word::SITE | word::VERIFY);
+        let both =
+            matches!(opcode, Opcode::PING | word::STATUS | word::SITE | word::VERIFY | word::AUDIT);
         let own = match self {
             Self::Engine => return false,
             Self::Gateway => matches!(
@@ -85,6 +86,8 @@ impl Role {
                     | word::FORGET
                     | word::PEPPER
                     | word::WARRANT
+                    | word::AUDIT_CHECK
+                    | word::CEREMONIES
             ),
         };
         both || own

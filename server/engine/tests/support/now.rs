@@ -12,7 +12,7 @@ use sealwire_protocol::{Flags, Header, Opcode};
 /// What a call of an engine in this process makes no use of.
 pub fn tag() -> Tag {
     let header = Header { opcode: Opcode::ENC, flags: Flags::REQUEST, request_id: 1 };
-    Tag { header, suite: None, began: Instant::now() }
+    Tag::new(header, Instant::now())
 }
 
 pub trait Now: Future + Sized {

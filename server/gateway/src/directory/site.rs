@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use sealwire_engine::{GatewayRole, SignedDocument, Site, State};
 use sealwire_keystore::Keystore;
+use sealwire_keystore::audit::SiteSource;
 use sealwire_protocol::ErrorCode;
 use tokio::sync::Mutex;
 
-use super::{POLL, unavailable};
+use super::{Directory, POLL, unavailable};
 use crate::Refusal;
 
 /// The site's row.
 pub(crate) struct SiteEntry {
-    pub(crate) site: Site,
+    pub(crate) site: Arc<Site>,
     /// An app's document that nobody has the secret of.
     pub(crate) decoy: SignedDocument,
 }
@@ -63,7 +65,8 @@ impl SiteKeys {
         let row = row.ok_or_else(|| {
             Refusal::new(ErrorCode::SEALED, "the site has no keys yet: unseal the engine")
         })?;
-        let entry = Arc::new(SiteEntry { site: Site::from_bytes(&row.keys)?, decoy: row.decoy });
+        let site = Arc::new(Site::from_bytes(&row.keys)?);
+        let entry = Arc::new(SiteEntry { site, decoy: row.decoy });
         self.engine.set_site(&entry.site, &entry.decoy);
         *known = Some(Known { entry: entry.clone(), read: Some(Instant::now()) });
         Ok(entry)
@@ -74,5 +77,12 @@ impl SiteKeys {
         if let Some(known) = self.known.lock().await.as_mut() {
             known.read = None;
         }
+    }
+}
+
+#[async_trait]
+impl SiteSource for Directory {
+    async fn site(&self) -> Option<Arc<Site>> {
+        Some(self.site.get().await.ok()?.site.clone())
     }
 }

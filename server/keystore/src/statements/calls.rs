@@ -81,6 +81,8 @@ macro_rules! keystore {
             }};
         }
 
+        crate::statements::audit_log!($store, $database);
+
         #[async_trait]
         impl Keystore for $store {
             async fn site(&self) -> Fallible<Option<SiteRow>> {
@@ -392,6 +394,10 @@ macro_rules! keystore {
                 })?;
                 in_steps!(self, "document", "id", "kind = 'key'", "DELETE FROM document")?;
                 in_steps!(self, "document", "id", "kind = 'app'", "DELETE FROM document")?;
+                in_steps!(self, "document", "id", "kind = 'operator'", "DELETE FROM document")?;
+                in_steps!(self, "document", "id", "kind = 'request'", "DELETE FROM document")?;
+                in_steps!(self, "document", "id", "kind = 'policy'", "DELETE FROM document")?;
+                in_steps!(self, "audit", "writer", "sequence > 0", "DELETE FROM audit")?;
                 in_steps!(self, "wrapped_key", "uid", "version > 0", "DELETE FROM wrapped_key")?;
                 in_steps!(self, "key_usage", "uid", "version > 0", "DELETE FROM key_usage")
             }
@@ -410,6 +416,7 @@ macro_rules! keystore {
                                 insert_wrapped(&mut transaction, row, true).await?;
                             }
                         }
+                        Rows::Audit(rows) => insert_audit(&mut transaction, rows).await?,
                         Rows::Usage(rows) => {
                             for row in rows {
                                 insert_usage(&mut transaction, row).await?;
@@ -472,6 +479,14 @@ macro_rules! keystore {
                 .fetch_all(&mut *self.0)
                 .await?;
                 rows.iter().map(wrapped_row).collect()
+            }
+
+            async fn audit(
+                &mut self,
+                after: Option<(&str, u64)>,
+                limit: u32,
+            ) -> Fallible<Vec<AuditRow>> {
+                audit_after(&mut self.0, after, limit).await
             }
 
             async fn usage(

@@ -6,9 +6,11 @@
 //! limits the time of a call (`limited`, `promptly`), and says when a transaction is to be tried again
 //! (`is_conflict`).
 
+mod audit;
 mod calls;
 mod rows;
 
+pub(crate) use audit::audit_log;
 pub(crate) use calls::keystore;
 pub(crate) use rows::statements;
 

@@ -150,7 +150,7 @@ macro_rules! statements {
             for version in &change.erased {
                 erase(connection, &row.signed.id, *version).await?;
             }
-            Ok(())
+            insert_audit(connection, std::slice::from_ref(&change.audit)).await
         }
 
         async fn insert_document(connection: &mut Connection, row: &DocumentRow) -> Fallible<()> {

@@ -34,6 +34,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// The address, or the network's; `None` for the socket.
+    #[must_use]
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Socket => None,
+            Self::Address(address) => Some(address),
+        }
+    }
+
     /// Of a peer's address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sealwire_engine::audit::AuditActor;
 use sealwire_engine::document::{OperatorDocument, OperatorRole, PasswordHash};
 use sealwire_engine::{EngineError, Warrant};
 use sealwire_keystore::By;
 
 use super::operators::{check_operator_name, random_id, taken};
+use crate::audit::acting;
 use crate::{BreakGlass, Manager, ManagerError, OperatorView, Source};
 
 /// Time for the ceremony.
@@ -66,6 +68,7 @@ impl Manager {
         let statement = format!(
             "Sealwire site {site}, break-glass {number}:\nmake the root-officer \"{name}\", {id}.\n"
         );
+        self.record(("operator.ask-break-glass", statement.clone())).await?;
         let mut waiting = self.access.glass.waiting();
         if waiting.len() >= MOST {
             return Err(ManagerError::Busy);
@@ -100,7 +103,8 @@ impl Manager {
         let found = found.ok_or_else(|| ManagerError::Invalid(unknown.into()))?;
         let Waiting { id, name, password, .. } = found;
         let roles = vec![OperatorRole::RootOfficer];
-        let made = self.make_operator((id, name), roles, password, false).await?;
+        let make = self.make_operator((id, name), roles, password, false);
+        let made = acting(AuditActor::Quorum, make).await?;
         tracing::warn!(operator = %made.name, "break-glass: root-officer made by a quorum of key cards");
         Ok(made)
     }

@@ -27,6 +27,7 @@ pub use attempts::Source;
 pub(crate) use operators::{random_id, sorted};
 pub use password::Password;
 use sealwire_engine::SignedDocument;
+use sealwire_engine::audit::AuditEvent;
 use sealwire_engine::document::{
     DocumentKind, MAX_OPERATOR_NAME, OperatorDocument, OperatorRole, OperatorState, OperatorToken,
     PasswordHash,
@@ -154,7 +155,10 @@ impl Manager {
         // Nobody is called so: it is not looked for, and not remembered.
         let name = if name.len() > MAX_OPERATOR_NAME { "" } else { name };
         let attempt = self.access.attempts.begin(name, source, Instant::now());
-        let attempt = attempt.map_err(ManagerError::SlowDown)?;
+        let attempt = attempt.map_err(|wait| {
+            self.record_refused(name, source, "too many wrong passwords");
+            ManagerError::SlowDown(wait)
+        })?;
         let found = match self.read::<OperatorDocument>(By::Name(name)).await {
             Err(error) if error.is_tampering() => {
                 tracing::error!(%error, "a row of the keystore");
@@ -167,12 +171,15 @@ impl Manager {
         let operator = found.filter(|operator| right && operator.state == OperatorState::Active);
         let Some(operator) = operator else {
             tracing::warn!(%source, "sign-in refused");
+            self.record_refused(name, source, "unknown operator, wrong password, or disabled");
             return Err(ManagerError::SignInRefused);
         };
         attempt.was_right();
+        let who = operator.name.clone();
+        self.auditor.note(AuditEvent::LoggedIn { who, from: source.address() }).await?;
         let holder = Holder::of(&operator);
         let token = self.access.sessions.open(holder, source, Instant::now())?;
-        let caller = Caller { who: who(&operator, None), source };
+        let caller = Caller { who: self::who(&operator, None), source };
         tracing::info!(operator = %operator.name, %source, "signed in");
         Ok((token, caller))
     }

@@ -92,7 +92,9 @@ impl Manager {
                 epoch: 0,
                 tokens: Vec::new(),
             };
-            match change.commit(Draft::of(document)).await {
+            let roles: Vec<_> = document.roles.iter().map(ToString::to_string).collect();
+            let deed = ("operator.create", format!("roles {}", roles.join(" ")));
+            match change.commit(Draft::of(document, deed)).await {
                 Ok(None) => {}
                 Ok(Some(operator)) => {
                     self.access.claim.make()?;
@@ -145,8 +147,12 @@ impl Manager {
         state: OperatorState,
         bound: Option<u64>,
     ) -> Result<OperatorView, ManagerError> {
-        let changed =
-            self.change_operator(operator, bound, |document| set_state(document, state)).await?;
+        let act = match state {
+            OperatorState::Active => "operator.enable",
+            OperatorState::Disabled => "operator.disable",
+        };
+        let set = |document: &mut OperatorDocument| set_state(document, state);
+        let changed = self.change_operator((operator, bound), act, set).await?;
         if state == OperatorState::Disabled {
             self.access.sessions.close_all(&changed.id, None);
         }
@@ -164,7 +170,7 @@ impl Manager {
     ) -> Result<OperatorView, ManagerError> {
         let roles = sorted(roles);
         let set = |document: &mut OperatorDocument| document.roles.clone_from(&roles);
-        let changed = self.change_operator(operator, bound, set).await?;
+        let changed = self.change_operator((operator, bound), "operator.set-roles", set).await?;
         tracing::info!(operator = %changed.name, ?roles, "operator changed");
         Ok(OperatorView::new(&changed))
     }
@@ -183,7 +189,8 @@ impl Manager {
             document.password = hash.clone();
             document.tokens.clear();
         };
-        let changed = self.change_operator(operator, bound, set).await?;
+        let act = "operator.reset-password";
+        let changed = self.change_operator((operator, bound), act, set).await?;
         self.access.sessions.close_all(&changed.id, None);
         tracing::info!(operator = %changed.name, "password reset");
         Ok(OperatorView::new(&changed))
@@ -217,7 +224,8 @@ impl Manager {
         let hash = self.hash_password((id, name), new).await?;
         let set = |document: &mut OperatorDocument| document.password = hash.clone();
         // A reset that has come in between stays.
-        let changed = self.change_operator(id, Some(operator.revision), set).await?;
+        let bound = Some(operator.revision);
+        let changed = self.change_operator((id, bound), "operator.change-password", set).await?;
         self.access.sessions.close_all(id, Some(session));
         self.access.sessions.carry_over(session, Holder::of(&changed));
         tracing::info!(operator = %name, "password changed");
@@ -262,7 +270,7 @@ impl Manager {
             document.tokens.retain(|token| now < token.expires);
             document.tokens.push(made.clone());
         };
-        let changed = self.change_operator(operator, None, add).await?;
+        let changed = self.change_operator((operator, None), "operator.create-token", add).await?;
         tracing::info!(operator = %changed.name, token = %id, "token made");
         let text = format!("{TOKEN_PREFIX}{}_{}_{}", &operator[3..], &id[3..], &*secret);
         let token = Zeroizing::new(text);
@@ -282,7 +290,8 @@ impl Manager {
         }
         let remove =
             |document: &mut OperatorDocument| document.tokens.retain(|known| known.id != token);
-        let changed = self.change_operator(&known.id, None, remove).await?;
+        let who = (known.id.as_str(), None);
+        let changed = self.change_operator(who, "operator.revoke-token", remove).await?;
         tracing::info!(operator = %changed.name, token, "token revoked");
         Ok(())
     }
@@ -290,8 +299,8 @@ impl Manager {
     /// Changes an operator's document. Somebody who may make operators must be left.
     async fn change_operator(
         &self,
-        operator: &str,
-        bound: Option<u64>,
+        (operator, bound): (&str, Option<u64>),
+        act: &'static str,
         set: impl Fn(&mut OperatorDocument),
     ) -> Result<OperatorDocument, ManagerError> {
         let mut change = self.begin().await?;
@@ -316,7 +325,7 @@ impl Manager {
                 )));
             }
             document.revision = revision;
-            if let Some(document) = change.commit(Draft::of(document)).await? {
+            if let Some(document) = change.commit(Draft::of(document, act)).await? {
                 return Ok(document);
             }
         }

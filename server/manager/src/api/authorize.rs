@@ -9,10 +9,12 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use sealwire_engine::audit::AuditActor;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::calls::May;
+use crate::audit::{acting, actor_of};
 use crate::{Caller, Manager, ManagerError, Source};
 
 /// Longest body, in bytes, and the time for it.
@@ -37,12 +39,13 @@ pub(super) async fn authorize(
     let source = request.extensions().get::<Source>().copied();
     let proof = bearer(request.headers()).map(|token| Zeroizing::new(token.to_owned()));
     match check(&manager, may, source, proof).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            next.run(request).await
+        Ok(Some(caller)) => {
+            let actor = actor_of(&caller);
+            request.extensions_mut().insert(caller);
+            acting(actor, next.run(request)).await
         }
+        // Nobody yet: who signs in, or breaks the glass. Before anybody has signed in, who has the socket.
+        Ok(None) => acting(AuditActor::Socket, next.run(request)).await,
         Err(error) => error.into_response(),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use sealwire_engine::document::OperatorRole::{self, AppAdmin, Auditor, KeyAdmin, RootOfficer};
 
-use super::{apps, keys, operators, requests, root};
+use super::{apps, audit, keys, operators, requests, root};
 use crate::{Manager, StateChange};
 
 /// Who may make a call.
@@ -114,6 +114,11 @@ pub static CALLS: &[Call] = &[
     call("POST", "/v1/requests/{request}/refuse", in_person(ACTS), || post(requests::refuse)),
     call("GET", "/v1/policy", by(ALL), || get(requests::policy)),
     call("PATCH", "/v1/policy", in_person(ROOT), || patch(requests::set_policy)),
+    call("GET", "/v1/audit", by(WATCH), || get(audit::list)),
+    call("GET", "/v1/audit/chains", by(WATCH), || get(audit::chains)),
+    call("GET", "/v1/audit/chains/{writer}", by(WATCH), || get(audit::rows)),
+    call("POST", "/v1/audit/chains/{writer}/check", by(WATCH), || post(audit::check_chain)),
+    call("POST", "/v1/audit/heads/check", by(WATCH), || post(audit::check_heads)),
     call("GET", "/v1/root/rotation", by(WATCH), || get(root::rotation)),
     call("POST", "/v1/root/rotation", in_person(ROOT), || post(root::begin_rotation)),
     call("POST", "/v1/root/rotation/leave-behind", in_person(ROOT), || post(root::leave_behind)),

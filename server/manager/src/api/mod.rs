@@ -4,11 +4,12 @@
 //! |---|---|
 //! | [`calls`] | every call, and who may make it |
 //! | `authorize` | who calls, and whether they may |
-//! | `keys`, `apps`, `operators`, `requests`, `root` | the calls |
+//! | `keys`, `apps`, `operators`, `requests`, `audit`, `root` | the calls |
 //! | `answer` | bodies and refusals |
 
 mod answer;
 mod apps;
+mod audit;
 mod authorize;
 pub mod calls;
 mod keys;

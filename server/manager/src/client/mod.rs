@@ -1,6 +1,7 @@
 //! The operator's end of the manager's socket.
 
 mod apps;
+mod audit;
 mod keys;
 mod operators;
 mod requests;

@@ -83,7 +83,8 @@ impl Manager {
         sensitive: bool,
         bound: Option<u64>,
     ) -> Result<KeyView, ManagerError> {
-        let changed = self.change_key(which, |key| {
+        let act = if sensitive { "key.mark" } else { "key.unmark" };
+        let changed = self.change_key(which, (act, String::new()), |key| {
             check_bound(bound, key.revision, &key.name)?;
             Ok(std::mem::replace(&mut key.sensitive, sensitive) != sensitive)
         });

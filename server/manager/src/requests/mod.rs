@@ -113,7 +113,8 @@ impl Manager {
                 expires: now.saturating_add(LIFETIME),
                 decided: None,
             };
-            if let Some(request) = change.commit(Draft::of(document)).await? {
+            let deed = ("request.ask", views::words(&document));
+            if let Some(request) = change.commit(Draft::of(document, deed)).await? {
                 let view = RequestView::new(&request, now);
                 tracing::info!(request = %id, by = by.name(), "asked: {}", view.what);
                 return Ok(view);
@@ -282,7 +283,13 @@ impl Manager {
             }
             let decided = Some(decided.clone());
             let document = RequestDocument { revision, state, decided, ..request };
-            if let Some(request) = change.commit(Draft::of(document)).await? {
+            let act = match state {
+                RequestState::Approved => "request.approve",
+                RequestState::Refused => "request.refuse",
+                RequestState::Pending | RequestState::Done => "request.done",
+            };
+            let deed = (act, views::words(&document));
+            if let Some(request) = change.commit(Draft::of(document, deed)).await? {
                 return Ok(request);
             }
         }

@@ -80,7 +80,9 @@ impl Manager {
             }
             let (kind, id) = (DocumentKind::Policy, POLICY_ID.to_owned());
             let document = PolicyDocument { kind, id, revision, two_persons, destroy_wait_seconds };
-            if change.commit(Draft::of(document)).await?.is_some() {
+            let said = format!("two persons {two_persons}; destroy wait {destroy_wait_seconds} s");
+            let deed = ("policy.set", said);
+            if change.commit(Draft::of(document, deed)).await?.is_some() {
                 return Ok(());
             }
         }

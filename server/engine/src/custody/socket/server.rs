@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::{PresentedCard, Request, Response, ShownCard, read_line, write_line};
 use crate::chain;
 use crate::custody::{
-    Card, CardError, Ceremony, Confirmed, Custodian, CustodyError, Opened, Passphrase, Progress,
-    Shown,
+    Card, CardError, Ceremony, CeremonyStep, Confirmed, Custodian, CustodyError, Opened,
+    Passphrase, Progress, Shown,
 };
 
 /// Connections served at once.
@@ -117,6 +117,7 @@ impl Desk {
                 Ok(request) => self.answer(request).unwrap_or_else(|error| {
                     let why = chain(&error);
                     tracing::warn!(error = why, "ceremony refused");
+                    self.custodian.note_step(CeremonyStep::Refused { why: why.clone() });
                     let retype =
                         matches!(error, CustodyError::Card(CardError::WrongPassphrase { .. }));
                     let certain = !matches!(error, CustodyError::Uncertain(_));
@@ -142,12 +143,14 @@ impl Desk {
             Request::Seal => {
                 self.custodian.seal();
                 tracing::info!("sealed by an officer");
+                self.custodian.note_step(CeremonyStep::Sealed);
                 Response::Sealed
             }
             Request::Unseal(card) => self.unseal(&card)?,
             Request::Begin { ceremony } => {
                 self.ceremony = Some(self.custodian.begin(ceremony)?);
                 tracing::info!(?ceremony, "ceremony begun");
+                self.custodian.note_step(CeremonyStep::Begun { ceremony });
                 Response::Begun
             }
             Request::Show(card) => self.show(&card)?,
@@ -160,11 +163,13 @@ impl Desk {
             Request::Warrant { statement } => {
                 let warrant = self.ceremony()?.warrant(&statement)?;
                 tracing::warn!(statement, "a quorum has allowed what no operator could");
+                self.custodian.note_step(CeremonyStep::Warranted { statement });
                 Response::Warranted(STANDARD.encode(warrant))
             }
             Request::Install => {
                 let root = self.ceremony()?.install()?;
                 self.ceremony = None;
+                self.custodian.note_step(CeremonyStep::Installed { root });
                 Response::Installed(root)
             }
         })
@@ -184,6 +189,8 @@ impl Desk {
             Opened::Open { root, wrong } => {
                 tracing::info!(card = card.number(), %root, "open");
                 warn_wrong(wrong);
+                let (root, wrong) = (*root, wrong.clone());
+                self.custodian.note_step(CeremonyStep::Opened { root, wrong });
             }
         }
         Ok(Response::Unsealed(opened))
@@ -194,9 +201,11 @@ impl Desk {
         let shown = self.ceremony()?.show(&card, &passphrase)?;
         match &shown {
             Shown::Partly(progress) => taken(&card, *progress),
-            Shown::Proven { root, wrong, .. } => {
+            Shown::Proven { root, set, good, wrong } => {
                 tracing::info!(card = card.number(), %root, "a quorum was shown");
                 warn_wrong(wrong);
+                let (set, good, wrong) = (set.clone(), good.clone(), wrong.clone());
+                self.custodian.note_step(CeremonyStep::Shown { set, good, wrong });
             }
         }
         Ok(Response::Shown(shown))
@@ -212,6 +221,8 @@ impl Desk {
         };
         let pins = pins.into_iter().map(parse).collect::<Result<_, _>>()?;
         let made = self.ceremony()?.make(threshold, pins)?;
+        let cards = u8::try_from(made.len()).unwrap_or(u8::MAX);
+        self.custodian.note_step(CeremonyStep::Made { cards, threshold });
         let cards = made.iter().map(|new| ShownCard {
             number: new.card.number(),
             card: STANDARD.encode(new.card.bytes()),

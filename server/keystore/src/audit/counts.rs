@@ -1,0 +1,192 @@
+//! What is too frequent to be a record each time: it is counted, and the counts of a minute are recorded.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use sealwire_engine::audit::{
+    AuditEvent, AuditRefusals, AuditUse, MAX_AUDIT_COUNTS, MAX_AUDIT_TEXT,
+};
+
+/// Refused logins of a minute that are recorded at once, each the first one of its kind.
+const FIRSTS: usize = 64;
+
+/// Kinds of refused logins that are told apart in a minute.
+const REFUSED: usize = 1024;
+
+/// Apps and keys that are told apart in a minute.
+const USED: usize = 65_536;
+
+/// Who was refused, and from where.
+type Stranger = (String, Option<IpAddr>);
+
+/// Refused logins of a minute: however many there are, the place that they take is bounded.
+#[derive(Default)]
+pub(super) struct Refusals {
+    minute: u64,
+    /// How many, and whether the first one is recorded.
+    counts: HashMap<Stranger, (u64, bool)>,
+    firsts: usize,
+    others: u64,
+}
+
+impl Refusals {
+    /// Counts one, and gives what there is to be recorded now.
+    pub(super) fn refused(
+        &mut self,
+        now: u64,
+        (who, from): (&str, Option<IpAddr>),
+        why: &str,
+    ) -> Vec<AuditEvent> {
+        let mut events = self.end_minute(now);
+        let who = cut(who);
+        let known = self.counts.len();
+        match self.counts.get_mut(&(who.clone(), from)) {
+            Some((count, _)) => *count += 1,
+            None if known >= REFUSED => self.others += 1,
+            None => {
+                let recorded = self.firsts < FIRSTS;
+                if recorded {
+                    self.firsts += 1;
+                    let why = cut(why);
+                    events.push(AuditEvent::LoginRefused { who: who.clone(), from, why });
+                }
+                self.counts.insert((who, from), (1, recorded));
+            }
+        }
+        events
+    }
+
+    /// The counts of a minute that is over at this Unix time in milliseconds.
+    pub(super) fn end_minute(&mut self, now: u64) -> Vec<AuditEvent> {
+        let minute = minute_of(now);
+        if minute == self.minute {
+            return Vec::new();
+        }
+        let before = std::mem::replace(self, Self { minute, ..Self::default() });
+        let counts = before.counts.into_iter().filter(|(_, count)| *count != (1, true));
+        let mut counts: Vec<_> =
+            counts.map(|((who, from), (count, _))| AuditRefusals { who, from, count }).collect();
+        counts.sort_by(|one, other| (&one.who, one.from).cmp(&(&other.who, other.from)));
+        let (minute, mut others) = (before.minute, before.others);
+        let mut chunks: Vec<_> = counts.chunks(MAX_AUDIT_COUNTS).map(<[_]>::to_vec).collect();
+        if chunks.is_empty() && others > 0 {
+            chunks.push(Vec::new());
+        }
+        let event = |counts| {
+            let others = std::mem::take(&mut others);
+            AuditEvent::LoginsRefused { minute, counts, others }
+        };
+        chunks.into_iter().map(event).collect()
+    }
+}
+
+/// What apps have done in a minute.
+#[derive(Default)]
+pub(super) struct Uses {
+    minute: u64,
+    /// ENC, DEC and REENC, by app and key.
+    counts: HashMap<(String, u32), [u64; 3]>,
+}
+
+impl Uses {
+    /// Counts what an app has done, and gives what there is to be recorded now.
+    pub(super) fn used(
+        &mut self,
+        now: u64,
+        who: &str,
+        uses: impl Iterator<Item = (u32, [u64; 3])>,
+    ) -> Vec<AuditEvent> {
+        let mut events = self.end_minute(now);
+        for (key, counts) in uses {
+            let held = self.counts.entry((cut(who), key)).or_default();
+            for (held, count) in held.iter_mut().zip(counts) {
+                *held += count;
+            }
+        }
+        if self.counts.len() >= USED {
+            events.extend(self.take());
+        }
+        events
+    }
+
+    /// The counts of a minute that is over at this Unix time in milliseconds.
+    pub(super) fn end_minute(&mut self, now: u64) -> Vec<AuditEvent> {
+        let minute = minute_of(now);
+        if minute == self.minute {
+            return Vec::new();
+        }
+        let events = self.take();
+        self.minute = minute;
+        events
+    }
+
+    fn take(&mut self) -> Vec<AuditEvent> {
+        let minute = self.minute;
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        let mut counts: Vec<_> = counts
+            .map(|((who, key), [enc, dec, reenc])| AuditUse { who, key, enc, dec, reenc })
+            .collect();
+        counts.sort_by(|one, other| (&one.who, one.key).cmp(&(&other.who, other.key)));
+        let chunks = counts.chunks(MAX_AUDIT_COUNTS);
+        chunks.map(|counts| AuditEvent::Used { minute, counts: counts.to_vec() }).collect()
+    }
+}
+
+/// The minute that a Unix time in milliseconds is in, in seconds.
+fn minute_of(now: u64) -> u64 {
+    now / 60_000 * 60
+}
+
+/// Text that a stranger has sent, as long as it may be in a record.
+fn cut(text: &str) -> String {
+    let end = MAX_AUDIT_TEXT.min(text.len());
+    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_from_everywhere_takes_a_bounded_place() {
+        let mut refusals = Refusals::default();
+        let mut events = Vec::new();
+        for number in 0..100_000_u32 {
+            let from = IpAddr::from((number % 5000).to_be_bytes());
+            events.extend(refusals.refused(60_000, (&"ü".repeat(200), Some(from)), "no"));
+        }
+        assert_eq!(events.len(), FIRSTS, "the first ones");
+        let counts = refusals.end_minute(120_000);
+        assert_eq!(counts.len(), REFUSED / MAX_AUDIT_COUNTS);
+        let mut sum = 0;
+        for event in &counts {
+            let AuditEvent::LoginsRefused { minute, counts, others } = event else {
+                panic!("{event:?}")
+            };
+            assert_eq!(*minute, 60);
+            sum += counts.iter().map(|count| count.count).sum::<u64>() + others;
+        }
+        assert_eq!(sum, 100_000, "every one is counted once");
+        assert!(refusals.end_minute(180_000).is_empty());
+    }
+
+    #[test]
+    fn a_single_refusal_is_one_record() {
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.refused(60_000, ("ak", None), "no").len(), 1);
+        assert!(refusals.end_minute(120_000).is_empty());
+    }
+
+    #[test]
+    fn uses_of_a_minute_are_summed() {
+        let mut uses = Uses::default();
+        assert!(uses.used(60_000, "a", [(1, [1, 0, 0])].into_iter()).is_empty());
+        assert!(uses.used(61_000, "a", [(1, [1, 2, 0]), (2, [0, 0, 3])].into_iter()).is_empty());
+        let events = uses.end_minute(120_000);
+        let AuditEvent::Used { minute: 60, counts } = &events[0] else { panic!("{events:?}") };
+        let counts: Vec<_> =
+            counts.iter().map(|one| (one.key, one.enc, one.dec, one.reenc)).collect();
+        assert_eq!(counts, [(1, 2, 2, 0), (2, 0, 0, 3)]);
+    }
+}
