@@ -13,9 +13,9 @@ use sealwire_engine::document::DocumentKind;
 use sealwire_engine::{RootKeyId, SignedDocument};
 use sealwire_keystore::transfer::{self, TransferError};
 use sealwire_keystore::{
-    AuditFilter, AuditLog as _, AuditPlace, AuditRow, By, Change, DocumentRow, Keystore,
-    KeystoreError, MysqlKeystore, MysqlOptions, Reservation, Rewrapped, RotationRow, SiteRow,
-    SqliteKeystore, Taken, WrappedRow,
+    AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Keystore, KeystoreError,
+    MysqlKeystore, MysqlOptions, Reservation, Rewrapped, RotationRow, SiteRow, SqliteKeystore,
+    Taken, WrappedRow,
 };
 use tempfile::TempDir;
 

@@ -10,8 +10,8 @@ use mariadb::Mariadb;
 use sealwire_engine::document::DocumentKind;
 use sealwire_engine::{RootKeyId, SignedDocument};
 use sealwire_keystore::{
-    Change, DocumentRow, Keystore, KeystoreError, MysqlKeystore, MysqlOptions, Reservation,
-    RotationRow, SiteRow, WrappedRow,
+    AuditLog as _, AuditRow, Change, DocumentRow, Keystore, KeystoreError, MysqlKeystore,
+    MysqlOptions, Reservation, RotationRow, SiteRow, WrappedRow,
 };
 use zeroize::Zeroizing;
 
@@ -37,7 +37,7 @@ async fn the_schema_is_made_by_migrate_alone_once_and_a_newer_one_is_refused() {
     for one in several.collect::<Vec<_>>() {
         steps += one.await.expect("ended");
     }
-    assert_eq!(steps, 5, "each step was made once");
+    assert_eq!(steps, 6, "each step was made once");
     MysqlKeystore::open(options.clone()).await.expect("opens").close().await;
 
     // Cut off in its midst: noted as begun, and the table is not there.
@@ -84,6 +84,14 @@ fn change(upon: u64) -> Change {
         document: DocumentRow { signed, name: "a".into(), number: Some(1), due: None },
         wrapped: None,
         erased: Vec::new(),
+        audit: AuditRow {
+            writer: "manager-0707070707070707".into(),
+            sequence: upon + 1,
+            at: 0,
+            event: "changed".into(),
+            body: Vec::new(),
+            mac: [0; 32],
+        },
     }
 }
 
@@ -156,6 +164,8 @@ async fn each_account_of_the_documentation_may_do_its_work_and_no_more() {
         };
         assert!(said.contains("denied"), "{what}: {said}");
     };
+    let record = AuditRow { writer: "gateway-0606060606060606".into(), ..change(0).audit };
+    gateway.append(std::slice::from_ref(&record)).await.expect("records");
     denied("commit", gateway.commit(&change(4)).await);
     denied("init_site", gateway.init_site(&site).await);
     denied("replace_site", gateway.replace_site(b"k", &site).await.map(drop));
@@ -178,6 +188,9 @@ async fn each_account_of_the_documentation_may_do_its_work_and_no_more() {
         ("sealwire_manager", "manager", "UPDATE key_usage SET reserved = 0"),
         ("sealwire", "serve", "DELETE FROM site"),
         ("sealwire", "serve", "DROP TABLE key_usage"),
+        ("sealwire_manager", "manager", "DELETE FROM audit"),
+        ("sealwire_gateway", "gateway", "UPDATE audit SET at = 0"),
+        ("sealwire", "serve", "DELETE FROM audit"),
         ("sealwire_gateway", "gateway", "DELETE FROM key_usage"),
         ("sealwire_gateway", "gateway", "UPDATE wrapped_key SET closed = 0"),
     ] {

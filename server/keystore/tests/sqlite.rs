@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use sealwire_engine::SignedDocument;
 use sealwire_engine::document::DocumentKind;
-use sealwire_keystore::{Change, DocumentRow, Keystore, KeystoreError, SiteRow, SqliteKeystore};
+use sealwire_keystore::{
+    AuditRow, Change, DocumentRow, Keystore, KeystoreError, SiteRow, SqliteKeystore,
+};
 
 #[tokio::test]
 async fn a_commit_is_on_disk_before_it_is_acknowledged() {
@@ -52,7 +54,15 @@ async fn a_transaction_that_sqlite_has_ended_spoils_no_other() {
     let change = |upon| {
         let signed = signed(upon + 1);
         let document = DocumentRow { name: signed.id.clone(), signed, number: None, due: None };
-        Change { upon, document, wrapped: None, erased: Vec::new() }
+        let audit = AuditRow {
+            writer: "manager-0707070707070707".into(),
+            sequence: upon + 1,
+            at: 0,
+            event: "changed".into(),
+            body: Vec::new(),
+            mac: [0; 32],
+        };
+        Change { upon, document, wrapped: None, erased: Vec::new(), audit }
     };
     keystore.commit(&change(0)).await.expect("commits");
     let other =

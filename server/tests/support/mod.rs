@@ -282,8 +282,13 @@ impl Server {
 
     /// The site's keys are made in the background, right after the first unsealing.
     pub(crate) async fn wait_for_site(&self) {
+        self.wait_for_site_as(&self.manager()).await;
+    }
+
+    /// The same, where the manager asks who calls.
+    pub(crate) async fn wait_for_site_as(&self, manager: &ManagerClient) {
         for _ in 0..200 {
-            if self.manager().list_keys().await.is_ok() {
+            if manager.list_keys().await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;

@@ -1,0 +1,337 @@
+//! Who did what is on record, and whoever tampers with the records in the database is found out, with the first bad
+//! one named.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sealwire_client::Client;
+use sealwire_engine::audit::AuditEvent;
+use sealwire_engine::document::OperatorRole::{Auditor, KeyAdmin, RootOfficer};
+use sealwire_keystore::audit::SignedHead;
+use sealwire_manager::audit::verify::{self, Report};
+use sealwire_manager::audit::{AuditQuery, AuditRecordView};
+use sealwire_manager::{ChangeKey, CreateKey, ManagerClient};
+use sealwire_protocol::ErrorCode;
+use support::database::Database;
+use support::operators::{make_first, number, sign_in};
+use support::{App, Raw, SEALWIRE, Server};
+
+const PASSWORD: &str = "amber canal spruce orbit";
+
+/// Runs each test over both databases.
+macro_rules! over_both {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let (database, server) = super::Database::sqlite("").await;
+                super::$test(database, server).await;
+            })+
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let (database, server) = super::Database::mysql("").await;
+                super::$test(database, server).await;
+            })+
+        }
+    };
+}
+
+over_both!(
+    what_is_done_is_on_record,
+    tampering_is_found_and_the_first_bad_record_named,
+    without_its_table_nothing_is_managed_and_messages_go_on,
+);
+
+/// Waits until there is a record of this event that speaks of this.
+async fn found(manager: &ManagerClient, event: &str, about: &str) -> AuditRecordView {
+    let query = AuditQuery {
+        event: Some(event.into()),
+        about: Some(about.into()),
+        ..AuditQuery::default()
+    };
+    for _ in 0..200 {
+        let page = manager.list_audit(&query).await.expect("a page");
+        if let Some(record) = page.records.into_iter().next() {
+            return record;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no record of {event} speaks of {about}");
+}
+
+async fn verified(manager: &ManagerClient, heads: &[SignedHead]) -> Report {
+    verify::everything(manager, heads, &|_, _| {}).await.expect("checked")
+}
+
+/// Whether an app may log in with this secret.
+async fn log_in(server: &Server, app: &App) -> Result<Client, sealwire_client::Error> {
+    Client::connect(&server.url(), app.credentials()).await
+}
+
+async fn what_is_done_is_on_record(_database: Database, mut server: Server) {
+    make_first(&server, "alice", &[RootOfficer, KeyAdmin, Auditor], PASSWORD).await;
+    let alice = sign_in(&server, "alice", PASSWORD).await;
+    let wrong = server.manager().sign_in("alice", "wrong password".to_owned().into()).await;
+    assert_eq!(number(wrong), Some(ErrorCode::SIGN_IN_REFUSED.0));
+    let key = CreateKey { name: "聊天".into(), sensitive: true, ..CreateKey::default() };
+    let key = alice.create_key(&key).await.expect("made");
+
+    // What the officers have done comes from the engine's own journal.
+    found(&alice, "ceremony", "installed").await;
+    let made = found(&alice, "changed", "operator.create").await;
+    assert!(made.text.contains("whoever may open the manager's socket"), "{}", made.text);
+    let made = found(&alice, "changed", "key.create").await;
+    let Some(AuditEvent::Changed { by, on, .. }) = made.record.map(|record| record.event) else {
+        panic!("of another kind")
+    };
+    assert_eq!((on.name.as_str(), on.id.as_str()), ("聊天", key.uid.as_str()));
+    assert!(format!("{by:?}").contains("alice"), "{by:?}");
+    found(&alice, "logged-in", "alice").await;
+    found(&alice, "login-refused", "alice").await;
+    // By whom it was done, with which token, from where.
+    found(&alice, "done", "site.create").await;
+
+    server.terminate();
+    server.restart();
+    server.wait_for_site_as(&alice_again(&server).await).await;
+    let alice = alice_again(&server).await;
+    assert_eq!(verified(&alice, &[]).await.bad, []);
+}
+
+async fn alice_again(server: &Server) -> ManagerClient {
+    sign_in(server, "alice", PASSWORD).await
+}
+
+async fn tampering_is_found_and_the_first_bad_record_named(database: Database, mut server: Server) {
+    let manager = server.manager();
+    for number in 0..12 {
+        server.key(&format!("key-{number}")).await;
+    }
+    // Written once, soon after the start; from then on nothing comes by itself for minutes.
+    found(&manager, "heads", "").await;
+    found(&manager, "ceremony", "installed").await;
+    let good = verified(&manager, &[]).await;
+    assert_eq!(good.bad, []);
+    let (chain, records) =
+        good.chains.iter().find(|(name, _)| name.starts_with("manager")).expect("one");
+    let records = *records;
+    assert!(records > 14, "{records}");
+    database.sql("CREATE TABLE saved AS SELECT * FROM audit").await;
+    let at = format!("WHERE writer = '{chain}' AND sequence");
+    let moved = records + 1000;
+    for (what, sql, first_bad, why) in [
+        (
+            "changed",
+            format!("UPDATE audit SET body = {} {at} = 5", database.replaced("body", "1", "2")),
+            5,
+            "signed",
+        ),
+        ("its MAC too", format!("UPDATE audit SET mac = x'00' {at} = 6"), 6, "signed"),
+        ("its time", format!("UPDATE audit SET at = at + 1 {at} = 7"), 7, "columns"),
+        ("deleted", format!("DELETE FROM audit {at} = 8"), 8, "missing"),
+        (
+            "reordered",
+            format!(
+                "UPDATE audit SET sequence = {moved} {at} = 9; UPDATE audit SET sequence = 9 {at} = 10; \
+                 UPDATE audit SET sequence = 10 {at} = {moved}"
+            ),
+            9,
+            "columns",
+        ),
+        (
+            "inserted",
+            format!(
+                "INSERT INTO audit (writer, sequence, at, event, body, mac) \
+                 SELECT writer, {}, at, event, body, mac FROM saved {at} = 3",
+                records + 1
+            ),
+            records + 1,
+            "columns",
+        ),
+        ("cut off", format!("DELETE FROM audit {at} > {}", records - 10), records, "cut off"),
+        ("gone", format!("DELETE FROM audit {at} > 0"), records, "whole chain"),
+    ] {
+        database.sql(&sql).await;
+        let bad = verified(&manager, &[]).await.bad;
+        let named = bad
+            .iter()
+            .any(|bad| bad.writer == *chain && bad.sequence == first_bad && bad.why.contains(why));
+        assert!(named, "{what}: {bad:?}");
+        database
+            .sql(&format!(
+                "DELETE FROM audit WHERE writer = '{chain}'; \
+                 INSERT INTO audit SELECT * FROM saved WHERE writer = '{chain}'"
+            ))
+            .await;
+        assert_eq!(verified(&manager, &[]).await.bad, [], "{what}: put right again");
+    }
+    // A forged record is shown as one.
+    let forged = format!(
+        "INSERT INTO audit (writer, sequence, at, event, body, mac) \
+         SELECT writer, {}, at + 99999999, event, {}, mac FROM saved {at} = 3",
+        records + 1,
+        database.replaced("body", "1", "2")
+    );
+    database.sql(&forged).await;
+    let page = manager.list_audit(&AuditQuery { limit: Some(1), ..AuditQuery::default() }).await;
+    assert!(!page.expect("a page").records[0].genuine);
+    database.sql(&format!("DELETE FROM audit {at} > {records}")).await;
+    assert_eq!(verified(&manager, &[]).await.bad, []);
+
+    // A manager that remembers nothing: only the heads, kept elsewhere, tell that the newest are missing.
+    server.terminate();
+    let elsewhere = server.folder.path().join("heads");
+    std::fs::copy(server.data().join("audit.heads"), &elsewhere).expect("copied");
+    let ended: i64 = i64::try_from(records).expect("few") - 10;
+    database.sql(&format!("DELETE FROM audit {at} > {ended}")).await;
+    for file in ["audit-manager.db", "audit-gateway.db"] {
+        std::fs::remove_file(server.data().join(file)).expect(file);
+    }
+    server.restart();
+    server.wait_for_site().await;
+    let manager = server.manager();
+    assert_eq!(verified(&manager, &[]).await.bad, [], "nobody remembers");
+    let bad = verified(&manager, &heads(&elsewhere)).await.bad;
+    let cut = bad.iter().find(|bad| bad.writer == *chain).expect("found");
+    assert!(cut.why.contains("cut off"), "{cut:?}");
+    assert!(
+        cut.why.contains(&format!("records {} to", ended + 1)),
+        "the first one is named: {cut:?}"
+    );
+    // The command says the same, and fails.
+    let output = verify_by_command(&server, &elsewhere);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(&format!("records {} to", ended + 1)), "{said}");
+    // A head that somebody has made up is none.
+    let text = std::fs::read_to_string(&elsewhere).expect("heads");
+    let (start, _) = text.lines().last().expect("a head").split_once("\"mac\":").expect("a MAC");
+    let forged = format!("{start}\"mac\":\"{}\"}}\n", "ab".repeat(32));
+    std::fs::write(&elsewhere, forged).expect("written");
+    let bad = verified(&manager, &heads(&elsewhere)).await.bad;
+    assert!(bad.iter().any(|bad| bad.why.contains("this head was not signed")), "{bad:?}");
+}
+
+fn heads(file: &Path) -> Vec<SignedHead> {
+    let text = std::fs::read_to_string(file).expect("heads");
+    text.lines().map(|line| serde_json::from_str(line).expect("a head")).collect()
+}
+
+fn verify_by_command(server: &Server, heads: &PathBuf) -> std::process::Output {
+    let mut command = std::process::Command::new(SEALWIRE);
+    command.args(["audit", "verify", "--head"]).arg(heads);
+    command.env("SEALWIRE_SOCKET", server.data().join("manager.sock")).output().expect("runs")
+}
+
+async fn without_its_table_nothing_is_managed_and_messages_go_on(
+    database: Database,
+    server: Server,
+) {
+    let manager = server.manager();
+    let key = server.key("chat").await;
+    let app = server.local_app(&["enc,dec:chat"]).await;
+    let mark = ChangeKey { sensitive: Some(true), ..ChangeKey::default() };
+    manager.set_key("chat", &mark).await.expect("marked");
+    let client = server.client(&app).await;
+    let envelope = client.enc(key.index, b"", b"m").await.expect("sealed");
+    database.sql("ALTER TABLE audit RENAME TO away").await;
+
+    // A change that cannot be recorded is not made.
+    let refused = manager.rotate_key("chat").await;
+    assert!(number(refused).is_some());
+    assert_eq!(manager.show_key("chat").await.expect("shown").versions.len(), 1);
+    // Messages go on, and logins.
+    for _ in 0..10 {
+        client.dec(b"", &envelope).await.expect("opened");
+    }
+    log_in(&server, &app).await.expect("logs in");
+    let wrong = App { secret: other_secret(&app), ..app.clone() };
+    assert!(log_in(&server, &wrong).await.is_err());
+    server.await_log("audit: nothing can be recorded; notes are kept");
+
+    database.sql("ALTER TABLE away RENAME TO audit").await;
+    server.await_log("audit: records are written again");
+    // Everything that happened meanwhile is there, each once, with the message that was opened.
+    let message = hex::encode(&envelope[10..22]);
+    found(&manager, "opened", &message).await;
+    found(&manager, "login-refused", &app.key).await;
+    let query = AuditQuery { event: Some("opened".into()), ..AuditQuery::default() };
+    let opened = manager.list_audit(&query).await.expect("a page").records;
+    assert_eq!(opened.len(), 10);
+    assert!(opened.iter().all(|record| record.text.contains(&message) && record.genuine));
+    manager.rotate_key("chat").await.expect("managed again");
+    assert_eq!(verified(&manager, &[]).await.bad, []);
+}
+
+/// A secret of the right form that is not the app's.
+fn other_secret(app: &App) -> String {
+    let last = app.secret.chars().last().expect("a secret");
+    let other = if last == 'A' { 'E' } else { 'A' };
+    app.secret[..app.secret.len() - 1].to_owned() + &other.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_apps_have_done_is_counted_by_key_and_a_killed_server_loses_no_note() {
+    let mut server = Server::start().await;
+    let (one, other) = (server.key("one").await, server.key("other").await);
+    let app = server.local_app(&["enc,dec,reenc:*"]).await;
+    let client = server.client(&app).await;
+    for _ in 0..100 {
+        let envelope = client.enc(one.index, b"", b"m").await.expect("sealed");
+        client.dec(b"", &envelope).await.expect("opened");
+    }
+    for _ in 0..7 {
+        client.enc(other.index, b"", b"m").await.expect("sealed");
+    }
+    drop(client);
+    // The counts of a minute that is not over are recorded when the server stops.
+    assert_eq!(server.terminate(), Some(0));
+    server.restart();
+    server.wait_for_site().await;
+    let query = AuditQuery { event: Some("used".into()), ..AuditQuery::default() };
+    let (mut sealed, mut opened) = ([0, 0], [0, 0]);
+    for record in server.manager().list_audit(&query).await.expect("a page").records {
+        let Some(AuditEvent::Used { counts, .. }) = record.record.map(|record| record.event) else {
+            panic!("of another kind")
+        };
+        for used in counts {
+            assert_eq!(used.who, app.key);
+            let at = usize::from(used.key == other.index);
+            sealed[at] += used.enc;
+            opened[at] += used.dec;
+        }
+    }
+    assert_eq!((sealed, opened), ([100, 7], [100, 0]));
+
+    // Logins that could not be recorded yet when the server was killed.
+    let before = logins(&server).await;
+    let database = Database::Sqlite(server.data().join("keystore.db"));
+    database.sql("ALTER TABLE audit RENAME TO away").await;
+    for _ in 0..5 {
+        drop(Raw::login(server.address, &app));
+    }
+    server.await_log("audit: nothing can be recorded");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.kill();
+    database.sql("ALTER TABLE away RENAME TO audit").await;
+    server.restart();
+    server.wait_for_site().await;
+    for _ in 0..100 {
+        if logins(&server).await > before {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(logins(&server).await, before + 5, "those whose notes were kept, each once");
+    assert_eq!(verified(&server.manager(), &[]).await.bad, []);
+}
+
+/// How many logins are recorded.
+async fn logins(server: &Server) -> usize {
+    let query = AuditQuery { event: Some("logged-in".into()), ..AuditQuery::default() };
+    server.manager().list_audit(&query).await.expect("a page").records.len()
+}
