@@ -30,10 +30,10 @@ struct Input {
 }
 
 /// Words that there are not: what no list names, no role may say.
-const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x5A)];
+const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x5C)];
 
 /// Every word of the engine protocol, and the unknown ones.
-const WORDS: [Opcode; 22] = [
+const WORDS: [Opcode; 25] = [
     Opcode::PING,
     word::STATUS,
     word::SITE,
@@ -54,11 +54,14 @@ const WORDS: [Opcode; 22] = [
     word::FORGET,
     word::PEPPER,
     word::WARRANT,
+    word::AUDIT,
+    word::AUDIT_CHECK,
+    word::CEREMONIES,
     UNKNOWN[0],
     UNKNOWN[1],
 ];
 
-const OF_MANAGERS: [Opcode; 10] = [
+const OF_MANAGERS: [Opcode; 12] = [
     word::SIGN,
     word::MAKE_SITE,
     word::GENKEY,
@@ -69,6 +72,8 @@ const OF_MANAGERS: [Opcode; 10] = [
     word::FORGET,
     word::PEPPER,
     word::WARRANT,
+    word::AUDIT_CHECK,
+    word::CEREMONIES,
 ];
 
 const OF_GATEWAYS: [Opcode; 6] =

@@ -110,6 +110,8 @@ async fn an_engine_refuses_who_is_not_of_its_site_or_whose_role_it_is_not() {
         word::FORGET,
         word::PEPPER,
         word::WARRANT,
+        word::AUDIT_CHECK,
+        word::CEREMONIES,
         unknown,
     ];
     let (gateway, manager) = ("gateway", "manager");
