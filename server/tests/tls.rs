@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sealwire_client::Client;
+use sealwire_engine::host;
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::auth::Channel;
 use sealwire_protocol::message::{AuthRequest, AuthResponse};
@@ -129,7 +130,8 @@ async fn a_key_that_everybody_may_read_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (certificate, key) = issue_into(folder.path(), &Authority::new());
     std::fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("set");
-    let refused = sealwire_gateway::tls::certificate(certificate, key).err().expect("refused");
+    let refused =
+        host::certificate::certificate("a test", (certificate, key), &[]).err().expect("refused");
     assert!(refused.to_string().contains("mode 644"), "{refused}");
 }
 
@@ -153,8 +155,10 @@ async fn a_relay_that_the_client_trusts_cannot_pass_auth_on() {
     let app = server.local_app(&["enc:*"]).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (certificate, key) = issue_into(folder.path(), &authority);
-    let acceptor =
-        sealwire_gateway::tls::certificate(certificate, key).expect("fits").current().acceptor;
+    let acceptor = host::certificate::certificate("a test", (certificate, key), &[])
+        .expect("fits")
+        .current()
+        .acceptor;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let relay = listener.local_addr().expect("bound");
     let (target, ca) = (server.address, authority.pem());

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sealwire_engine::host::accept;
 use sealwire_engine::host::admission::{Admission, Place, Places};
+use sealwire_engine::host::certificate::Certificate;
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::auth::Channel;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +21,7 @@ use crate::connection::{self, Peer};
 use crate::figures::FIGURES;
 use crate::handshake::CONNECTION;
 use crate::proxy::{self, Upstreams};
-use crate::tls::{self, Certificate};
+use crate::tls;
 use crate::{Gateway, Refusal};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1). A frame never begins

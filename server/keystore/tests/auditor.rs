@@ -8,9 +8,7 @@ use sealwire_engine::audit::{
     AuditActor, AuditEvent, AuditHash, AuditHead, AuditProof, AuditRecord, AuditWriter,
     AuditWriterKind,
 };
-use sealwire_engine::{
-    Engine, EngineConfig, EngineError, GatewayRole, ManagerRole, RootKey, Site,
-};
+use sealwire_engine::{Engine, EngineConfig, EngineError, GatewayRole, ManagerRole, RootKey, Site};
 use sealwire_keystore::audit::{
     AuditError, AuditLimits, AuditSettings, Auditor, SignedHead, SiteSource,
 };
@@ -144,7 +142,11 @@ async fn a_record_that_somebody_else_has_put_at_the_end_takes_no_note_away() {
     assert_eq!(rows.len(), 2, "the forged one, and `two`");
     let last = AuditRecord::decode(&rows[1].body).expect("a record");
     assert_eq!(last.event, done("two"));
-    assert_eq!(last.previous, AuditHash::of(&row.body), "the forged one cannot be taken away again");
+    assert_eq!(
+        last.previous,
+        AuditHash::of(&row.body),
+        "the forged one cannot be taken away again"
+    );
 }
 
 #[tokio::test]
@@ -177,11 +179,8 @@ async fn refusals_do_not_take_the_place_of_others_and_what_is_lost_is_told() {
     let settings = world.settings(limits);
     let auditor = Auditor::open(&settings, world.manager.audit(), world.keystore.clone()).await;
     let auditor = auditor.expect("opens");
-    let refused = || AuditEvent::LoginRefused {
-        who: "x".repeat(100),
-        from: None,
-        why: "no".repeat(40),
-    };
+    let refused =
+        || AuditEvent::LoginRefused { who: "x".repeat(100), from: None, why: "no".repeat(40) };
     let mut refusals = 0;
     while auditor.note(refused()).await.is_ok() {
         refusals += 1;
@@ -256,7 +255,8 @@ async fn without_heads_elsewhere_nothing_is_managed_for_long() {
     assert!(matches!(refused, AuditError::Heads(_)), "{refused}");
     assert!((1000..1010).contains(&records), "{records}");
     std::fs::create_dir(settings.heads.parent().expect("a folder")).expect("made");
-    let (stop, source) = (CancellationToken::new(), Arc::new(Keys(Some(Arc::new(world.site.clone())))));
+    let (stop, source) =
+        (CancellationToken::new(), Arc::new(Keys(Some(Arc::new(world.site.clone())))));
     let run = tokio::spawn(auditor.clone().run(source, stop.clone()));
     while auditor.health().behind > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -6,10 +6,11 @@ use ipnet::IpNet;
 use sealwire_engine::RootKeyId;
 use sealwire_engine::document::{AppDocument, AppState, Grant, KeyDocument, VersionState};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 /// A key to make.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// The name.
@@ -26,11 +27,12 @@ pub struct CreateKey {
 }
 
 /// A version of a key, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     /// The number.
     pub version: u32,
     /// What it may be used for.
+    #[schema(value_type = String)]
     pub state: VersionState,
     /// Unix time in seconds of its making.
     pub created: u64,
@@ -46,7 +48,7 @@ pub struct VersionView {
 }
 
 /// A key, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyView {
     /// The name.
     pub name: String,
@@ -112,7 +114,7 @@ impl KeyView {
 }
 
 /// Which versions of a key are meant.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Versions {
     /// One of them; `None` means all.
@@ -121,7 +123,7 @@ pub struct Versions {
 }
 
 /// Versions of a key to destroy.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestroyKey {
     /// One of them; `None` means all.
@@ -133,7 +135,7 @@ pub struct DestroyKey {
 }
 
 /// What to set a key to. What is not given stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeKey {
     /// Names of the suites, the first being the default.
@@ -157,7 +159,7 @@ pub struct ChangeKey {
 }
 
 /// A page of keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyPage {
     /// The keys, by name.
     pub keys: Vec<KeyView>,
@@ -169,31 +171,36 @@ pub struct KeyPage {
 }
 
 /// An app to make.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateApp {
     /// The name.
     pub name: String,
     /// Addresses that it may log in from; empty denies all.
+    #[schema(value_type = Vec<String>)]
     pub allow: Vec<IpNet>,
     /// What it may do; empty denies everything.
+    #[schema(value_type = Vec<String>)]
     pub grants: Vec<Grant>,
 }
 
 /// An app, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppView {
     /// The AppKey.
     pub app_key: String,
     /// The name.
     pub name: String,
     /// Whether it may log in.
+    #[schema(value_type = String)]
     pub state: AppState,
     /// Unix time in seconds of its making.
     pub created: u64,
     /// Addresses that it may log in from.
+    #[schema(value_type = Vec<String>)]
     pub allow: Vec<IpNet>,
     /// What it may do.
+    #[schema(value_type = Vec<String>)]
     pub grants: Vec<Grant>,
     /// The document's revision.
     pub revision: u64,
@@ -214,7 +221,7 @@ impl AppView {
 }
 
 /// Every app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppList {
     /// The apps, by name.
     pub apps: Vec<AppView>,
@@ -223,7 +230,7 @@ pub struct AppList {
 }
 
 /// How long the secret of before is still taken.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateSecret {
     /// Seconds.
@@ -234,17 +241,18 @@ pub struct RotateSecret {
 }
 
 /// An app that was made, or got a new secret. The secret is shown this once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedApp {
     /// The app.
     #[serde(flatten)]
     pub app: AppView,
     /// The AppSecret.
+    #[schema(value_type = String)]
     pub app_secret: Zeroizing<String>,
 }
 
 /// Where a root rotation stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RotationStage {
     /// None has been under way since the server's start.
@@ -262,13 +270,15 @@ pub enum RotationStage {
 }
 
 /// How far a root rotation has come.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RotationView {
     /// Where it stands.
     pub stage: RotationStage,
     /// The root key that is left behind.
+    #[schema(value_type = Option<String>)]
     pub old: Option<RootKeyId>,
     /// The root key that takes its place.
+    #[schema(value_type = Option<String>)]
     pub new: Option<RootKeyId>,
     /// Wrapped keys moved since this server's start.
     pub moved: u64,

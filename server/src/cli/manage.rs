@@ -1,6 +1,6 @@
 //! The commands of management: keys, apps, the keystore.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -13,8 +13,32 @@ use super::operators::Switch;
 #[derive(Args)]
 pub(crate) struct ManagerSocket {
     /// The manager's socket.
-    #[arg(long = "socket", env = "SEALWIRE_SOCKET")]
-    pub(crate) path: PathBuf,
+    #[arg(long = "socket", env = "SEALWIRE_SOCKET", required_unless_present = "url")]
+    path: Option<PathBuf>,
+    /// The manager over a network, instead of its socket: https://HOST[:PORT], port 7702 unless given.
+    #[arg(long = "manager", env = "SEALWIRE_MANAGER", value_name = "URL")]
+    url: Option<String>,
+    /// A file with the certificate authorities to trust for that, in PEM; the system's unless given.
+    #[arg(long = "manager-ca", env = "SEALWIRE_MANAGER_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl ManagerSocket {
+    /// Where the manager is. A URL comes first.
+    pub(crate) fn place(&self) -> ManagerPlace<'_> {
+        match (&self.url, &self.path) {
+            (Some(url), _) => ManagerPlace::Network { url, ca: self.ca.as_deref() },
+            (None, Some(path)) => ManagerPlace::Socket(path),
+            (None, None) => unreachable!("one of both is required"),
+        }
+    }
+}
+
+/// Where the manager is.
+#[derive(Clone, Copy)]
+pub(crate) enum ManagerPlace<'a> {
+    Socket(&'a Path),
+    Network { url: &'a str, ca: Option<&'a Path> },
 }
 
 #[derive(Subcommand)]

@@ -12,7 +12,9 @@ use sealwire_engine::host::process::LogFormat;
 use sealwire_protocol::Suite;
 
 pub(crate) use audit::{Audit, AuditList};
-pub(crate) use manage::{Account, App, Key, Keystore, ManagerSocket, OneApp, OneKey, SomeVersions};
+pub(crate) use manage::{
+    Account, App, Key, Keystore, ManagerPlace, ManagerSocket, OneApp, OneKey, SomeVersions,
+};
 pub(crate) use operators::{OneOperator, OneRequest, Operator, Policy, Request, SignIn, Switch};
 pub(crate) use root::{Engines, Root, Shared};
 

@@ -13,23 +13,23 @@ use zeroize::Zeroizing;
 
 use super::print;
 use super::root::{ask, read_pin};
-use crate::cli::{ManagerSocket, SignIn};
+use crate::cli::{ManagerPlace, ManagerSocket, SignIn};
 
 /// The variable that holds a token: it is never an argument.
 const TOKEN: &str = "SEALWIRE_TOKEN";
 
 /// A client of the manager that calls as whoever has signed in.
 pub(super) fn manager(socket: &ManagerSocket) -> Result<ManagerClient> {
-    client(&socket.path)
+    client(socket.place())
 }
 
-/// The same, for a socket by its path.
-pub(super) fn client(socket: &Path) -> Result<ManagerClient> {
-    let client = ManagerClient::new(socket.to_owned());
+/// The same, for a place.
+pub(super) fn client(place: ManagerPlace<'_>) -> Result<ManagerClient> {
+    let client = nobody(place)?;
     if let Ok(token) = std::env::var(TOKEN) {
         return Ok(client.with_token(token.into()));
     }
-    Ok(match kept(socket)? {
+    Ok(match kept(place)? {
         Some(token) => client.with_token(token),
         None => client,
     })
@@ -41,13 +41,13 @@ pub(super) async fn sign_in(args: SignIn) -> Result<()> {
         Some(file) => read_pin(file)?,
         None => ask(&format!("password of {name}: "))?,
     };
-    let signed_in = ManagerClient::new(socket.path.clone()).sign_in(&name, password).await?;
+    let signed_in = nobody(socket.place())?.sign_in(&name, password).await?;
     let SignedIn { token, operator } = signed_in;
     if shall_print {
         print(&token)?;
         return print("\n");
     }
-    keep(&socket.path, &token)?;
+    keep(socket.place(), &token)?;
     let roles: Vec<_> = operator.roles.iter().map(|role| role.name()).collect();
     print(&format!("signed in as {name}: {}\n", roles.join(", ")))?;
     if operator.must_change_password {
@@ -60,13 +60,13 @@ pub(super) async fn sign_in(args: SignIn) -> Result<()> {
 
 pub(super) async fn sign_out(socket: &ManagerSocket) -> Result<()> {
     // The session that is kept, whatever SEALWIRE_TOKEN says.
-    let client = ManagerClient::new(socket.path.clone());
-    let done = match kept(&socket.path)? {
+    let client = nobody(socket.place())?;
+    let done = match kept(socket.place())? {
         Some(token) => client.with_token(token).sign_out().await,
         None => manager(socket)?.sign_out().await,
     };
     // Also when the session is over already.
-    match fs::remove_file(file(&socket.path)?) {
+    match fs::remove_file(file(socket.place())?) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
@@ -82,20 +82,37 @@ pub(super) async fn who_am_i(socket: &ManagerSocket) -> Result<()> {
     print(&format!("{name}: {}{by}\n", roles.join(", ")))
 }
 
-/// Where the session of a socket is kept.
-fn file(socket: &Path) -> Result<PathBuf> {
+/// A client that calls as nobody.
+fn nobody(place: ManagerPlace<'_>) -> Result<ManagerClient> {
+    match place {
+        ManagerPlace::Socket(path) => Ok(ManagerClient::new(path.to_owned())),
+        ManagerPlace::Network { url, ca } => {
+            let read =
+                |ca: &Path| fs::read(ca).with_context(|| format!("CA file {}", ca.display()));
+            let ca = ca.map(read).transpose()?;
+            Ok(ManagerClient::over(url, ca.as_deref())?)
+        }
+    }
+}
+
+/// Where the session of a manager is kept.
+fn file(place: ManagerPlace<'_>) -> Result<PathBuf> {
     let folder = match (std::env::var_os("XDG_RUNTIME_DIR"), std::env::var_os("HOME")) {
         (Some(runtime), _) if !runtime.is_empty() => PathBuf::from(runtime),
         (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/state"),
         _ => anyhow::bail!("neither XDG_RUNTIME_DIR nor HOME says where to keep the session"),
     };
-    let socket = std::path::absolute(socket)?;
-    let digest = Sha256::digest(socket.as_os_str().as_encoded_bytes());
+    let digest = match place {
+        ManagerPlace::Socket(path) => {
+            Sha256::digest(std::path::absolute(path)?.as_os_str().as_encoded_bytes())
+        }
+        ManagerPlace::Network { url, .. } => Sha256::digest(url.trim_end_matches('/').as_bytes()),
+    };
     Ok(folder.join("sealwire").join(format!("session-{}", hex::encode(&digest[..8]))))
 }
 
-fn keep(socket: &Path, token: &str) -> Result<()> {
-    let file = file(socket)?;
+fn keep(place: ManagerPlace<'_>, token: &str) -> Result<()> {
+    let file = file(place)?;
     let named = || format!("session {}", file.display());
     let folder = file.parent().context("the file is in a folder")?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(named)?;
@@ -111,8 +128,8 @@ fn keep(socket: &Path, token: &str) -> Result<()> {
     kept.write_all(token.as_bytes()).with_context(named)
 }
 
-fn kept(socket: &Path) -> Result<Option<Zeroizing<String>>> {
-    let Ok(file) = file(socket) else { return Ok(None) };
+fn kept(place: ManagerPlace<'_>) -> Result<Option<Zeroizing<String>>> {
+    let Ok(file) = file(place) else { return Ok(None) };
     let metadata = match fs::metadata(&file) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod gateway;
+mod manager;
 mod words;
 
 use std::net::SocketAddr;
@@ -9,18 +10,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use sealwire_engine::document::Renewal;
 use sealwire_engine::remote::MAX_ENGINES;
 use sealwire_engine::settings::{ChipName, EngineSettings, TlsSettings};
 use sealwire_engine::wire::FRAME_ROOM;
 use sealwire_gateway::DirectoryConfig;
-use sealwire_manager::{SessionLimits, Settings};
-use sealwire_protocol::{Suite, limits};
+use sealwire_protocol::limits;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::Storage;
 pub(crate) use audit::AuditConfig;
 pub(crate) use gateway::GatewayConfig;
+pub(crate) use manager::{HttpConfig, ManagerConfig};
 
 /// Seconds.
 const CENTURY: u64 = 100 * 365 * 24 * 3600;
@@ -112,31 +112,6 @@ pub(crate) struct KeystoreConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct ManagerConfig {
-    /// `DATA_DIR/manager.sock` unless set.
-    pub(crate) socket: Option<PathBuf>,
-    /// Where a manager that is a process of its own takes orders for keys from gateways.
-    pub(crate) listen: SocketAddr,
-    /// The indexes that keys get, first and last.
-    pub(crate) first_index: u32,
-    pub(crate) last_index: u32,
-    /// Suites of a key that names none, the first being its default.
-    pub(crate) suites: Vec<String>,
-    /// Age in seconds at which the active version of a new key is followed by another; never unless set.
-    pub(crate) renew_after_seconds: Option<u64>,
-    /// Messages under one suite after which it is; only the suite's own limit unless set.
-    pub(crate) renew_after_messages: Option<u64>,
-    /// Least age in seconds at which a version is followed by another by itself.
-    pub(crate) renew_pause_seconds: u64,
-    /// Least seconds between the word that a version is to be destroyed, and its destruction.
-    pub(crate) destroy_wait_seconds: u64,
-    /// Seconds without a call after which an operator is signed out, and in all.
-    pub(crate) session_idle_seconds: u64,
-    pub(crate) session_seconds: u64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 pub(crate) struct HealthConfig {
     /// Where health and metrics are served, over HTTP.
     pub(crate) listen: SocketAddr,
@@ -159,25 +134,6 @@ impl Default for KeystoreConfig {
             timeout_seconds: 5,
             max_stale_seconds: directory.max_stale.as_secs(),
             cached_keys: directory.cached_keys,
-        }
-    }
-}
-
-impl Default for ManagerConfig {
-    fn default() -> Self {
-        let settings = Settings::default();
-        Self {
-            socket: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 7705)),
-            first_index: *settings.indexes.start(),
-            last_index: *settings.indexes.end(),
-            suites: settings.suites.iter().map(|suite| suite.name().to_owned()).collect(),
-            renew_after_seconds: settings.renewal.after_seconds,
-            renew_after_messages: settings.renewal.after_messages,
-            renew_pause_seconds: settings.renew_pause.as_secs(),
-            destroy_wait_seconds: settings.destroy_wait.as_secs(),
-            session_idle_seconds: settings.sessions.idle.as_secs(),
-            session_seconds: settings.sessions.absolute.as_secs(),
         }
     }
 }
@@ -248,7 +204,7 @@ impl Config {
             self.keystore.max_stale_seconds >= 2,
             "keystore: max_stale_seconds must be at least 2"
         );
-        self.settings()?;
+        self.manager.settings()?;
         self.audit.check()?;
         self.gateway.check()
     }
@@ -315,53 +271,6 @@ impl Config {
             max_stale: Duration::from_secs(self.keystore.max_stale_seconds),
             renew_at_share: self.gateway.renew_at_share,
         }
-    }
-
-    pub(crate) fn settings(&self) -> Result<Settings> {
-        let manager = &self.manager;
-        ensure!(
-            0 < manager.first_index && manager.first_index <= manager.last_index,
-            "manager: first_index must be from 1 to last_index"
-        );
-        let mut suites: Vec<Suite> = Vec::new();
-        for name in &manager.suites {
-            let suite = name.parse().context("manager: suites")?;
-            ensure!(!suites.contains(&suite), "manager: suites: {suite} is listed twice");
-            suites.push(suite);
-        }
-        ensure!(!suites.is_empty(), "manager: suites must name at least one");
-        ensure!(
-            manager.renew_after_messages != Some(0),
-            "manager: renew_after_messages must not be 0"
-        );
-        ensure!(
-            manager.renew_after_seconds.is_none_or(|age| (1..=CENTURY).contains(&age)),
-            "manager: renew_after_seconds must be from 1 to a century"
-        );
-        ensure!(
-            manager.destroy_wait_seconds <= CENTURY && manager.renew_pause_seconds <= CENTURY,
-            "manager: destroy_wait_seconds and renew_pause_seconds must be at most a century"
-        );
-        ensure!(
-            (60..=86_400).contains(&manager.session_idle_seconds)
-                && (manager.session_idle_seconds..=7 * 86_400).contains(&manager.session_seconds),
-            "manager: session_idle_seconds must be from a minute to a day, session_seconds not less than that and \
-             at most a week"
-        );
-        Ok(Settings {
-            indexes: manager.first_index..=manager.last_index,
-            suites,
-            renewal: Renewal {
-                after_seconds: manager.renew_after_seconds,
-                after_messages: manager.renew_after_messages,
-            },
-            renew_pause: Duration::from_secs(manager.renew_pause_seconds),
-            destroy_wait: Duration::from_secs(manager.destroy_wait_seconds),
-            sessions: SessionLimits {
-                idle: Duration::from_secs(manager.session_idle_seconds),
-                absolute: Duration::from_secs(manager.session_seconds),
-            },
-        })
     }
 
     pub(crate) fn ceremony_socket(&self) -> PathBuf {

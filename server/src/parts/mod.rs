@@ -11,22 +11,23 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use sealwire_engine::audit::AuditRole;
+use sealwire_engine::host::certificate::{Certificate, certificate};
 use sealwire_engine::host::process::now;
 use sealwire_engine::host::{bind_socket, data_dir, infallible, watched};
 use sealwire_engine::wire::Role;
 use sealwire_engine::{Engine, State};
 use sealwire_gateway::listener::{self, Service};
-use sealwire_gateway::tls::{self, Certificate};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, Managers};
 use sealwire_keystore::audit::{Auditor, SiteSource};
 use sealwire_keystore::{Keystore, Marks};
+use sealwire_manager::api::https;
 use sealwire_manager::{Manager, RootPin, orders};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Part};
+use crate::config::{Config, HttpConfig, Part};
 use crate::health::{self, Expiry, Watched};
 use crate::metrics;
 use crate::storage;
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     tasks: TaskTracker,
     stop: CancellationToken,
     auditing: Auditing,
+    certificates: Vec<(&'static str, Expiry)>,
     sockets: Vec<PathBuf>,
     patience: Duration,
     /// Held for as long as the parts run.
@@ -82,6 +84,7 @@ impl Parts {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             auditing: Auditing::default(),
+            certificates: Vec::new(),
             sockets: Vec::new(),
             patience,
             _lock: lock,
@@ -117,7 +120,8 @@ impl Parts {
         let of_gateway = certificate.map(|certificate| -> (_, Expiry) {
             ("gateway", Arc::new(move || metrics::expiry(&certificate.current().own)))
         });
-        let certificates = internal.into_iter().chain(of_gateway).collect();
+        let own = std::mem::take(&mut self.certificates);
+        let certificates = internal.into_iter().chain(of_gateway).chain(own).collect();
         let watched = Watched {
             auditors: self.auditing.auditors.clone(),
             engine: self.engines.gateway_role(),
@@ -137,7 +141,7 @@ impl Parts {
             self.engines.rotation_role(),
             RootPin::new(config.data_dir.clone()),
             (self.keystore.clone(), self.marks.clone(), auditor.clone()),
-            config.settings()?,
+            config.manager.settings()?,
             now,
         ));
         let socket = config.manager_socket();
@@ -156,6 +160,9 @@ impl Parts {
         self.spawn("due keys", infallible(tended));
         let api = sealwire_manager::api::serve(management, manager.clone(), stop.clone());
         self.spawn("manager socket", api);
+        if let Some(http) = &config.manager.http {
+            self.run_https(http, manager.clone()).await?;
+        }
         if let (Part::Manager, Some(identity)) = (part, self.engines.identity()) {
             let listener = bind("manager", config.manager.listen).await?;
             self.place("orders for keys", listener.local_addr()?.to_string());
@@ -163,6 +170,27 @@ impl Parts {
             self.spawn("orders for keys", infallible(served));
         }
         Ok(manager)
+    }
+
+    /// The API over a network.
+    async fn run_https(&mut self, http: &HttpConfig, manager: Arc<Manager>) -> Result<()> {
+        let read = |files| certificate("the manager's certificate", files, https::PROTOCOLS);
+        let own = http.tls().map(read).transpose().context("manager.http: TLS")?;
+        let listener = bind("manager.http", http.listen).await?;
+        let scheme = if own.is_some() { "https" } else { "http" };
+        self.place("management", format!("{scheme}://{}", listener.local_addr()?));
+        if let Some(own) = &own {
+            self.spawn(
+                "the manager's certificate",
+                infallible(own.clone().follow(self.stop.clone())),
+            );
+            let own = own.clone();
+            self.certificates
+                .push(("manager", Arc::new(move || metrics::expiry(&own.current().own))));
+        }
+        let served = https::serve(listener, own, manager, self.stop.clone());
+        self.spawn("management over the network", infallible(served));
+        Ok(())
     }
 
     async fn run_gateway(
@@ -337,7 +365,8 @@ async fn make_site(
 fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>> {
     match (&config.gateway.tls_certificate, &config.gateway.tls_key) {
         (Some(certificate), Some(key)) => {
-            let read = tls::certificate(certificate.clone(), key.clone());
+            let files = (certificate.clone(), key.clone());
+            let read = self::certificate("the gateway's certificate", files, &[]);
             Ok(Some(read.context("gateway: TLS")?))
         }
         _ => Ok(None),

@@ -213,7 +213,7 @@ impl Journal {
                     known.entries.push_back(entry);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, path = %self.path.display(), "a line of the journal")
+                    tracing::warn!(%error, path = %self.path.display(), "a line of the journal");
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod admission;
+pub mod certificate;
 pub mod data_dir;
 pub mod followed;
 pub mod process;

@@ -2,34 +2,38 @@
 
 use sealwire_engine::document::{OperatorDocument, OperatorRole, OperatorState};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Caller, Password, SessionToken, Who};
 
 /// Who signs in.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
     /// The name.
     pub name: String,
     /// The password.
+    #[schema(value_type = String)]
     pub password: Password,
 }
 
 /// Who has signed in. The token is shown this once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct SignedIn {
     /// The session's token, for `Authorization: Bearer`.
+    #[schema(value_type = String)]
     pub token: SessionToken,
     /// Who it stands for.
     pub operator: CallerView,
 }
 
 /// Who calls, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallerView {
     /// The name; `None` before the first operator.
     pub name: Option<String>,
     /// What they may do.
+    #[schema(value_type = Vec<String>)]
     pub roles: Vec<OperatorRole>,
     /// The token that stands for them, by id.
     pub token: Option<String>,
@@ -58,55 +62,62 @@ impl CallerView {
 }
 
 /// An operator to make.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateOperator {
     /// The name to sign in with: 1 to 64 bytes.
     pub name: String,
     /// What they may do.
+    #[schema(value_type = Vec<String>)]
     pub roles: Vec<OperatorRole>,
     /// The password: at least 12 characters.
+    #[schema(value_type = String)]
     pub password: Password,
 }
 
 /// Other roles for an operator.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetRoles {
     /// What they may do from now on.
+    #[schema(value_type = Vec<String>)]
     pub roles: Vec<OperatorRole>,
 }
 
 /// Another password for somebody else.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetPassword {
     /// The password.
+    #[schema(value_type = String)]
     pub password: Password,
 }
 
 /// Another password for oneself.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
     /// The one of now.
+    #[schema(value_type = String)]
     pub current: Password,
     /// The one from now on.
+    #[schema(value_type = String)]
     pub new: Password,
 }
 
 /// A root-officer whom a quorum of key cards is to make.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BreakGlass {
     /// The name to sign in with: 1 to 64 bytes.
     pub name: String,
     /// The password: at least 12 characters.
+    #[schema(value_type = String)]
     pub password: Password,
 }
 
 /// What a quorum of key cards must allow, in words.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     /// The words.
@@ -114,7 +125,7 @@ pub struct Statement {
 }
 
 /// What a quorum of key cards has allowed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Warranted {
     /// The words.
@@ -124,25 +135,27 @@ pub struct Warranted {
 }
 
 /// A token to make.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What it is for.
     pub name: String,
     /// What it may do: no more than its operator.
+    #[schema(value_type = Vec<String>)]
     pub roles: Vec<OperatorRole>,
     /// Seconds until it is no longer taken: from a minute to a year.
     pub lifetime_seconds: u64,
 }
 
 /// A token, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Which one it is.
     pub id: String,
     /// What it is for.
     pub name: String,
     /// What it may do, as far as its operator may.
+    #[schema(value_type = Vec<String>)]
     pub roles: Vec<OperatorRole>,
     /// Unix time in seconds of its making.
     pub created: u64,
@@ -151,25 +164,28 @@ pub struct TokenView {
 }
 
 /// A token that was made. It is shown this once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// What is known of it.
     #[serde(flatten)]
     pub view: TokenView,
     /// The token, for `Authorization: Bearer`.
+    #[schema(value_type = String)]
     pub token: SessionToken,
 }
 
 /// An operator, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperatorView {
     /// The id.
     pub id: String,
     /// The name to sign in with.
     pub name: String,
     /// Whether they may sign in.
+    #[schema(value_type = String)]
     pub state: OperatorState,
     /// What they may do.
+    #[schema(value_type = Vec<String>)]
     pub roles: Vec<OperatorRole>,
     /// Unix time in seconds of their making.
     pub created: u64,
@@ -212,7 +228,7 @@ impl OperatorView {
 }
 
 /// Every operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperatorList {
     /// The operators, by name.
     pub operators: Vec<OperatorView>,
@@ -221,5 +237,5 @@ pub struct OperatorList {
 }
 
 /// That something was done about which there is nothing to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Done {}

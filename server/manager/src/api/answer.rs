@@ -10,11 +10,12 @@ use sealwire_engine::chain;
 use sealwire_protocol::ErrorCode;
 use sealwire_protocol::error::Fault;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{ManagerError, Outcome};
 
 /// The body of a refusal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
     /// The number in the protocol's registry.
     pub error: u16,

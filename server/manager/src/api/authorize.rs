@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -29,7 +29,10 @@ pub(super) async fn authorize(
 ) -> Response {
     // All of it first: who calls is asked when everything is there to be done, and not long before.
     let (parts, body) = request.into_parts();
-    let whole = timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await;
+    // One that says itself that it is too long is not waited for.
+    let fits = body.size_hint().lower() <= u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
+    let limit = if fits { MAX_BODY } else { 0 };
+    let whole = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await;
     let Ok(Ok(body)) = whole else {
         let what =
             format!("a body has at most {MAX_BODY} bytes, and arrives within {BODY_TIMEOUT:?}");

@@ -1,4 +1,4 @@
-//! The JSON API, over a unix socket of mode 0600.
+//! The JSON API, over a unix socket of mode 0600, and over HTTPS.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -6,13 +6,17 @@
 //! | `authorize` | who calls, and whether they may |
 //! | `keys`, `apps`, `operators`, `requests`, `audit`, `root` | the calls |
 //! | `answer` | bodies and refusals |
+//! | [`openapi`] | what the API is, for programs |
+//! | [`https`] | over a network |
 
 mod answer;
 mod apps;
 mod audit;
 mod authorize;
 pub mod calls;
+pub mod https;
 mod keys;
+pub mod openapi;
 mod operators;
 mod requests;
 mod root;

@@ -6,9 +6,10 @@ use sealwire_engine::audit::{
 use sealwire_engine::custody::CeremonyStep;
 use sealwire_keystore::audit::SignedHead;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which records are looked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
     /// Unix time in milliseconds, from which on.
@@ -35,7 +36,7 @@ pub struct AuditQuery {
 }
 
 /// A page of records, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
     /// The records.
     pub records: Vec<AuditRecordView>,
@@ -44,7 +45,7 @@ pub struct AuditPage {
 }
 
 /// A record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecordView {
     /// Whose chain it is in.
     pub writer: String,
@@ -58,40 +59,43 @@ pub struct AuditRecordView {
     /// What it tells of, in words.
     pub text: String,
     /// The record; `None` when it is not one.
+    #[schema(value_type = Option<Object>)]
     pub record: Option<AuditRecord>,
 }
 
 /// A chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainView {
     /// Whose it is.
     pub writer: String,
     /// The place of its newest record.
     pub newest: u64,
     /// How far this manager remembers that it went; `None` for the chains of others.
+    #[schema(value_type = Option<Object>)]
     pub remembered: Option<AuditHead>,
 }
 
 /// Every chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditChains {
     /// The chains, by writer.
     pub chains: Vec<ChainView>,
 }
 
 /// Up to where a chain was checked, or read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckChain {
     /// The place of the last record that was.
     pub sequence: u64,
     /// That record's hash: as the part before has said.
     #[serde(default)]
+    #[schema(value_type = String)]
     pub hash: AuditHash,
 }
 
 /// A part of a chain, checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainPart {
     /// Up to where it is good.
     pub upto: CheckChain,
@@ -102,11 +106,12 @@ pub struct ChainPart {
     /// The first bad one, if there is one.
     pub bad: Option<BadRecord>,
     /// How far chains went, as these records say.
+    #[schema(value_type = Vec<Object>)]
     pub heads: Vec<AuditHead>,
 }
 
 /// A record that is not what it should be, or is missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BadRecord {
     /// In whose chain.
     pub writer: String,
@@ -117,31 +122,33 @@ pub struct BadRecord {
 }
 
 /// Heads to be compared with the chains.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckHeads {
     /// Heads that were kept elsewhere.
+    #[schema(value_type = Vec<Object>)]
     pub signed: Vec<SignedHead>,
     /// Heads that genuine records, or this manager's own memory, speak of.
+    #[schema(value_type = Vec<Object>)]
     pub known: Vec<AuditHead>,
 }
 
 /// Heads, compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckedHeads {
     /// What is wrong; nothing when every chain goes at least as far as its heads say.
     pub bad: Vec<BadRecord>,
 }
 
 /// Records as they are stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRows {
     /// The rows, by sequence.
     pub rows: Vec<RowView>,
 }
 
 /// A record as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RowView {
     /// Whose chain it is in.

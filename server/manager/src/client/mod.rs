@@ -1,4 +1,4 @@
-//! The operator's end of the manager's socket.
+//! The operator's end of the API.
 
 mod apps;
 mod audit;
@@ -6,6 +6,7 @@ mod keys;
 mod operators;
 mod requests;
 mod root;
+mod transport;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,11 +17,11 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::api::Refusal;
 use crate::{RequestView, SessionToken};
+use transport::Transport;
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -40,6 +41,19 @@ pub enum ClientError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The manager's URL is not one.
+    #[error("manager {0}: {1}")]
+    Url(String, String),
+    /// The manager could not be reached over the network.
+    #[error(
+        "manager {url}: is the server running, with [manager.http], and is its certificate trusted?"
+    )]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// What the operating system, or TLS, said.
+        source: io::Error,
+    },
     /// The manager refused.
     #[error("{message} [{name} {number}]")]
     Refused {
@@ -54,17 +68,17 @@ pub enum ClientError {
     #[error("asked for: {}. Another operator must approve it: `sealwire request approve {}`", .0.what, .0.id)]
     Asked(Box<RequestView>),
     /// The connection broke.
-    #[error("the manager's socket failed")]
+    #[error("the connection to the manager failed")]
     Http(#[from] hyper::Error),
     /// The answer was not one.
     #[error("the manager's answer was not understood: {0}")]
     Answer(String),
 }
 
-/// Calls the manager over its socket.
+/// Calls the manager.
 #[derive(Clone)]
 pub struct ManagerClient {
-    path: PathBuf,
+    transport: Transport,
     token: Option<SessionToken>,
 }
 
@@ -72,7 +86,16 @@ impl ManagerClient {
     /// Speaks to the manager behind this socket.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, token: None }
+        Self { transport: Transport::Socket(path), token: None }
+    }
+
+    /// Speaks to the manager of a URL: `https://HOST[:PORT]`, or `http://` on loopback. It is trusted when one of these
+    /// authorities says who it is, PEM; the system's unless given.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`].
+    pub fn over(url: &str, ca_pem: Option<&[u8]>) -> Result<Self, ClientError> {
+        Ok(Self { transport: Transport::to(url, ca_pem)?, token: None })
     }
 
     /// Calls as the operator for whom a token stands: a session's, or one for programs.
@@ -87,8 +110,7 @@ impl ManagerClient {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let connect = |source| ClientError::Connect { path: self.path.clone(), source };
-        let stream = UnixStream::connect(&self.path).await.map_err(connect)?;
+        let stream = self.transport.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -100,7 +122,7 @@ impl ManagerClient {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "manager")
+            .header("host", self.transport.host())
             .header("content-type", "application/json");
         let request = match &self.token {
             Some(token) => request.header("authorization", format!("Bearer {}", token.as_str())),

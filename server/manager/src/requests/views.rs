@@ -2,6 +2,7 @@
 
 use sealwire_engine::document::{Act, OperatorRole, Person, RequestDocument, RequestState};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What has become of a call that may take a second person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub enum Outcome<T> {
 }
 
 /// A request, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestView {
     /// The id.
     pub id: String,
@@ -22,12 +23,15 @@ pub struct RequestView {
     /// What is asked for, in words, with what follows from it.
     pub what: String,
     /// The role that approves it, beside root-officers.
+    #[schema(value_type = String)]
     pub role: OperatorRole,
     /// Who has asked, and when.
+    #[schema(value_type = Object)]
     pub asked: Person,
     /// Unix time in seconds from which it can no longer be approved.
     pub expires: u64,
     /// Who has decided, and when.
+    #[schema(value_type = Option<Object>)]
     pub decided: Option<Person>,
 }
 
@@ -110,7 +114,7 @@ fn raw_words(request: &RequestDocument) -> String {
 }
 
 /// Every request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestList {
     /// The requests, the newest first.
     pub requests: Vec<RequestView>,
@@ -119,7 +123,7 @@ pub struct RequestList {
 }
 
 /// The policy, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyView {
     /// Whether what cannot be undone, or opens doors, takes two persons.
     pub two_persons: bool,
@@ -130,7 +134,7 @@ pub struct PolicyView {
 }
 
 /// What to set the policy to. What is not given stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPolicy {
     /// Whether two persons are needed.

@@ -76,7 +76,7 @@ pub(super) async fn run(command: Root) -> Result<()> {
             let mut transcript = Transcript::begin("root break-glass", &shared)?;
             let done = async {
                 let password = operator::new_password(password_file.as_deref(), &name)?;
-                let manager = identity::client(&socket.path)?;
+                let manager = identity::manager(&socket)?;
                 let who = BreakGlass { name, password };
                 break_glass(&engines, &manager, &who, &mut readers, &mut transcript).await
             };

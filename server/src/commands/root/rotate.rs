@@ -12,6 +12,7 @@ use super::cards::Readers;
 use super::new::{self, NewPlaces};
 use super::transcript::Transcript;
 use super::{begin, current, engines, print};
+use crate::cli::ManagerPlace;
 use crate::cli::root::Rotate;
 use crate::commands::identity;
 
@@ -31,7 +32,8 @@ const IN_FORCE: &str = "the new root key is in force, and both are held until ev
 
 pub(super) async fn run(args: Rotate) -> Result<()> {
     // Clap wants it for all but --join, which has no use for it.
-    let manager = identity::client(&args.manager.clone().unwrap_or_default())?;
+    let socket = args.manager.clone().unwrap_or_default();
+    let manager = identity::client(ManagerPlace::Socket(&socket))?;
     let engines = if args.resume { Vec::new() } else { engines(&args.shared.engines) };
     if args.resume {
         let mut transcript = Transcript::begin("root rotate --resume", &args.shared)?;
