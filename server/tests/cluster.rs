@@ -5,10 +5,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sealwire_client::Client;
+use sealwire_manager::audit::AuditQuery;
+use sealwire_manager::audit::verify;
 use support::cluster::{Cluster, Process};
 use support::load::Load;
 
@@ -57,7 +60,41 @@ async fn whatever_dies_hangs_or_is_replaced_no_request_fails() {
         println!("round {round}: {done} ENC, DEC and REENC and {made} GENKEY, none failed");
         assert!(done > 0 && made > 0 && unmade.is_empty(), "GENKEY: {unmade:?}");
         opens_what_was_made(&clients[0], &tally).await;
+        is_on_record(&site).await;
     }
+}
+
+/// Every chain is whole, whichever process was killed in the midst of it; and each key that was made has its record.
+async fn is_on_record(site: &Cluster) {
+    let manager = site.managing();
+    let report = verify::everything(&manager, &[], &|_, _| {}).await.expect("checked");
+    assert_eq!(report.bad, []);
+    let of = |kind| report.chains.keys().filter(|writer| writer.starts_with(kind)).count();
+    assert_eq!((of("manager"), of("gateway")), (1, site.gateways.len()));
+    let mut query = AuditQuery {
+        event: Some("changed".into()),
+        about: Some("key.create".into()),
+        limit: Some(1000),
+        ..AuditQuery::default()
+    };
+    let mut recorded = 0;
+    loop {
+        let page = manager.list_audit(&query).await.expect("a page");
+        recorded += page.records.len();
+        match page.next {
+            Some(next) => query.before = Some(next),
+            None => break,
+        }
+    }
+    let made = manager.list_keys().await.expect("a list").keys.len();
+    assert_eq!(recorded, made, "a key, a record");
+    let query = AuditQuery { event: Some("ceremony".into()), ..AuditQuery::default() };
+    let ceremonies = manager.list_audit(&query).await.expect("a page").records;
+    let engines: BTreeSet<_> = ceremonies
+        .iter()
+        .filter_map(|record| record.text.split_once(": ").map(|(engine, _)| engine.to_owned()))
+        .collect();
+    assert_eq!(engines.len(), site.engines.len(), "{engines:?}");
 }
 
 /// How the work of some time spreads over the engines.
