@@ -2,6 +2,7 @@
 //! adds what it has counted to the figures of the process twice a second: counting takes no lock, and
 //! touches nothing that another connection touches.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -162,7 +163,7 @@ struct Used {
     /// By the rest of the index; 0 for none yet.
     places: [(u32, [u64; BUSY.len()]); USED],
     /// Those that had to leave their place.
-    left: Vec<(u32, [u64; BUSY.len()])>,
+    left: HashMap<u32, [u64; BUSY.len()]>,
 }
 
 impl Used {
@@ -170,9 +171,10 @@ impl Used {
     fn count(&mut self, key: u32, op: usize) {
         let place = &mut self.places[usize::try_from(key).unwrap_or(0) % USED];
         if place.0 != key {
-            let before = std::mem::replace(place, (key, Default::default()));
-            if before.0 != 0 {
-                self.left.push(before);
+            let (before, counts) = std::mem::replace(place, (key, Default::default()));
+            if before != 0 {
+                let left = self.left.entry(before).or_default();
+                left.iter_mut().zip(counts).for_each(|(left, count)| *left += count);
             }
         }
         place.1[op] += 1;

@@ -28,8 +28,8 @@ pub use error::{KeystoreError, Taken};
 pub use marks::{Marks, Newest};
 pub use mysql::{MysqlKeystore, MysqlOptions};
 pub use rows::{
-    AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Page, Reservation, Rewrapped,
-    RotationRow, Rows, SiteRow, UsageRow, WrappedRow,
+    AuditChain, AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Page, Reservation,
+    Rewrapped, RotationRow, Rows, SiteRow, UsageRow, WrappedRow,
 };
 pub use sqlite::SqliteKeystore;
 
@@ -48,11 +48,14 @@ pub trait AuditLog: Send + Sync {
     /// [`KeystoreError::Taken`] when one is there already.
     async fn append(&self, rows: &[AuditRow]) -> Result<(), KeystoreError>;
 
-    /// Each chain, and the place of its newest record.
-    async fn chains(&self) -> Result<Vec<(String, u64)>, KeystoreError>;
+    /// Each chain. Looks at every record.
+    async fn chains(&self) -> Result<Vec<AuditChain>, KeystoreError>;
+
+    /// Whose chains there are.
+    async fn writers(&self) -> Result<Vec<String>, KeystoreError>;
 
     /// One record.
-    async fn record(&self, writer: &str, sequence: u64) -> Result<Option<AuditRow>, KeystoreError>;
+    async fn record(&self, writer: &str, sequence: i64) -> Result<Option<AuditRow>, KeystoreError>;
 
     /// The newest record of a chain.
     async fn newest_record(&self, writer: &str) -> Result<Option<AuditRow>, KeystoreError>;
@@ -61,7 +64,7 @@ pub trait AuditLog: Send + Sync {
     async fn chain(
         &self,
         writer: &str,
-        after: u64,
+        after: i64,
         limit: u32,
     ) -> Result<Vec<AuditRow>, KeystoreError>;
 
@@ -244,7 +247,7 @@ pub trait Snapshot: Send {
     /// At most `limit` audit records by writer and sequence, behind `after`.
     async fn audit(
         &mut self,
-        after: Option<(&str, u64)>,
+        after: Option<(&str, i64)>,
         limit: u32,
     ) -> Result<Vec<AuditRow>, KeystoreError>;
 

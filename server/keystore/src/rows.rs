@@ -105,10 +105,10 @@ pub struct RotationRow {
 pub struct AuditRow {
     /// Whose chain it is in.
     pub writer: String,
-    /// Its place there.
-    pub sequence: u64,
+    /// Its place there: from 1, unless somebody else has put it there.
+    pub sequence: i64,
     /// Unix time in milliseconds.
-    pub at: u64,
+    pub at: i64,
     /// The name of what it tells of.
     pub event: String,
     /// The record.
@@ -117,13 +117,24 @@ pub struct AuditRow {
     pub mac: [u8; 32],
 }
 
+/// A chain of audit records, as the keystore has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditChain {
+    /// Whose it is: any text, if somebody else has put it there.
+    pub writer: String,
+    /// The place of its newest record.
+    pub newest: i64,
+    /// How many records there are.
+    pub count: u64,
+}
+
 /// Which audit records are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditFilter {
     /// Unix time in milliseconds, from which on.
-    pub from: u64,
-    /// And before which.
-    pub until: u64,
+    pub from: i64,
+    /// And up to which.
+    pub until: i64,
     /// Names of what they tell of; none for any.
     pub events: Vec<String>,
     /// Whose chain; any unless set.
@@ -132,7 +143,7 @@ pub struct AuditFilter {
 
 impl Default for AuditFilter {
     fn default() -> Self {
-        Self { from: 0, until: u64::MAX, events: Vec::new(), writer: None }
+        Self { from: i64::MIN, until: i64::MAX, events: Vec::new(), writer: None }
     }
 }
 
@@ -140,11 +151,11 @@ impl Default for AuditFilter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPlace {
     /// Unix time in milliseconds.
-    pub at: u64,
+    pub at: i64,
     /// Whose chain.
     pub writer: String,
     /// The place there.
-    pub sequence: u64,
+    pub sequence: i64,
 }
 
 /// A change: all of it is written, or nothing.

@@ -102,8 +102,8 @@ struct DocumentLine {
 #[serde(deny_unknown_fields)]
 struct AuditLine {
     writer: String,
-    sequence: u64,
-    at: u64,
+    sequence: i64,
+    at: i64,
     event: String,
     body: Blob,
     mac: Blob,
@@ -221,7 +221,7 @@ pub async fn export(
         }
         progress(moved.rows());
     }
-    let mut after: Option<(String, u64)> = None;
+    let mut after: Option<(String, i64)> = None;
     loop {
         let behind = after.as_ref().map(|(writer, sequence)| (writer.as_str(), *sequence));
         let rows = snapshot.audit(behind, PAGE).await?;

@@ -4,7 +4,7 @@
 mod mariadb;
 
 use std::io::{BufReader, Cursor};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use sealwire_engine::document::DocumentKind;
 use sealwire_engine::{RootKeyId, SignedDocument};
 use sealwire_keystore::transfer::{self, TransferError};
 use sealwire_keystore::{
-    AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Keystore, KeystoreError,
-    MysqlKeystore, MysqlOptions, Reservation, Rewrapped, RotationRow, SiteRow, SqliteKeystore,
-    Taken, WrappedRow,
+    AuditChain, AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Keystore,
+    KeystoreError, MysqlKeystore, MysqlOptions, Reservation, Rewrapped, RotationRow, SiteRow,
+    SqliteKeystore, Taken, WrappedRow,
 };
 use tempfile::TempDir;
 
@@ -101,6 +101,7 @@ over_both!(
     a_changed_or_cut_off_export_is_not_imported,
     a_change_and_its_record_are_written_together_or_not_at_all,
     records_are_found_by_chain_and_by_time,
+    rows_of_another_form_hide_nothing,
 );
 
 fn site() -> SiteRow {
@@ -128,9 +129,9 @@ fn key(id: &str, name: &str, number: u32, upon: u64) -> Change {
 }
 
 /// The place of the next record that comes with a change.
-static SEQUENCE: AtomicU64 = AtomicU64::new(1);
+static SEQUENCE: AtomicI64 = AtomicI64::new(1);
 
-fn record(sequence: u64, at: u64) -> AuditRow {
+fn record(sequence: i64, at: i64) -> AuditRow {
     AuditRow {
         writer: "manager-0707070707070707".into(),
         sequence,
@@ -587,7 +588,9 @@ async fn a_change_and_its_record_are_written_together_or_not_at_all(place: Place
     let refused = keystore.commit(&third).await;
     assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Name))), "{refused:?}");
     let chains = keystore.chains().await.expect("reads");
-    assert_eq!(chains, [(record(1, 0).writer, 1)]);
+    let only = AuditChain { writer: record(1, 0).writer, newest: 1, count: 1 };
+    assert_eq!(chains, [only.clone()]);
+    assert_eq!(keystore.writers().await.expect("reads"), [only.writer]);
     // Of several records, all or none.
     let refused = keystore.append(&[record(2, 8), record(1, 9)]).await;
     assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Record))), "{refused:?}");
@@ -613,7 +616,7 @@ async fn records_are_found_by_chain_and_by_time(place: Place) {
     // Page by page, the newest first: each record once.
     let (mut found, mut before) = (Vec::new(), None);
     loop {
-        let filter = AuditFilter { from: 20, until: 50, ..AuditFilter::default() };
+        let filter = AuditFilter { from: 20, until: 49, ..AuditFilter::default() };
         let page = keystore.newest_first(&filter, before.as_ref(), 4).await.expect("reads");
         let Some(last) = page.last() else { break };
         let AuditRow { writer, sequence, at, .. } = last;
@@ -627,4 +630,23 @@ async fn records_are_found_by_chain_and_by_time(place: Place) {
     assert_eq!(used, others.into_iter().rev().collect::<Vec<_>>());
     let filter = AuditFilter { writer: Some(own[0].writer.clone()), ..AuditFilter::default() };
     assert_eq!(keystore.newest_first(&filter, None, 10).await.expect("reads").len(), 5);
+}
+
+/// What somebody else has put there is shown as it is: who checks it says what is wrong.
+async fn rows_of_another_form_hide_nothing(place: Place) {
+    let keystore = place.open().await;
+    let odd =
+        |writer: &str, sequence, at| AuditRow { writer: writer.into(), ..record(sequence, at) };
+    let mut rows = vec![record(1, 10), record(0, 11), record(-5, -12), record(i64::MIN + 1, 13)];
+    rows.extend([odd("", 1, 14), odd("a/b c", -1, 15)]);
+    keystore.append(&rows).await.expect("appends");
+    let own = &rows[0].writer;
+    let chain = keystore.chain(own, i64::MIN, 10).await.expect("reads");
+    let places: Vec<_> = chain.iter().map(|row| row.sequence).collect();
+    assert_eq!(places, [i64::MIN + 1, -5, 0, 1]);
+    let chains = keystore.chains().await.expect("reads");
+    let found: Vec<_> = chains.iter().map(|chain| (chain.writer.as_str(), chain.count)).collect();
+    assert_eq!(found, [("", 1), ("a/b c", 1), (own.as_str(), 4)]);
+    let all = keystore.newest_first(&AuditFilter::default(), None, 10).await.expect("reads");
+    assert_eq!(all.len(), 6);
 }

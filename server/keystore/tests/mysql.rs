@@ -86,7 +86,7 @@ fn change(upon: u64) -> Change {
         erased: Vec::new(),
         audit: AuditRow {
             writer: "manager-0707070707070707".into(),
-            sequence: upon + 1,
+            sequence: i64::try_from(upon + 1).expect("small"),
             at: 0,
             event: "changed".into(),
             body: Vec::new(),

@@ -56,7 +56,7 @@ async fn a_transaction_that_sqlite_has_ended_spoils_no_other() {
         let document = DocumentRow { name: signed.id.clone(), signed, number: None, due: None };
         let audit = AuditRow {
             writer: "manager-0707070707070707".into(),
-            sequence: upon + 1,
+            sequence: i64::try_from(upon + 1).expect("small"),
             at: 0,
             event: "changed".into(),
             body: Vec::new(),

@@ -217,12 +217,10 @@ impl AuditEvent {
             | Self::Lost { .. }
             | Self::LoggedIn { .. }
             | Self::LoginRefused { .. }
-            | Self::LoginsRefused { .. } => true,
+            | Self::LoginsRefused { .. }
+            | Self::Heads { .. } => true,
             Self::Opened { .. } | Self::Used { .. } => matches!(kind, AuditWriterKind::Gateway),
-            Self::Changed { .. }
-            | Self::Done { .. }
-            | Self::Ceremony { .. }
-            | Self::Heads { .. } => {
+            Self::Changed { .. } | Self::Done { .. } | Self::Ceremony { .. } => {
                 matches!(kind, AuditWriterKind::Manager)
             }
         }

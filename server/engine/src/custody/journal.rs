@@ -168,8 +168,14 @@ impl Journal {
         self.append(known, &Line::Entry(entry.clone()))?;
         known.next += 1;
         known.entries.push_back(entry);
-        if known.entries.len() > KEPT {
-            known.entries.pop_front();
+        if known.entries.len() > KEPT
+            && let Some(oldest) = known.entries.pop_front()
+            && oldest.number > known.taken
+        {
+            tracing::error!(
+                ?oldest,
+                "no manager has taken this step of an officer's: it will be in no audit"
+            );
         }
         Ok(())
     }
@@ -198,8 +204,9 @@ impl Journal {
 
     /// Reads the file, or begins it. A line that was cut off by a power loss is none.
     fn read(&self) -> io::Result<Known> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
+        // A line that was cut off may end within a letter.
+        let text = match std::fs::read(&self.path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
@@ -287,7 +294,7 @@ mod tests {
 
         let path = folder.path().join(FILE);
         let mut text = std::fs::read(&path).expect("file");
-        text.extend_from_slice(b"{\"entry\":{\"numb");
+        text.extend_from_slice(b"{\"entry\":{\"why\":\"\xe8\x81");
         std::fs::write(&path, text).expect("written");
         let again = Journal::new(folder.path());
         again.note(3, CeremonyStep::Refused { why: "ä".repeat(2000) });

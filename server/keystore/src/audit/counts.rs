@@ -13,6 +13,9 @@ const FIRSTS: usize = 64;
 /// Kinds of refused logins that are told apart in a minute.
 const REFUSED: usize = 1024;
 
+/// Refused logins in one record: whatever their names are, they fit.
+const CHUNK: usize = 64;
+
 /// Apps and keys that are told apart in a minute.
 const USED: usize = 65_536;
 
@@ -68,7 +71,7 @@ impl Refusals {
             counts.map(|((who, from), (count, _))| AuditRefusals { who, from, count }).collect();
         counts.sort_by(|one, other| (&one.who, one.from).cmp(&(&other.who, other.from)));
         let (minute, mut others) = (before.minute, before.others);
-        let mut chunks: Vec<_> = counts.chunks(MAX_AUDIT_COUNTS).map(<[_]>::to_vec).collect();
+        let mut chunks: Vec<_> = counts.chunks(CHUNK).map(<[_]>::to_vec).collect();
         if chunks.is_empty() && others > 0 {
             chunks.push(Vec::new());
         }
@@ -97,8 +100,9 @@ impl Uses {
         uses: impl Iterator<Item = (u32, [u64; 3])>,
     ) -> Vec<AuditEvent> {
         let mut events = self.end_minute(now);
+        let who = cut(who);
         for (key, counts) in uses {
-            let held = self.counts.entry((cut(who), key)).or_default();
+            let held = self.counts.entry((who.clone(), key)).or_default();
             for (held, count) in held.iter_mut().zip(counts) {
                 *held += count;
             }
@@ -137,15 +141,21 @@ fn minute_of(now: u64) -> u64 {
     now / 60_000 * 60
 }
 
-/// Text that a stranger has sent, as long as it may be in a record.
+/// Text that a stranger has sent, as it may be in a record: not too long, and without what a terminal obeys.
 fn cut(text: &str) -> String {
-    let end = MAX_AUDIT_TEXT.min(text.len());
-    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text[..end].to_owned()
+    let mut cut = String::new();
+    for letter in text.chars().map(|letter| if letter.is_control() { '\u{FFFD}' } else { letter }) {
+        if cut.len() + letter.len_utf8() > MAX_AUDIT_TEXT {
+            break;
+        }
+        cut.push(letter);
+    }
+    cut
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::notes::sound;
     use super::*;
 
     #[test]
@@ -154,11 +164,13 @@ mod tests {
         let mut events = Vec::new();
         for number in 0..100_000_u32 {
             let from = IpAddr::from((number % 5000).to_be_bytes());
-            events.extend(refusals.refused(60_000, (&"ü".repeat(200), Some(from)), "no"));
+            let name = ["ü", "\"", "\u{1}", "\\"][number as usize % 4].repeat(200);
+            events.extend(refusals.refused(60_000, (&name, Some(from)), "no"));
         }
         assert_eq!(events.len(), FIRSTS, "the first ones");
         let counts = refusals.end_minute(120_000);
-        assert_eq!(counts.len(), REFUSED / MAX_AUDIT_COUNTS);
+        assert_eq!(counts.len(), REFUSED / CHUNK);
+        assert!(events.iter().chain(&counts).all(|event| sound(event).is_some()), "each fits");
         let mut sum = 0;
         for event in &counts {
             let AuditEvent::LoginsRefused { minute, counts, others } = event else {

@@ -1,11 +1,15 @@
 //! Heads: how far a chain goes, with the engine's MAC, said outside the database, so that a chain that was cut off
-//! is seen: in a file, which belongs on another machine, or in the system's log.
+//! is seen: in a file, which belongs on another machine.
+//!
+//! A thread of its own writes them: a disk, or a share, that hangs keeps nobody else waiting.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealwire_engine::audit::AuditHead;
@@ -13,6 +17,12 @@ use serde::{Deserialize, Serialize};
 
 /// Least time between two heads.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Time after which a head that is not written yet is late.
+const LATE: Duration = Duration::from_secs(10);
+
+/// Time for the last head, when the process stops.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A head, and the engine's MAC over it: a line of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,85 +51,154 @@ mod mac {
     }
 }
 
-/// Where heads go.
-pub(super) struct Heads {
-    path: PathBuf,
-    state: Mutex<Told>,
+/// What the thread is told.
+enum Word {
+    Head(SignedHead),
+    /// Write what waits, and end.
+    End(Sender<()>),
 }
 
+/// Where heads go.
+pub(super) struct Heads {
+    words: Mutex<Sender<Word>>,
+    state: Arc<State>,
+}
+
+/// How far it has come. Records are counted over the chains of this process.
 #[derive(Default)]
-struct Told {
-    /// What is to be told, and since which record.
-    waiting: Option<(SignedHead, u64)>,
-    last: Option<Instant>,
+struct State {
+    told: AtomicU64,
+    written: AtomicU64,
+    /// When the oldest head that is not written yet was told, in [`milliseconds`] and 1; 0 for none.
+    waiting_since: AtomicU64,
+}
+
+impl Heads {
+    pub(super) fn new(path: PathBuf) -> io::Result<Self> {
+        let (words, heard) = channel();
+        let state = Arc::new(State::default());
+        let writer = Writer { path, state: state.clone(), length: None, failing: false };
+        std::thread::Builder::new().name("audit heads".into()).spawn(move || writer.run(&heard))?;
+        Ok(Self { words: Mutex::new(words), state })
+    }
+
+    /// Tells a head behind so many more records: it is written within a second.
+    pub(super) fn tell(&self, head: SignedHead, records: u64) {
+        self.state.told.fetch_add(records, Ordering::AcqRel);
+        let now = milliseconds() + 1;
+        let since = &self.state.waiting_since;
+        let _ = since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread that has ended has panicked: then none is written, which is noticed as late.
+        let _ = words.send(Word::Head(head));
+    }
+
+    /// Records that no head tells of, although there was time for one.
+    pub(super) fn behind(&self) -> u64 {
+        let since = self.state.waiting_since.load(Ordering::Acquire);
+        let late = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
+        if since == 0 || (milliseconds() + 1).saturating_sub(since) < late {
+            return 0;
+        }
+        let told = self.state.told.load(Ordering::Acquire);
+        told.saturating_sub(self.state.written.load(Ordering::Acquire))
+    }
+
+    /// Has what waits written, when the process stops.
+    pub(super) async fn end(&self) {
+        let (done, ended) = channel();
+        let sent = self.words.lock().unwrap_or_else(PoisonError::into_inner).send(Word::End(done));
+        if sent.is_ok() {
+            let waited = tokio::task::spawn_blocking(move || ended.recv_timeout(GRACE));
+            if !matches!(waited.await, Ok(Ok(()))) {
+                tracing::warn!("audit: the last head was not written in time");
+            }
+        }
+    }
+}
+
+/// Milliseconds of a clock that nobody sets.
+fn milliseconds() -> u64 {
+    static BORN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    u64::try_from(BORN.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The thread.
+struct Writer {
+    path: PathBuf,
+    state: Arc<State>,
     /// How long the file was when it was written last.
     length: Option<u64>,
     failing: bool,
 }
 
-impl Heads {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default() }
-    }
-
-    /// Tells a head, at once or within a second.
-    pub(super) fn tell(&self, head: SignedHead) {
-        let mut told = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = told.waiting.map_or(head.head.sequence, |(_, since)| since);
-        told.waiting = Some((head, since));
-        if told.last.is_none_or(|last| last.elapsed() >= PAUSE) {
-            self.write(&mut told);
+impl Writer {
+    fn run(mut self, heard: &Receiver<Word>) {
+        let (mut waiting, mut last) = (None, None::<Instant>);
+        loop {
+            match heard.recv_timeout(PAUSE) {
+                Ok(Word::Head(head)) => waiting = Some(head),
+                Ok(Word::End(done)) => {
+                    self.write(&mut waiting);
+                    let _ = done.send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.write(&mut waiting),
+            }
+            if waiting.is_some() && last.is_none_or(|last| last.elapsed() >= PAUSE) {
+                last = Some(Instant::now());
+                self.write(&mut waiting);
+            }
         }
     }
 
-    /// Tells what has waited.
-    pub(super) fn flush(&self) {
-        self.write(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Records that no head tells of, because none can be written.
-    pub(super) fn behind(&self) -> u64 {
-        let told = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = told.waiting.filter(|_| told.failing);
-        waiting.map_or(0, |(head, since)| head.head.sequence - since + 1)
-    }
-
-    fn write(&self, told: &mut Told) {
-        let Some((head, _)) = told.waiting else { return };
-        told.last = Some(Instant::now());
-        match self.append(&head, told.length) {
+    fn write(&mut self, waiting: &mut Option<SignedHead>) {
+        let Some(head) = waiting.take() else { return };
+        // What is told while this is written, is told of by the next one.
+        let told = self.state.told.load(Ordering::Acquire);
+        self.state.waiting_since.store(0, Ordering::Release);
+        match append(&self.path, &head, self.length) {
             Ok(length) => {
-                told.length = Some(length);
-                told.waiting = None;
-                if std::mem::take(&mut told.failing) {
+                self.length = Some(length);
+                self.state.written.store(told, Ordering::Release);
+                if std::mem::take(&mut self.failing) {
                     tracing::info!(path = %self.path.display(), "audit: heads are written again");
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut told.failing, true) {
+                *waiting = Some(head);
+                let now = milliseconds() + 1;
+                // As late as the one before was.
+                let late = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
+                self.state.waiting_since.store(now.saturating_sub(late).max(1), Ordering::Release);
+                if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, path = %self.path.display(), "audit: heads cannot be written");
                 }
             }
         }
     }
+}
 
-    /// Writes a line, and gives the file's length.
-    fn append(&self, head: &SignedHead, known: Option<u64>) -> io::Result<u64> {
-        let mut line = serde_json::to_vec(head)?;
-        line.push(b'\n');
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
-        let length = file.metadata()?.len();
-        if known.is_some_and(|known| length < known) {
-            tracing::warn!(
-                path = %self.path.display(),
-                "audit: the file of heads was removed, moved or cut off since it was written last"
-            );
-        }
-        let written = file.write_all(&line).and_then(|()| file.sync_data());
-        // Half a line would spoil the next one.
-        written.inspect_err(|_| drop(file.set_len(length)))?;
-        Ok(length + line.len() as u64)
+/// Writes a line, and gives the file's length. Each begins on a line of its own, also behind one that was cut off.
+fn append(path: &Path, head: &SignedHead, known: Option<u64>) -> io::Result<u64> {
+    let mut line = serde_json::to_vec(head)?;
+    line.push(b'\n');
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let length = file.metadata()?.len();
+    match known {
+        Some(known) if length < known => tracing::warn!(
+            path = %path.display(),
+            "audit: the file of heads was removed, moved or cut off since it was written last"
+        ),
+        // Somebody else's line, or half of one's own.
+        Some(known) if length == known => {}
+        _ if length > 0 => line.insert(0, b'\n'),
+        _ => {}
     }
+    file.write_all(&line)?;
+    file.sync_data()?;
+    Ok(length + line.len() as u64)
 }
 
 #[cfg(test)]
@@ -134,22 +213,41 @@ mod tests {
         SignedHead { head, mac: [9; 32] }
     }
 
-    #[test]
-    fn a_head_is_told_once_and_what_cannot_be_told_is_counted() {
+    fn lines(path: &Path) -> Vec<SignedHead> {
+        let text = std::fs::read_to_string(path).expect("file");
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_is_counted_and_told_later() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("missing").join("heads");
-        let heads = Heads::new(path.clone());
-        heads.tell(head(1));
-        heads.tell(head(2));
-        heads.tell(head(3));
-        assert_eq!(heads.behind(), 3, "nothing could be written");
+        let heads = Heads::new(path.clone()).expect("a thread");
+        (1..=3).for_each(|sequence| heads.tell(head(sequence), 1));
+        let begun = Instant::now();
+        while heads.behind() < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         std::fs::create_dir(path.parent().expect("parent")).expect("folder");
-        heads.flush();
-        assert_eq!(heads.behind(), 0);
-        heads.flush();
-        let text = std::fs::read_to_string(&path).expect("file");
-        let lines: Vec<SignedHead> =
-            text.lines().map(|line| serde_json::from_str(line).expect("a head")).collect();
-        assert_eq!(lines, [head(3)]);
+        while heads.behind() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        heads.tell(head(4), 1);
+        heads.end().await;
+        assert_eq!(lines(&path), [head(3), head(4)]);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_spoils_no_other() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("heads");
+        let length = append(&path, &head(1), None).expect("written");
+        let half = std::fs::read(&path).expect("read")[..20].to_vec();
+        OpenOptions::new().append(true).open(&path).expect("opens").write_all(&half).expect("half");
+        append(&path, &head(2), Some(length)).expect("written");
+        assert_eq!(lines(&path), [head(1), head(2)]);
     }
 }

@@ -18,21 +18,22 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use sealwire_engine::audit::{
-    AuditEvent, AuditHead, AuditRecord, AuditRole, AuditSigned, MAX_AUDIT_BATCH,
+    AuditActor, AuditEvent, AuditHead, AuditRecord, AuditRole, AuditSigned, AuditWriter,
+    AuditWriterKind, MAX_AUDIT_BATCH,
 };
 use sealwire_engine::{EngineError, Site};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{AuditRow, Keystore, KeystoreError};
+use crate::{AuditRow, Keystore, KeystoreError, Taken};
 use counts::{Refusals, Uses};
 use heads::Heads;
 pub use heads::SignedHead;
-use notes::{Note, Notes};
+use notes::{Note, Notes, Upto};
 
 /// Notes that wait in memory for being written down.
 const QUEUE: usize = 65_536;
@@ -45,6 +46,12 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Time for what waits when the process stops.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Records of a chain that are read at once.
+const CHAIN_PAGE: u32 = 500;
+
+/// Batches of notes that are recorded before a change.
+const BATCHES_BEFORE_A_CHANGE: usize = 4;
 
 /// Records without a head outside the database after which nothing more is managed.
 const MAX_BEHIND: u64 = 1000;
@@ -61,6 +68,9 @@ pub enum AuditError {
         /// What SQLite said.
         source: sqlx::Error,
     },
+    /// There is no thread for the heads.
+    #[error("the thread that writes the heads of the audit cannot be started")]
+    Thread(#[source] std::io::Error),
     /// There is no room for more notes.
     #[error("the notes for the audit have filled their place, since none of them can be recorded")]
     Full,
@@ -166,7 +176,7 @@ impl Auditor {
             role,
             keystore,
             notes,
-            heads: Heads::new(settings.heads.clone()),
+            heads: Heads::new(settings.heads.clone()).map_err(AuditError::Thread)?,
             heads_path: settings.heads.clone(),
             chain: AsyncMutex::new(Chain { head, doubted: true }),
             queue,
@@ -181,12 +191,26 @@ impl Auditor {
         Ok(Arc::new(auditor))
     }
 
-    /// Removes the notes of a data folder: the next start begins another chain. For a server that is stopped.
+    /// Has the next start of a server over this data folder begin other chains, since the database was put back; and
+    /// notes that, with these words. What is noted and not recorded yet is kept. For a server that is stopped.
     ///
     /// # Errors
-    /// What the operating system says.
-    pub fn forget(folder: &Path) -> std::io::Result<()> {
-        notes::forget(folder)
+    /// [`AuditError::Notes`].
+    pub async fn begin_anew(folder: &Path, act: &str, detail: String) -> Result<(), AuditError> {
+        for kind in [AuditWriterKind::Gateway, AuditWriterKind::Manager] {
+            let manages = kind == AuditWriterKind::Manager;
+            if !manages && !notes::is_there(folder, kind) {
+                continue;
+            }
+            let notes = Notes::open(folder, kind, AuditLimits::default()).await?;
+            notes.forget_chain().await?;
+            if manages {
+                let (by, act, detail) = (AuditActor::Manager, act.to_owned(), Some(detail.clone()));
+                notes.add(&[(now(), AuditEvent::Done { by, act, detail })]).await?;
+            }
+            notes.close().await;
+        }
+        Ok(())
     }
 
     /// The head of this process's chain, as far as it knows.
@@ -251,12 +275,15 @@ impl Auditor {
         let mut queued = queued.expect("it runs once");
         let mut trouble = Trouble::default();
         let mut waiting = Vec::with_capacity(BATCH);
+        let mut more = false;
+        let mut ends_by = None;
         loop {
             let stopping = tokio::select! {
+                biased;
+                () = stop.cancelled() => true,
                 _ = queued.recv_many(&mut waiting, BATCH) => false,
                 () = self.noted.notified() => false,
-                () = tokio::time::sleep(TICK) => false,
-                () = stop.cancelled() => true,
+                () = tokio::time::sleep(if more { Duration::ZERO } else { TICK }) => false,
             };
             // What was counted in the minute that has begun is told when it is over, or now.
             self.end_minute(if stopping { u64::MAX } else { now() });
@@ -264,46 +291,45 @@ impl Auditor {
                 while queued.try_recv().map(|note| waiting.push(note)).is_ok() {}
             }
             self.write_down(&mut waiting).await;
-            let settled = match stopping {
-                false => self.settle_with(&*source).await,
-                true => tokio::time::timeout(GRACE, self.settle_with(&*source))
-                    .await
-                    .unwrap_or(Err(AuditError::Keystore(KeystoreError::Slow))),
-            };
+            // One batch a turn: what happens meanwhile is written down in between.
+            let settled = self.settle_with(&*source).await;
+            more = matches!(settled, Ok(true));
             trouble.note(settled.err());
-            self.heads.flush();
             if stopping {
-                return self.notes.close().await;
+                let by = *ends_by.get_or_insert_with(|| Instant::now() + GRACE);
+                if !more || Instant::now() >= by {
+                    self.heads.end().await;
+                    return self.notes.close().await;
+                }
             }
         }
     }
 
-    async fn settle_with(&self, source: &dyn SiteSource) -> Result<(), AuditError> {
+    /// Records a batch of notes; whether there are more.
+    async fn settle_with(&self, source: &dyn SiteSource) -> Result<bool, AuditError> {
         if self.notes.bytes() == 0 {
-            return Ok(());
+            return Ok(false);
         }
-        match source.site().await {
-            Some(site) => self.begin(&site).await.map(drop),
-            None => Ok(()),
-        }
+        let Some(site) = source.site().await else { return Ok(false) };
+        let mut chain = self.chain.lock().await;
+        self.settle_batch(&site, &mut chain).await
     }
 
     /// Writes notes down; what there is no room for is counted.
     async fn write_down(&self, waiting: &mut Vec<(u64, AuditEvent)>) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            waiting.insert(0, (now(), AuditEvent::Lost { notes: lost }));
+            let told = self.notes.add(&[(now(), AuditEvent::Lost { notes: lost })]).await;
+            if !matches!(told, Ok(1)) {
+                self.lost.fetch_add(lost, Ordering::Relaxed);
+            }
         }
         if waiting.is_empty() {
             return;
         }
         let written = self.notes.add(waiting).await;
         let written = written.inspect_err(|error| tracing::error!(%error, "audit")).unwrap_or(0);
-        let missing = u64::try_from(waiting.len() - written).unwrap_or(u64::MAX);
-        // The note of what was lost before was not one that happened.
-        let again = u64::from(lost > 0 && missing > 0);
-        self.lost.fetch_add(if again == 1 { lost } else { 0 }, Ordering::Relaxed);
-        self.count_lost(missing - again);
+        self.count_lost(u64::try_from(waiting.len() - written).unwrap_or(u64::MAX));
         waiting.clear();
     }
 
@@ -312,7 +338,7 @@ impl Auditor {
         self.lost_ever.fetch_add(notes, Ordering::Relaxed);
     }
 
-    /// Records every note, and gives the end of the chain for a record that is written together with a change.
+    /// Records what is noted, and gives the end of the chain for a record that is written together with a change.
     ///
     /// # Errors
     /// [`AuditError`]: nothing more can be recorded then, and nothing must be done that has to be.
@@ -321,63 +347,124 @@ impl Auditor {
         if self.heads.behind() > MAX_BEHIND {
             return Err(AuditError::Heads(self.heads_path.clone()));
         }
+        // So that records stand in the order of what they tell of. Many notes do not keep a change waiting.
+        for _ in 0..BATCHES_BEFORE_A_CHANGE {
+            if !self.settle_batch(site, &mut chain).await? {
+                break;
+            }
+        }
         if chain.doubted {
             self.find_end(site, &mut chain).await?;
-        }
-        loop {
-            let notes = self.notes.oldest(MAX_AUDIT_BATCH).await?;
-            let Some(last) = notes.last().map(|note| note.number) else { break };
-            let records = records(&chain.head, notes);
-            let (rows, signed) = self.sign(site, &records).await?;
-            match self.keystore.append(&rows).await {
-                Ok(()) => self.settled(&mut chain, &signed, Some(last)).await?,
-                Err(error) => {
-                    chain.doubted = true;
-                    return Err(error.into());
-                }
-            }
         }
         Ok(Appending { auditor: self, site, chain, signed: None })
     }
 
+    /// Records a batch of notes; whether there may be more.
+    async fn settle_batch(&self, site: &Site, chain: &mut Chain) -> Result<bool, AuditError> {
+        for last in [false, true] {
+            if chain.doubted {
+                self.find_end(site, chain).await?;
+            }
+            let notes = self.notes.oldest(MAX_AUDIT_BATCH).await?;
+            let more = notes.len() == MAX_AUDIT_BATCH;
+            if notes.is_empty() {
+                return Ok(false);
+            }
+            let upto = notes.last().map(|note| note.number);
+            let records = records(&chain.head, notes);
+            let (rows, signed) = self.sign(site, &records).await?;
+            // From here on, until it is noted here, the keystore may hold more than is known.
+            chain.doubted = true;
+            match self.keystore.append(&rows).await {
+                Ok(()) => {
+                    self.settled(chain, &signed, rows.len(), upto).await?;
+                    return Ok(more);
+                }
+                Err(KeystoreError::Taken(Taken::Record)) if !last => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
     /// Finds out how far the chain goes. What this process remembers is believed: if the keystore holds less, or
-    /// something else, then that was tampered with, and stays visible.
+    /// something else, then that was tampered with, and stays visible. If somebody else has written into this chain,
+    /// this process goes on with another.
     async fn find_end(&self, site: &Site, chain: &mut Chain) -> Result<(), AuditError> {
-        let known = chain.head;
-        let newest = self.keystore.newest_record(&known.writer.to_string()).await?;
-        let found = newest.as_ref().map_or(0, |row| row.sequence);
-        if found < known.sequence {
+        let writer = chain.head.writer.to_string();
+        let newest = self.keystore.newest_record(&writer).await?;
+        let found = newest.map_or(0, |row| row.sequence);
+        let known = i64::try_from(chain.head.sequence).unwrap_or(i64::MAX);
+        if found < known {
             tracing::error!(
-                writer = %known.writer, found, known = known.sequence,
+                writer,
+                found,
+                known,
                 "audit: the newest records of this process's chain are missing: the database was cut off, or put back"
             );
         }
-        if let Some(row) = newest.filter(|_| found > known.sequence) {
-            let genuine = self.is_own(site, &row).await?;
-            let upto = genuine.as_ref().and_then(|record| record.note);
-            if genuine.is_none() {
-                tracing::error!(
-                    writer = %known.writer, sequence = row.sequence,
-                    "audit: a record of this process's chain was written by somebody else"
-                );
+        let mut after = known;
+        while after < found {
+            let rows = self.keystore.chain(&writer, after, CHAIN_PAGE).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.sequence;
+            for row in rows {
+                if !self.adopt(site, chain, &row).await? {
+                    tracing::error!(
+                        writer,
+                        sequence = row.sequence,
+                        "audit: somebody else has written into this process's chain: it goes on with another"
+                    );
+                    return self.begin_another(chain).await;
+                }
             }
-            let hash = sealwire_engine::audit::AuditHash::of(&row.body);
-            let (sequence, at) = (row.sequence, row.at);
-            chain.head = AuditHead { writer: known.writer, sequence, hash, at };
-            self.notes.settled(&chain.head, upto).await?;
         }
         chain.doubted = false;
         Ok(())
     }
 
-    /// A row's record, if the engine has signed it for this process.
-    async fn is_own(&self, site: &Site, row: &AuditRow) -> Result<Option<AuditRecord>, AuditError> {
-        let Ok(record) = AuditRecord::decode(&row.body) else { return Ok(None) };
-        match self.role.sign(site, std::slice::from_ref(&record)).await {
-            Ok((_, signed)) => Ok((signed.macs == [row.mac]).then_some(record)),
-            Err(EngineError::Role | EngineError::Document(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Takes a record for one's own, if it is: the next one, signed by the engine, and of a note that is this
+    /// process's when it is of one.
+    async fn adopt(
+        &self,
+        site: &Site,
+        chain: &mut Chain,
+        row: &AuditRow,
+    ) -> Result<bool, AuditError> {
+        let Ok(record) = AuditRecord::decode(&row.body) else { return Ok(false) };
+        let same = i64::try_from(record.sequence) == Ok(row.sequence)
+            && row.event == record.event.name()
+            && record.follows(&chain.head);
+        if !same {
+            return Ok(false);
         }
+        match self.role.sign(site, std::slice::from_ref(&record)).await {
+            Ok((_, signed)) if signed.macs == [row.mac] => {}
+            Ok(_) | Err(EngineError::Role | EngineError::Document(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(number) = record.note {
+            let note = self.notes.get(number).await?;
+            // One that is not there any more was recorded, too, before this process forgot how far it had come.
+            let mine = |note: &Note| (note.at, &note.event) == (record.at, &record.event);
+            if note.is_some_and(|note| !mine(&note)) {
+                return Ok(false);
+            }
+        }
+        let head = AuditHead::of(&record, &row.body);
+        self.notes.settled(&head, record.note.map(Upto::This)).await?;
+        chain.head = head;
+        Ok(true)
+    }
+
+    /// Begins another chain, whose first record says how far the one before went.
+    async fn begin_another(&self, chain: &mut Chain) -> Result<(), AuditError> {
+        let before = chain.head;
+        let head = AuditHead::none(AuditWriter::generate(self.role.kind())?);
+        self.notes.settled(&head, None).await?;
+        *chain = Chain { head, doubted: false };
+        self.notes.add(&[(now(), AuditEvent::Heads { heads: vec![before] })]).await?;
+        Ok(())
     }
 
     async fn sign(
@@ -386,31 +473,37 @@ impl Auditor {
         records: &[AuditRecord],
     ) -> Result<(Vec<AuditRow>, AuditSigned), AuditError> {
         let (bodies, signed) = self.role.sign(site, records).await?;
+        let number = |value: u64| {
+            let too_large = || KeystoreError::Broken(format!("number {value}"));
+            i64::try_from(value).map_err(|_| too_large())
+        };
         let rows = records.iter().zip(bodies).zip(&signed.macs);
-        let rows = rows.map(|((record, body), mac)| AuditRow {
-            writer: record.writer.to_string(),
-            sequence: record.sequence,
-            at: record.at,
-            event: record.event.name().to_owned(),
-            body,
-            mac: *mac,
+        let rows = rows.map(|((record, body), mac)| {
+            Ok(AuditRow {
+                writer: record.writer.to_string(),
+                sequence: number(record.sequence)?,
+                at: number(record.at)?,
+                event: record.event.name().to_owned(),
+                body,
+                mac: *mac,
+            })
         });
-        Ok((rows.collect(), signed))
+        Ok((rows.collect::<Result<_, KeystoreError>>()?, signed))
     }
 
-    /// Records are in the keystore.
+    /// Records are in the keystore. Until that is noted here, it is asked what it holds.
     async fn settled(
         &self,
         chain: &mut Chain,
         signed: &AuditSigned,
+        records: usize,
         upto: Option<u64>,
     ) -> Result<(), AuditError> {
-        chain.head = signed.head;
-        self.heads.tell(SignedHead { head: signed.head, mac: signed.head_mac });
-        // Until it is noted here, the keystore is asked what it holds.
+        let head = SignedHead { head: signed.head, mac: signed.head_mac };
+        self.heads.tell(head, u64::try_from(records).unwrap_or(u64::MAX));
         chain.doubted = true;
-        self.notes.settled(&signed.head, upto).await?;
-        chain.doubted = false;
+        self.notes.settled(&signed.head, upto.map(Upto::All)).await?;
+        *chain = Chain { head: signed.head, doubted: false };
         Ok(())
     }
 }
@@ -438,15 +531,24 @@ impl Appending<'_> {
     /// It is in the keystore.
     pub async fn written(mut self) {
         let Some(signed) = self.signed.take() else { return };
-        let settled = self.auditor.settled(&mut self.chain, &signed, None).await;
+        let settled = self.auditor.settled(&mut self.chain, &signed, 1, None).await;
         if let Err(error) = settled {
             tracing::error!(%error, "audit");
         }
     }
 
-    /// Nobody knows whether it is.
-    pub fn doubted(mut self) {
-        self.chain.doubted = true;
+    /// It is not there: what it was to be written together with was refused.
+    pub fn refused(mut self) {
+        self.signed = None;
+    }
+}
+
+impl Drop for Appending<'_> {
+    /// Nobody knows whether it is in the keystore, unless that was said.
+    fn drop(&mut self) {
+        if self.signed.is_some() {
+            self.chain.doubted = true;
+        }
     }
 }
 

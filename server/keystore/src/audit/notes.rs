@@ -12,7 +12,8 @@ use sealwire_engine::audit::{
 };
 use sqlx::Row;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 
 use super::{AuditError, AuditLimits};
@@ -20,8 +21,8 @@ use crate::KeystoreError;
 use crate::sqlite::is_idle;
 use crate::statements::{signed, unsigned};
 
-/// The file of each kind of writer: both may be in one process.
-const FILES: [&str; 2] = ["audit-gateway.db", "audit-manager.db"];
+/// Bytes beyond the limit that a note of what was lost may take.
+const ROOM_FOR_LOST: u64 = 4096;
 
 /// A note.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub(super) struct Note {
     /// Unix time in milliseconds.
     pub(super) at: u64,
     pub(super) event: AuditEvent,
+}
+
+/// Which notes are records now.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Upto {
+    /// All up to this one.
+    All(u64),
+    /// This one.
+    This(u64),
 }
 
 /// See the module.
@@ -48,11 +58,7 @@ impl Notes {
         kind: AuditWriterKind,
         limits: AuditLimits,
     ) -> Result<Self, AuditError> {
-        let [gateway, manager] = FILES;
-        let path = folder.join(match kind {
-            AuditWriterKind::Gateway => gateway,
-            AuditWriterKind::Manager => manager,
-        });
+        let path = file(folder, kind);
         let failed = |source| AuditError::Notes { path: path.clone(), source };
         OpenOptions::new()
             .create(true)
@@ -86,12 +92,8 @@ impl Notes {
             sqlx::query("SELECT refusal, SUM(length(event)) AS bytes FROM note GROUP BY refusal")
                 .fetch_all(&self.pool)
                 .await?;
-        for taken in &self.taken {
-            taken.store(0, Ordering::Relaxed);
-        }
-        for row in rows {
-            let class = usize::from(row.try_get::<i64, _>("refusal")? != 0);
-            let bytes = row.try_get::<i64, _>("bytes")?.unsigned_abs();
+        for row in &rows {
+            let (class, bytes) = class_and_bytes(row)?;
             self.taken[class].store(bytes, Ordering::Relaxed);
         }
         Ok(())
@@ -143,7 +145,11 @@ impl Notes {
                 };
                 let (class, size) = (usize::from(event.is_refusal()), body.len() as u64);
                 let taken = self.taken[class].load(Ordering::Relaxed) + bytes[class];
-                if taken + size > self.limits.of(event) {
+                let room = match event {
+                    AuditEvent::Lost { .. } => ROOM_FOR_LOST,
+                    _ => 0,
+                };
+                if taken + size > self.limits.of(event) + room {
                     continue;
                 }
                 sqlx::query("INSERT INTO note (refusal, at, event) VALUES (?, ?, ?)")
@@ -172,22 +178,33 @@ impl Notes {
             .fetch_all(&self.pool)
             .await
             .map_err(|error| self.failed(error))?;
-        let read = |row: &sqlx::sqlite::SqliteRow| -> Result<Note, KeystoreError> {
-            let event: Vec<u8> = row.try_get("event")?;
-            let event = serde_json::from_slice(&event)
-                .map_err(|error| KeystoreError::Broken(format!("a note: {error}")))?;
-            let (number, at) = (row.try_get("number")?, row.try_get("at")?);
-            Ok(Note { number: unsigned(number)?, at: unsigned(at)?, event })
-        };
-        let notes: Result<_, _> = rows.iter().map(read).collect();
+        let notes: Result<_, _> = rows.iter().map(note).collect();
         notes.map_err(|error| self.keystore_failed(error))
     }
 
-    /// The chain goes as far as `head` now, and notes up to this number are in it.
+    /// A note.
+    pub(super) async fn get(&self, number: u64) -> Result<Option<Note>, AuditError> {
+        let get = async {
+            let row = sqlx::query("SELECT number, at, event FROM note WHERE number = ?")
+                .bind(signed(number)?)
+                .fetch_optional(&self.pool)
+                .await?;
+            row.as_ref().map(note).transpose()
+        };
+        get.await.map_err(|error| self.keystore_failed(error))
+    }
+
+    /// Forgets whose chain this process writes.
+    pub(super) async fn forget_chain(&self) -> Result<(), AuditError> {
+        let forgotten = sqlx::query("DELETE FROM chain").execute(&self.pool).await;
+        forgotten.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// The chain goes as far as `head` now, and these notes are in it.
     pub(super) async fn settled(
         &self,
         head: &AuditHead,
-        upto: Option<u64>,
+        upto: Option<Upto>,
     ) -> Result<(), AuditError> {
         let settle = async {
             let mut transaction = self.pool.begin().await?;
@@ -202,19 +219,27 @@ impl Notes {
             .bind(signed(head.at)?)
             .execute(&mut *transaction)
             .await?;
-            if let Some(upto) = upto {
-                sqlx::query("DELETE FROM note WHERE number <= ?")
-                    .bind(signed(upto)?)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
+            let (first, last) = match upto {
+                None => (1, 0),
+                Some(Upto::This(number)) => (number, number),
+                Some(Upto::All(number)) => (0, number),
+            };
+            let freed = sqlx::query(
+                "DELETE FROM note WHERE number BETWEEN ? AND ? RETURNING refusal, length(event) AS bytes",
+            )
+            .bind(signed(first)?)
+            .bind(signed(last)?)
+            .fetch_all(&mut *transaction)
+            .await?;
             transaction.commit().await?;
-            if upto.is_some() {
-                self.count().await?;
-            }
-            Ok(())
+            let freed = freed.iter().map(class_and_bytes).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, KeystoreError>(freed)
         };
-        settle.await.map_err(|error: KeystoreError| self.keystore_failed(error))
+        let freed = settle.await.map_err(|error| self.keystore_failed(error))?;
+        for (class, bytes) in freed {
+            self.taken[class].fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(super) async fn close(&self) {
@@ -233,8 +258,21 @@ impl Notes {
     }
 }
 
+fn note(row: &SqliteRow) -> Result<Note, KeystoreError> {
+    let event: Vec<u8> = row.try_get("event")?;
+    let event = serde_json::from_slice(&event)
+        .map_err(|error| KeystoreError::Broken(format!("a note: {error}")))?;
+    let (number, at) = (row.try_get("number")?, row.try_get("at")?);
+    Ok(Note { number: unsigned(number)?, at: unsigned(at)?, event })
+}
+
+fn class_and_bytes(row: &SqliteRow) -> Result<(usize, u64), sqlx::Error> {
+    let class = usize::from(row.try_get::<i64, _>("refusal")? != 0);
+    Ok((class, row.try_get::<i64, _>("bytes")?.unsigned_abs()))
+}
+
 /// The event's bytes, if a record could hold it: one that could not would keep back all behind it.
-fn sound(event: &AuditEvent) -> Option<Vec<u8>> {
+pub(super) fn sound(event: &AuditEvent) -> Option<Vec<u8>> {
     let kinds = [AuditWriterKind::Gateway, AuditWriterKind::Manager];
     let kind = kinds.into_iter().find(|kind| event.may_come_from(*kind))?;
     let writer = AuditWriter { kind, id: [0; 8] };
@@ -245,15 +283,11 @@ fn sound(event: &AuditEvent) -> Option<Vec<u8>> {
     serde_json::to_vec(event).ok()
 }
 
-/// Removes the files.
-pub(super) fn forget(folder: &Path) -> std::io::Result<()> {
-    for file in FILES {
-        for suffix in ["", "-wal", "-shm"] {
-            match std::fs::remove_file(folder.join(format!("{file}{suffix}"))) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
+/// Whether there are notes of a kind of writer.
+pub(super) fn is_there(folder: &Path, kind: AuditWriterKind) -> bool {
+    file(folder, kind).exists()
+}
+
+fn file(folder: &Path, kind: AuditWriterKind) -> PathBuf {
+    folder.join(format!("audit-{}.db", kind.name()))
 }

@@ -3,7 +3,7 @@
 /// Makes the [`AuditLog`](crate::AuditLog) of a store, and the statements that it is made of.
 macro_rules! audit_log {
     ($store:ty, $database:ty) => {
-        use crate::{AuditFilter, AuditLog, AuditPlace, AuditRow, Taken};
+        use crate::{AuditChain, AuditFilter, AuditLog, AuditPlace, AuditRow, Taken};
 
         #[async_trait]
         impl AuditLog for $store {
@@ -11,24 +11,45 @@ macro_rules! audit_log {
                 transact!(self, transaction => insert_audit(&mut transaction, rows).await?)
             }
 
-            async fn chains(&self) -> Fallible<Vec<(String, u64)>> {
+            async fn chains(&self) -> Fallible<Vec<AuditChain>> {
                 self.unhurried(async {
                     let rows = sqlx::query(
-                        "SELECT writer, MAX(sequence) AS newest FROM audit GROUP BY writer ORDER BY writer",
+                        "SELECT writer, MAX(sequence) AS newest, COUNT(*) AS count FROM audit \
+                         GROUP BY writer ORDER BY writer",
                     )
                     .fetch_all(&mut *self.reader().await?)
                     .await?;
-                    let read = |row: &Row| Ok((text(row, "writer")?, unsigned(row.try_get("newest")?)?));
+                    let read = |row: &Row| {
+                        let (newest, count) = (row.try_get("newest")?, row.try_get("count")?);
+                        Ok(AuditChain { writer: shown(row, "writer"), newest, count: unsigned(count)? })
+                    };
                     rows.iter().map(read).collect()
                 })
                 .await
             }
 
-            async fn record(&self, writer: &str, sequence: u64) -> Fallible<Option<AuditRow>> {
+            async fn writers(&self) -> Fallible<Vec<String>> {
+                let mut writers: Vec<String> = Vec::new();
+                loop {
+                    // From one to the next: there are few, and many records of each.
+                    let next = self.limited(async {
+                        Ok(sqlx::query("SELECT writer FROM audit WHERE writer > ? ORDER BY writer LIMIT 1")
+                            .bind(writers.last().map_or("", String::as_str))
+                            .fetch_optional(&mut *self.reader().await?)
+                            .await?)
+                    });
+                    match next.await?.as_ref().map(|row| shown(row, "writer")) {
+                        Some(writer) if writers.last().is_none_or(|last| *last < writer) => writers.push(writer),
+                        _ => return Ok(writers),
+                    }
+                }
+            }
+
+            async fn record(&self, writer: &str, sequence: i64) -> Fallible<Option<AuditRow>> {
                 self.limited(async {
                     let row = sqlx::query("SELECT * FROM audit WHERE writer = ? AND sequence = ?")
                         .bind(writer)
-                        .bind(signed(sequence)?)
+                        .bind(sequence)
                         .fetch_optional(&mut *self.reader().await?)
                         .await?;
                     row.as_ref().map(audit_row).transpose()
@@ -49,13 +70,13 @@ macro_rules! audit_log {
                 .await
             }
 
-            async fn chain(&self, writer: &str, after: u64, limit: u32) -> Fallible<Vec<AuditRow>> {
+            async fn chain(&self, writer: &str, after: i64, limit: u32) -> Fallible<Vec<AuditRow>> {
                 self.limited(async {
                     let rows = sqlx::query(
                         "SELECT * FROM audit WHERE writer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
                     )
                     .bind(writer)
-                    .bind(signed(after)?)
+                    .bind(after)
                     .bind(i64::from(limit))
                     .fetch_all(&mut *self.reader().await?)
                     .await?;
@@ -71,8 +92,8 @@ macro_rules! audit_log {
                 limit: u32,
             ) -> Fallible<Vec<AuditRow>> {
                 let mut query = QueryBuilder::<$database>::new("SELECT * FROM audit WHERE at >= ");
-                query.push_bind(signed(filter.from)?);
-                query.push(" AND at < ").push_bind(signed(filter.until.min(i64::MAX.unsigned_abs()))?);
+                query.push_bind(filter.from);
+                query.push(" AND at <= ").push_bind(filter.until);
                 if let Some(writer) = &filter.writer {
                     query.push(" AND writer = ").push_bind(writer.clone());
                 }
@@ -85,12 +106,12 @@ macro_rules! audit_log {
                     query.push(")");
                 }
                 if let Some(before) = before {
-                    let at = signed(before.at)?;
+                    let at = before.at;
                     query.push(" AND at <= ").push_bind(at);
                     query.push(" AND (at < ").push_bind(at);
                     query.push(" OR writer < ").push_bind(before.writer.clone());
                     query.push(" OR (writer = ").push_bind(before.writer.clone());
-                    query.push(" AND sequence < ").push_bind(signed(before.sequence)?).push("))");
+                    query.push(" AND sequence < ").push_bind(before.sequence).push("))");
                 }
                 query.push(" ORDER BY at DESC, writer DESC, sequence DESC LIMIT ");
                 query.push_bind(i64::from(limit));
@@ -109,8 +130,8 @@ macro_rules! audit_log {
                     "INSERT INTO audit (writer, sequence, at, event, body, mac) VALUES (?, ?, ?, ?, ?, ?)",
                 )
                 .bind(&row.writer)
-                .bind(signed(row.sequence)?)
-                .bind(signed(row.at)?)
+                .bind(row.sequence)
+                .bind(row.at)
                 .bind(&row.event)
                 .bind(&row.body)
                 .bind(row.mac.as_slice())
@@ -126,17 +147,17 @@ macro_rules! audit_log {
 
         async fn audit_after(
             connection: &mut Connection,
-            after: Option<(&str, u64)>,
+            after: Option<(&str, i64)>,
             limit: u32,
         ) -> Fallible<Vec<AuditRow>> {
-            let (writer, sequence) = after.unwrap_or(("", 0));
+            let (writer, sequence) = after.unwrap_or(("", i64::MIN));
             let rows = sqlx::query(
                 "SELECT * FROM audit WHERE writer >= ? AND (writer > ? OR sequence > ?) \
                  ORDER BY writer, sequence LIMIT ?",
             )
             .bind(writer)
             .bind(writer)
-            .bind(signed(sequence)?)
+            .bind(sequence)
             .bind(i64::from(limit))
             .fetch_all(connection)
             .await?;
@@ -148,8 +169,8 @@ macro_rules! audit_log {
             let mac: Vec<u8> = row.try_get("mac")?;
             Ok(AuditRow {
                 writer: shown(row, "writer"),
-                sequence: unsigned(row.try_get("sequence")?)?,
-                at: unsigned(row.try_get("at")?)?,
+                sequence: row.try_get("sequence")?,
+                at: row.try_get("at")?,
                 event: shown(row, "event"),
                 body: row.try_get("body")?,
                 // Of another length it is the MAC of nothing.
