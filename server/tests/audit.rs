@@ -12,10 +12,10 @@ use sealwire_engine::document::OperatorRole::{Auditor, KeyAdmin, RootOfficer};
 use sealwire_keystore::audit::SignedHead;
 use sealwire_manager::audit::verify::{self, Report};
 use sealwire_manager::audit::{AuditQuery, AuditRecordView};
-use sealwire_manager::{ChangeKey, CreateKey, ManagerClient};
+use sealwire_manager::{ChangeKey, CreateKey, CreateToken, DestroyKey, ManagerClient};
 use sealwire_protocol::ErrorCode;
 use support::database::Database;
-use support::operators::{make_first, number, sign_in};
+use support::operators::{asked, make, make_first, number, sign_in};
 use support::{App, Raw, SEALWIRE, Server};
 
 const PASSWORD: &str = "amber canal spruce orbit";
@@ -41,6 +41,7 @@ macro_rules! over_both {
 }
 
 over_both!(
+    a_change_whose_record_was_removed_before_anybody_knew_is_missed,
     what_is_done_is_on_record,
     tampering_is_found_and_the_first_bad_record_named,
     without_its_table_nothing_is_managed_and_messages_go_on,
@@ -92,8 +93,41 @@ async fn what_is_done_is_on_record(_database: Database, mut server: Server) {
     assert!(format!("{by:?}").contains("alice"), "{by:?}");
     found(&alice, "logged-in", "alice").await;
     found(&alice, "login-refused", "alice").await;
-    // By whom it was done, with which token, from where.
     found(&alice, "done", "site.create").await;
+    // By which token.
+    let token = CreateToken { name: "t".into(), roles: vec![KeyAdmin], lifetime_seconds: 600 };
+    let token = alice.create_token(&token).await.expect("a token");
+    let program = server.manager().with_token(token.token);
+    program.rotate_key("聊天").await.expect("rotated");
+    let by = found(&alice, "changed", "key.rotate").await.text;
+    assert!(by.contains(&format!("alice, by token {}", token.view.id)), "{by}");
+    // What takes two persons: by both of them.
+    make(&server, &alice, ("bob", &[RootOfficer, KeyAdmin], PASSWORD)).await;
+    let bob = sign_in(&server, "bob", PASSWORD).await;
+    let request = asked(
+        alice.destroy_key("聊天", DestroyKey { version: Some(1), after_seconds: None }).await,
+    );
+    let own = alice.decide_request(&request.id, true).await;
+    assert_eq!(number(own), Some(ErrorCode::SECOND_PERSON.0));
+    bob.decide_request(&request.id, true).await.expect("approved");
+    for (act, who) in [
+        ("request.ask", "alice"),
+        ("request.approve", "bob"),
+        ("key.schedule-destroy", "bob"),
+        ("request.done", "bob"),
+    ] {
+        let text = found(&alice, "changed", act).await.text;
+        assert!(text.starts_with(&format!("{who}, from")), "{act}: {text}");
+    }
+    // What was refused to somebody who has signed in.
+    let refused = found(&alice, "login-refused", &request.id).await.text;
+    assert!(refused.contains("a login as alice"), "{refused}");
+    // A password that was typed in the name's place stands nowhere.
+    let mixed_up = server.manager().sign_in("brass orchard 17", "alice".to_owned().into()).await;
+    assert_eq!(number(mixed_up), Some(ErrorCode::SIGN_IN_REFUSED.0));
+    found(&alice, "login-refused", "(no operator's name)").await;
+    let query = AuditQuery { about: Some("brass orchard".into()), ..AuditQuery::default() };
+    assert_eq!(alice.list_audit(&query).await.expect("a page").records, []);
 
     server.terminate();
     server.restart();
@@ -118,7 +152,7 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
     assert_eq!(good.bad, []);
     let (chain, records) =
         good.chains.iter().find(|(name, _)| name.starts_with("manager")).expect("one");
-    let records = *records;
+    let records = i64::try_from(*records).expect("few");
     assert!(records > 14, "{records}");
     database.sql("CREATE TABLE saved AS SELECT * FROM audit").await;
     let at = format!("WHERE writer = '{chain}' AND sequence");
@@ -152,6 +186,20 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
             records + 1,
             "columns",
         ),
+        (
+            "added before the first",
+            format!("INSERT INTO audit SELECT writer, 0, at, event, body, mac FROM saved {at} = 3"),
+            0,
+            "no record belongs there",
+        ),
+        (
+            "below nothing",
+            format!("UPDATE audit SET sequence = -7 {at} = 8"),
+            -7,
+            "no record belongs there",
+        ),
+        ("a time that is none", format!("UPDATE audit SET at = -1 {at} = 5"), 5, "columns"),
+        ("what it tells of", format!("UPDATE audit SET event = 'x' {at} = 5"), 5, "columns"),
         ("cut off", format!("DELETE FROM audit {at} > {}", records - 10), records, "cut off"),
         ("gone", format!("DELETE FROM audit {at} > 0"), records, "whole chain"),
     ] {
@@ -168,6 +216,29 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
             ))
             .await;
         assert_eq!(verified(&manager, &[]).await.bad, [], "{what}: put right again");
+    }
+    // What is behind a bad record is looked at, too.
+    database.sql(&format!("DELETE FROM audit {at} IN (4, 5, 9)")).await;
+    let report = verified(&manager, &[]).await;
+    let named: Vec<_> = report.bad.iter().filter(|bad| bad.writer == *chain).collect();
+    assert_eq!(named.iter().map(|bad| bad.sequence).collect::<Vec<_>>(), [4, 9], "{named:?}");
+    assert!(named[0].why.contains("all up to record 5"), "{named:?}");
+    // The changes that they told of are missed where the changes are.
+    assert!(report.bad.iter().any(|bad| bad.why.contains("in no record")), "{:?}", report.bad);
+    database.sql(&format!("INSERT INTO audit SELECT * FROM saved {at} IN (4, 5, 9)")).await;
+    // Chains that nobody writes.
+    for writer in ["", "a/b", "manager-x", "\u{1b}[2J"] {
+        database
+            .sql(&format!(
+                "INSERT INTO audit SELECT '{writer}', 1, at, event, body, mac FROM saved {at} = 3"
+            ))
+            .await;
+        let bad = verified(&manager, &[]).await.bad;
+        assert_eq!(bad.iter().map(|bad| bad.writer.as_str()).collect::<Vec<_>>(), [writer]);
+        let query = AuditQuery { limit: Some(1000), ..AuditQuery::default() };
+        let listed = manager.list_audit(&query);
+        assert!(listed.await.expect("a page").records.iter().any(|record| !record.genuine));
+        database.sql(&format!("DELETE FROM audit WHERE writer = '{writer}'")).await;
     }
     // A forged record is shown as one.
     let forged = format!(
@@ -186,7 +257,7 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
     server.terminate();
     let elsewhere = server.folder.path().join("heads");
     std::fs::copy(server.data().join("audit.heads"), &elsewhere).expect("copied");
-    let ended: i64 = i64::try_from(records).expect("few") - 10;
+    let ended = records - 10;
     database.sql(&format!("DELETE FROM audit {at} > {ended}")).await;
     for file in ["audit-manager.db", "audit-gateway.db"] {
         std::fs::remove_file(server.data().join(file)).expect(file);
@@ -194,7 +265,9 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
     server.restart();
     server.wait_for_site().await;
     let manager = server.manager();
-    assert_eq!(verified(&manager, &[]).await.bad, [], "nobody remembers");
+    // Nobody remembers the chain; only changes of documents are missed, where the documents are.
+    let bad = verified(&manager, &[]).await.bad;
+    assert!(bad.iter().all(|bad| bad.writer == "documents") && bad.len() == 1, "{bad:?}");
     let bad = verified(&manager, &heads(&elsewhere)).await.bad;
     let cut = bad.iter().find(|bad| bad.writer == *chain).expect("found");
     assert!(cut.why.contains("cut off"), "{cut:?}");
@@ -218,7 +291,9 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
 
 fn heads(file: &Path) -> Vec<SignedHead> {
     let text = std::fs::read_to_string(file).expect("heads");
-    text.lines().map(|line| serde_json::from_str(line).expect("a head")).collect()
+    // Each process begins on a line of its own.
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_str(line).expect("a head")).collect()
 }
 
 fn verify_by_command(server: &Server, heads: &PathBuf) -> std::process::Output {
@@ -242,7 +317,7 @@ async fn without_its_table_nothing_is_managed_and_messages_go_on(
 
     // A change that cannot be recorded is not made.
     let refused = manager.rotate_key("chat").await;
-    assert!(number(refused).is_some());
+    assert_eq!(number(refused), Some(ErrorCode::UNAVAILABLE.0));
     assert_eq!(manager.show_key("chat").await.expect("shown").versions.len(), 1);
     // Messages go on, and logins.
     for _ in 0..10 {
@@ -334,4 +409,48 @@ async fn what_apps_have_done_is_counted_by_key_and_a_killed_server_loses_no_note
 async fn logins(server: &Server) -> usize {
     let query = AuditQuery { event: Some("logged-in".into()), ..AuditQuery::default() };
     server.manager().list_audit(&query).await.expect("a page").records.len()
+}
+
+/// Who can hold back the answer to a commit removes its record before the next one is written: the chain is whole, and
+/// yet the change is found.
+async fn a_change_whose_record_was_removed_before_anybody_knew_is_missed(
+    database: Database,
+    mut server: Server,
+) {
+    let manager = server.manager();
+    server.key("before").await;
+    found(&manager, "heads", "").await;
+    found(&manager, "ceremony", "installed").await;
+    // As the manager remembers it before the change.
+    let memory = server.data().join("audit-manager.db");
+    let copies = ["", "-wal", "-shm"].map(|suffix| {
+        let path = PathBuf::from(format!("{}{suffix}", memory.display()));
+        (path.clone(), std::fs::read(path).expect("read"))
+    });
+    let known = newest_of_manager(&manager).await;
+    server.key("quietly").await;
+    let made = newest_of_manager(&manager).await;
+    assert_eq!(made.1, known.1 + 1);
+    server.kill();
+    for (path, bytes) in copies {
+        std::fs::write(path, bytes).expect("written");
+    }
+    let (writer, sequence) = made;
+    database
+        .sql(&format!("DELETE FROM audit WHERE writer = '{writer}' AND sequence = {sequence}"))
+        .await;
+    server.restart();
+    server.wait_for_site().await;
+    server.key("afterwards").await;
+    let report = verified(&manager, &[]).await;
+    assert_eq!(report.bad.len(), 1, "{:?}", report.bad);
+    assert_eq!(report.bad[0].writer, "documents");
+    assert!(report.bad[0].why.contains("is in no record"), "{:?}", report.bad);
+}
+
+/// The newest record of the manager's chain.
+async fn newest_of_manager(manager: &ManagerClient) -> (String, i64) {
+    let chains = manager.audit_chains().await.expect("chains").chains;
+    let own = chains.into_iter().find(|chain| chain.remembered.is_some()).expect("its own");
+    (own.writer, own.newest)
 }

@@ -9,7 +9,7 @@ use sealwire_engine::audit::AuditEvent;
 use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, credential, frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::link::{End, Link};
@@ -78,9 +78,12 @@ async fn admit(
 ) -> Result<(Session, sealwire_protocol::auth::Proof), Refusal> {
     let app_key = std::str::from_utf8(attempt.transcript.app_key)
         .map_err(|_| Refusal::from(ErrorCode::AUTH_FAILED))?;
+    // Whoever has taken the one for the other finds his secret in no log.
+    let mixed_up = app_key.starts_with(credential::APP_SECRET_PREFIX);
+    let named = if mixed_up { "(an AppSecret, in place of an AppKey)" } else { app_key };
     let refuse = |reason: &str| {
-        tracing::warn!(app = app_key, reason, "AUTH refused");
-        gateway.auditor.tell_refused(app_key, Some(peer.address), reason);
+        tracing::warn!(app = named, reason, "AUTH refused");
+        gateway.auditor.tell_refused(named, Some(peer.address), reason);
         Refusal::from(ErrorCode::AUTH_FAILED)
     };
     let directory = &gateway.directory;

@@ -166,12 +166,13 @@ impl Manager {
 
     /// Makes the site's keys, unless another manager is faster.
     async fn make_site(&self) -> Result<SiteRow, ManagerError> {
+        // Before it is done, like all that is done beside a change of a document.
+        self.record("site.create").await?;
         let site = self.engine.make_site().await?;
         let row = SiteRow { keys: site.to_bytes(), decoy: self.make_decoy(&site).await? };
         match self.keystore.init_site(&row).await {
             Ok(()) => {
                 tracing::info!("a new site: its keys were made and wrapped");
-                self.record("site.create").await?;
                 Ok(row)
             }
             Err(KeystoreError::Taken(Taken::Id)) => {
@@ -358,21 +359,22 @@ impl Changing<'_> {
                 Ok(Some(document))
             }
             // The chain goes further than was known: what came of an earlier commit was not.
-            Err(KeystoreError::Taken(Taken::Record)) if self.tries < TRIES => {
-                appending.doubted();
-                Ok(None)
-            }
+            Err(KeystoreError::Taken(Taken::Record)) if self.tries < TRIES => Ok(None),
             Err(KeystoreError::Moved(_)) if self.tries < TRIES => {
-                drop(appending);
+                appending.refused();
                 let tries = u32::try_from(self.tries).unwrap_or(u32::MAX);
                 tokio::time::sleep(TRY_PAUSE.saturating_mul(tries)).await;
                 Ok(None)
             }
             Err(error) if error.is_away() => {
-                appending.doubted();
+                drop(appending);
+                self.manager.record_unclear(&change.audit).await;
                 Err(ManagerError::Unclear(error))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                appending.refused();
+                Err(error.into())
+            }
         }
     }
 }

@@ -109,6 +109,7 @@ impl Manager {
             if ![old, new].contains(&site.root()) {
                 return Err(ManagerError::NotInRotation { engine: new, new: site.root() });
             }
+            self.record(("root.begin-rotation", format!("{old} to {new}"))).await?;
             match self
                 .keystore
                 .begin_rotation(&RotationRow { old, new, wrapped: blob, done: false })
@@ -117,7 +118,6 @@ impl Manager {
                 Ok(()) | Err(KeystoreError::Taken(Taken::Id)) => {}
                 Err(error) => return Err(error.into()),
             }
-            self.record(("root.begin-rotation", format!("{old} to {new}"))).await?;
             self.rotation_begun.notify_one();
         }
         let view = self.rotation().await?;
@@ -182,11 +182,12 @@ impl Manager {
         if !stuck.is_empty() {
             tracing::warn!(rows = ?stuck, "root rotation: left behind");
         }
+        self.record(("root.end-rotation", format!("{old} to {new}"))).await?;
         self.keystore.end_rotation(new).await?;
         self.rotation.forget_previous(old, new).await?;
         self.rotated.send_modify(|view| view.stage = RotationStage::Done);
         tracing::info!(%old, %new, "root rotation: done, the old root key is forgotten");
-        self.record(("root.end-rotation", format!("{old} to {new}"))).await
+        Ok(())
     }
 
     /// The rotation that is under way, when it was begun and the engine holds both root keys.

@@ -10,11 +10,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sealwire_keystore::audit::SignedHead;
 use sealwire_manager::ManagerClient;
 use sealwire_manager::audit::verify::{self, Report};
-use sealwire_manager::audit::{AuditQuery, AuditRecordView};
+use sealwire_manager::audit::{AuditQuery, AuditRecordView, plain};
 
 use super::identity::manager;
 use super::{print, print_json, written};
 use crate::cli::{Audit, AuditList};
+
+/// Heads that are compared of each chain: one that somebody has made up does not hide the others.
+const OF_EACH: usize = 8;
+
+/// The furthest heads of each chain, by their place and MAC.
+type Furthest = BTreeMap<String, BTreeMap<(u64, [u8; 32]), SignedHead>>;
 
 pub(super) async fn run(command: Audit) -> Result<()> {
     match command {
@@ -54,13 +60,10 @@ async fn list(args: AuditList) -> Result<()> {
 /// A record in a line. What strangers have sent stands in it: nothing of that moves the cursor.
 fn text(record: &AuditRecordView) -> String {
     let AuditRecordView { writer, sequence, at, genuine, text, .. } = record;
-    let at = UNIX_EPOCH.checked_add(Duration::from_millis(*at));
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(*at).unwrap_or(0)));
     let at = at.map_or_else(String::new, |at| humantime::format_rfc3339_millis(at).to_string());
     let forged = if *genuine { "" } else { "FORGED: the engine has not signed this. " };
-    let clean = |text: &str| -> String {
-        text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
-    };
-    format!("{at}  {}/{sequence}  {forged}{}\n", clean(writer), clean(text))
+    format!("{at}  {}/{sequence}  {forged}{}\n", plain(writer), plain(text))
 }
 
 /// Unix time in milliseconds, of a time or of how long ago it was.
@@ -79,11 +82,11 @@ fn time(text: &str, option: &str) -> Result<u64> {
 }
 
 async fn verify(manager: &ManagerClient, files: &[PathBuf], json: bool) -> Result<()> {
-    let mut heads = BTreeMap::new();
+    let mut heads = Furthest::new();
     for file in files {
         read_heads(file, &mut heads)?;
     }
-    let heads: Vec<SignedHead> = heads.into_values().collect();
+    let heads: Vec<SignedHead> = heads.into_values().flat_map(BTreeMap::into_values).collect();
     let bar = bar();
     let progress = |checked, total| {
         bar.set_length(total);
@@ -107,26 +110,37 @@ async fn verify(manager: &ManagerClient, files: &[PathBuf], json: bool) -> Resul
 fn words(report: &Report) -> String {
     let mut text = String::new();
     for (writer, records) in &report.chains {
-        text += &format!("{writer}  {records} records are good\n");
+        text += &format!("{}  {records} records are good\n", plain(writer));
     }
-    text += &format!("compared with {} heads\n", report.heads);
+    text += &format!("compared with {} heads, and with {} changes\n", report.heads, report.changes);
     for bad in &report.bad {
-        text += &format!("BAD  record {} of {}: {}\n", bad.sequence, bad.writer, bad.why);
+        let (writer, why) = (plain(&bad.writer), plain(&bad.why));
+        text += &format!("BAD  record {} of {writer}: {why}\n", bad.sequence);
     }
     text
 }
 
-/// The furthest head of each chain in a file: the chain leads to it through the others.
-fn read_heads(file: &Path, heads: &mut BTreeMap<String, SignedHead>) -> Result<()> {
+/// The furthest heads of each chain in a file: the chain leads to them through the others. A line that is none, as
+/// one that was cut off, is told and passed over.
+fn read_heads(file: &Path, heads: &mut Furthest) -> Result<()> {
     let named = || format!("heads {}", file.display());
-    let text = std::fs::read_to_string(file).with_context(named)?;
-    for (number, line) in (1..).zip(text.lines()) {
-        let head: SignedHead = serde_json::from_str(line)
-            .with_context(|| format!("heads {}, line {number}: this is no head", file.display()))?;
-        let held = heads.entry(head.head.writer.to_string()).or_insert(head);
-        if held.head.sequence < head.head.sequence {
-            *held = head;
+    let bytes = std::fs::read(file).with_context(named)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut none = 0;
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match serde_json::from_str::<SignedHead>(line) {
+            Ok(head) => {
+                let held = heads.entry(head.head.writer.to_string()).or_default();
+                held.insert((head.head.sequence, head.mac), head);
+                if held.len() > OF_EACH {
+                    held.pop_first();
+                }
+            }
+            Err(_) => none += 1,
         }
+    }
+    if none > 0 {
+        eprintln!("sealwire: heads {}: {none} lines are no heads", file.display());
     }
     if heads.is_empty() {
         bail!("heads {}: there is none in it", file.display());
@@ -137,7 +151,7 @@ fn read_heads(file: &Path, heads: &mut BTreeMap<String, SignedHead>) -> Result<(
 async fn export(manager: &ManagerClient) -> Result<()> {
     let mut out = BufWriter::new(io::stdout());
     for chain in manager.audit_chains().await?.chains {
-        let mut after = 0;
+        let mut after = i64::MIN;
         loop {
             let rows = manager.audit_rows(&chain.writer, after).await?.rows;
             let Some(last) = rows.last() else { break };

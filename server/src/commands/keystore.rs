@@ -90,6 +90,8 @@ async fn import(account: &Account, path: &Path) -> Result<()> {
     bar.finish_and_clear();
     keystore.close().await;
     let moved = imported.with_context(|| format!("import of {}", path.display()))?;
+    // By another chain: that of before may go on where it was exported.
+    Auditor::begin_anew(&config.data_dir, "keystore.import", words(moved)).await?;
     print(&format!(
         "imported: {}\nKey versions are closed to suites with short nonces; such a key gets a new version \
          when it is next used so.\n",
@@ -111,8 +113,8 @@ async fn restored(account: &Account, marks_only: bool) -> Result<()> {
     keystore.close().await;
     Marks::forget(&config.marks())?;
     // What was recorded since the backup is gone; the chains that are written from now on are others.
-    Auditor::forget(&config.data_dir)
-        .with_context(|| format!("data folder {}", config.data_dir.display()))?;
+    Auditor::begin_anew(&config.data_dir, "keystore.restored", format!("revision {revision}"))
+        .await?;
     print(&format!(
         "the keystore is trusted on this machine as it is, at revision {revision}; changes made after that are gone.\n"
     ))?;

@@ -22,6 +22,7 @@ use sealwire_keystore::audit::{Auditor, SiteSource};
 use sealwire_keystore::{Keystore, Marks};
 use sealwire_manager::api::https;
 use sealwire_manager::{Manager, RootPin, orders};
+use sealwire_protocol::ErrorCode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -327,11 +328,18 @@ struct InProcess(Arc<Manager>);
 #[async_trait]
 impl KeyMaker for InProcess {
     async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError> {
-        let made = self.0.genkey_for(&order.app, &order.name, order.index, &order.suites).await;
-        let made = made.map_err(|error| {
-            tracing::warn!(%error, key = %order.name, "GENKEY");
-            KeyMakerError { code: error.code(), detail: error.to_string() }
-        })?;
+        // By itself: a connection that ends leaves nothing half done.
+        let manager = self.0.clone();
+        let make = async move {
+            let KeyOrder { app, name, index, suites } = order;
+            let made = manager.genkey_for(&app, &name, index, &suites).await;
+            made.map_err(|error| {
+                tracing::warn!(%error, key = %name, "GENKEY");
+                KeyMakerError { code: error.code(), detail: error.to_string() }
+            })
+        };
+        let failed = |_| KeyMakerError { code: ErrorCode::INTERNAL, detail: String::new() };
+        let made = tokio::spawn(make).await.map_err(failed)??;
         let key = made.key;
         let (index, created) = (key.index, made.created);
         let version = key.newest_active().unwrap_or(0);

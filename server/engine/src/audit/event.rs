@@ -37,7 +37,8 @@ pub enum AuditEvent {
         /// From which address; `None` for the manager's socket.
         from: Option<IpAddr>,
     },
-    /// A login was refused: the first one of this app or operator, from this address, in its minute.
+    /// A login was refused, or something that an operator may not do: the first one of this app or operator, from this
+    /// address, for this reason, in its minute.
     LoginRefused {
         /// The AppKey, or the operator's name, as it was said.
         who: String,

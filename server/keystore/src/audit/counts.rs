@@ -10,6 +10,9 @@ use sealwire_engine::audit::{
 /// Refused logins of a minute that are recorded at once, each the first one of its kind.
 const FIRSTS: usize = 64;
 
+/// Reasons of which each has a first one, of somebody at an address.
+const REASONS: usize = 4;
+
 /// Kinds of refused logins that are told apart in a minute.
 const REFUSED: usize = 1024;
 
@@ -26,8 +29,8 @@ type Stranger = (String, Option<IpAddr>);
 #[derive(Default)]
 pub(super) struct Refusals {
     minute: u64,
-    /// How many, and whether the first one is recorded.
-    counts: HashMap<Stranger, (u64, bool)>,
+    /// How many, and for which reasons a first one is recorded.
+    counts: HashMap<Stranger, (u64, Vec<String>)>,
     firsts: usize,
     others: u64,
 }
@@ -42,19 +45,19 @@ impl Refusals {
     ) -> Vec<AuditEvent> {
         let mut events = self.end_minute(now);
         let who = cut(who);
-        let known = self.counts.len();
-        match self.counts.get_mut(&(who.clone(), from)) {
-            Some((count, _)) => *count += 1,
-            None if known >= REFUSED => self.others += 1,
-            None => {
-                let recorded = self.firsts < FIRSTS;
-                if recorded {
-                    self.firsts += 1;
-                    let why = cut(why);
-                    events.push(AuditEvent::LoginRefused { who: who.clone(), from, why });
-                }
-                self.counts.insert((who, from), (1, recorded));
-            }
+        let stranger = (who, from);
+        if self.counts.len() >= REFUSED && !self.counts.contains_key(&stranger) {
+            self.others += 1;
+            return events;
+        }
+        let who = stranger.0.clone();
+        let (count, reasons) = self.counts.entry(stranger).or_default();
+        *count += 1;
+        let why = cut(why);
+        if self.firsts < FIRSTS && reasons.len() < REASONS && !reasons.contains(&why) {
+            self.firsts += 1;
+            reasons.push(why.clone());
+            events.push(AuditEvent::LoginRefused { who, from, why });
         }
         events
     }
@@ -66,7 +69,9 @@ impl Refusals {
             return Vec::new();
         }
         let before = std::mem::replace(self, Self { minute, ..Self::default() });
-        let counts = before.counts.into_iter().filter(|(_, count)| *count != (1, true));
+        let all_recorded = |count: u64, reasons: &Vec<_>| count == reasons.len() as u64;
+        let counts = before.counts.into_iter();
+        let counts = counts.filter(|(_, (count, reasons))| !all_recorded(*count, reasons));
         let mut counts: Vec<_> =
             counts.map(|((who, from), (count, _))| AuditRefusals { who, from, count }).collect();
         counts.sort_by(|one, other| (&one.who, one.from).cmp(&(&other.who, other.from)));

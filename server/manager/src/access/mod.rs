@@ -156,7 +156,12 @@ impl Manager {
         let name = if name.len() > MAX_OPERATOR_NAME { "" } else { name };
         let attempt = self.access.attempts.begin(name, source, Instant::now());
         let attempt = attempt.map_err(|wait| {
-            self.record_refused(name, source, "too many wrong passwords");
+            // Who they are is not looked at any more; a password in the name's place must not be told.
+            self.record_refused(
+                "(a name that is not looked at)",
+                source,
+                "too many wrong passwords",
+            );
             ManagerError::SlowDown(wait)
         })?;
         let found = match self.read::<OperatorDocument>(By::Name(name)).await {
@@ -168,10 +173,12 @@ impl Manager {
         };
         let right = self.check_password(found.as_deref(), password).await;
         let right = right.inspect_err(|_| attempt.take_back())?;
+        let known = found.is_some();
         let operator = found.filter(|operator| right && operator.state == OperatorState::Active);
         let Some(operator) = operator else {
             tracing::warn!(%source, "sign-in refused");
-            self.record_refused(name, source, "unknown operator, wrong password, or disabled");
+            let who = if known { name } else { "(no operator's name)" };
+            self.record_refused(who, source, "wrong password, or disabled");
             return Err(ManagerError::SignInRefused);
         };
         attempt.was_right();
@@ -211,8 +218,12 @@ impl Manager {
     }
 
     /// Ends a session.
-    pub fn sign_out(&self, token: &str) {
+    ///
+    /// # Errors
+    /// [`ManagerError::Audit`]: it is over all the same.
+    pub async fn sign_out(&self, token: &str) -> Result<(), ManagerError> {
         self.access.sessions.close(token);
+        self.record("session.end").await
     }
 
     /// Who calls, by what they prove it with: the token of a session, or one of an operator.

@@ -14,8 +14,12 @@ use crate::audit::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct After {
-    #[serde(default)]
-    after: u64,
+    #[serde(default = "from_the_first")]
+    after: i64,
+}
+
+fn from_the_first() -> i64 {
+    i64::MIN
 }
 
 pub(super) async fn list(

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use sealwire_engine::audit::AuditActor;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -41,36 +42,56 @@ pub(super) async fn authorize(
     let mut request = Request::from_parts(parts, Body::from(body));
     let source = request.extensions().get::<Source>().copied();
     let proof = bearer(request.headers()).map(|token| Zeroizing::new(token.to_owned()));
-    match check(&manager, may, source, proof).await {
-        Ok(Some(caller)) => {
-            let actor = actor_of(&caller);
-            request.extensions_mut().insert(caller);
-            acting(actor, next.run(request)).await
+    let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+    let call = format!("{} {path}", request.method());
+    let given = proof.is_some();
+    let (who, answered) = match check(&manager, may, source, proof).await {
+        Ok(caller) => {
+            // Nobody yet: who signs in, or breaks the glass.
+            let actor = caller.as_ref().map_or(AuditActor::Socket, actor_of);
+            let who = caller.as_ref().map(|caller| caller.name().to_owned());
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            // By itself, so that a caller who hangs up does not cut it off in the middle.
+            let answered = tokio::spawn(acting(actor, next.run(request))).await;
+            let failed = |_| ManagerError::Failed("a call has panicked".into()).into_response();
+            (who, answered.unwrap_or_else(failed))
         }
-        // Nobody yet: who signs in, or breaks the glass. Before anybody has signed in, who has the socket.
-        Ok(None) => acting(AuditActor::Socket, next.run(request)).await,
-        Err(error) => error.into_response(),
+        Err((who, error)) => (who, error.into_response()),
+    };
+    // What was refused to somebody is on record; a sign-in that was sees to itself.
+    let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answered.status());
+    if refused && may != May::Anybody && (given || who.is_some()) {
+        let who = who.unwrap_or_else(|| "(a session or token that is none)".into());
+        let source = source.unwrap_or(Source::Socket);
+        manager.record_refused(&who, source, &format!("{call}: {}", answered.status()));
     }
+    answered
 }
 
+/// Who calls, if they may; else who it was, as far as that is known, and why not.
 async fn check(
     manager: &Manager,
     may: May,
     source: Option<Source>,
     proof: Option<Zeroizing<String>>,
-) -> Result<Option<Caller>, ManagerError> {
+) -> Result<Option<Caller>, (Option<String>, ManagerError)> {
     let May::Operators { roles, in_person, at_first } = may else { return Ok(None) };
-    let source = source.ok_or(ManagerError::SignInNeeded)?;
-    let caller = manager.caller(proof.as_ref().map(|token| token.as_str()), source).await?;
+    let nobody = |error| (None, error);
+    let source = source.ok_or(nobody(ManagerError::SignInNeeded))?;
+    let caller = manager.caller(proof.as_ref().map(|token| token.as_str()), source).await;
+    let caller = caller.map_err(nobody)?;
+    let refused = |error| Err((Some(caller.name().to_owned()), error));
     if caller.must_change_password() && !at_first {
-        return Err(ManagerError::PasswordFirst);
+        return refused(ManagerError::PasswordFirst);
     }
     if !caller.has(roles) {
         let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
-        return Err(ManagerError::RoleNeeded(names.join(" or ")));
+        return refused(ManagerError::RoleNeeded(names.join(" or ")));
     }
     if in_person && !caller.is_person() {
-        return Err(ManagerError::PersonNeeded);
+        return refused(ManagerError::PersonNeeded);
     }
     Ok(Some(caller))
 }

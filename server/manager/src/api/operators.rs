@@ -50,9 +50,11 @@ pub(super) async fn who_am_i(Extension(caller): Extension<Caller>) -> Json<Calle
     Json(CallerView::new(&caller))
 }
 
-pub(super) async fn sign_out(State(manager): Shared, headers: HeaderMap) -> Json<Done> {
-    manager.sign_out(bearer(&headers).unwrap_or_default());
-    Json(Done {})
+pub(super) async fn sign_out(
+    State(manager): Shared,
+    headers: HeaderMap,
+) -> Result<Json<Done>, ManagerError> {
+    manager.sign_out(bearer(&headers).unwrap_or_default()).await.map(|()| Json(Done {}))
 }
 
 pub(super) async fn change_password(

@@ -22,10 +22,7 @@ pub(super) async fn approve(
     Extension(caller): Extension<Caller>,
     Segment(request): Segment<String>,
 ) -> Answer {
-    // By itself: whoever has asked for it and goes away leaves nothing half done.
-    let approving = tokio::spawn(async move { manager.approve_request(&request, &caller).await });
-    let approved = approving.await.map_err(|error| ManagerError::Failed(error.to_string()))?;
-    approved.map(Json)
+    manager.approve_request(&request, &caller).await.map(Json)
 }
 
 pub(super) async fn refuse(

@@ -6,9 +6,9 @@ use sealwire_engine::audit::{
 };
 use sealwire_engine::{Site, chain as chain_of};
 use sealwire_keystore::audit::SignedHead;
-use sealwire_keystore::{AuditFilter, AuditPlace, AuditRow};
+use sealwire_keystore::{AuditChain, AuditFilter, AuditPlace, AuditRow};
 
-use super::views::{head_of, words};
+use super::views::{plain, words};
 use super::{
     AuditChains, AuditPage, AuditQuery, AuditRecordView, AuditRows, BadRecord, ChainPart,
     ChainView, CheckChain, CheckHeads, CheckedHeads, RowView,
@@ -21,6 +21,12 @@ const MAX_PAGE: u32 = 1000;
 
 /// Records that are looked through for a text before the page is given, however few were found.
 const LOOKED_THROUGH: u32 = 20_000;
+
+/// Records that are looked at for a text at once.
+const LOOKED_AT_ONCE: u32 = 500;
+
+/// Bad records of a part that are named.
+const NAMED: usize = 100;
 
 /// Records of a part of a chain.
 const PART: u32 = 2000;
@@ -36,9 +42,10 @@ impl Manager {
     pub async fn list_audit(&self, query: &AuditQuery) -> Result<AuditPage, ManagerError> {
         let limit = query.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let bound = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
         let filter = AuditFilter {
-            from: query.from.unwrap_or(0),
-            until: query.until.unwrap_or(u64::MAX),
+            from: query.from.map_or(i64::MIN, bound),
+            until: query.until.map_or(i64::MAX, |until| bound(until).saturating_sub(1)),
             events: query
                 .event
                 .iter()
@@ -52,13 +59,15 @@ impl Manager {
         let site = self.site().await?;
         let (mut records, mut looked) = (Vec::new(), 0);
         loop {
-            let rows = self.keystore.newest_first(&filter, before.as_ref(), limit).await?;
-            let full = rows.len() >= wanted;
-            looked += limit;
-            for (row, genuine) in self.judge(&site, rows).await? {
+            // For a text, many are looked through for few.
+            let at_once = if about.is_some() { limit.max(LOOKED_AT_ONCE) } else { limit };
+            let rows = self.keystore.newest_first(&filter, before.as_ref(), at_once).await?;
+            let full = rows.len() >= usize::try_from(at_once).unwrap_or(usize::MAX);
+            looked += at_once;
+            for (row, signed) in self.judge(&site, rows).await? {
                 before = Some(place_of(&row));
                 if about.as_ref().is_none_or(|about| speaks_of(&row, about)) {
-                    records.push(view(&row, genuine));
+                    records.push(view(&row, signed && read(&row).is_ok()));
                 }
                 if records.len() == wanted {
                     break;
@@ -76,7 +85,7 @@ impl Manager {
         }
     }
 
-    /// Rows, each with whether the engine has signed it and its columns say what it says.
+    /// Rows, each with whether the engine has signed it.
     async fn judge(
         &self,
         site: &Site,
@@ -89,10 +98,7 @@ impl Manager {
             while !batch.is_empty() {
                 let bad = self.first_forged(site, &batch).await?;
                 let good = bad.unwrap_or(batch.len());
-                judged.extend(batch.drain(..good).map(|row| {
-                    let genuine = read(&row).is_ok();
-                    (row, genuine)
-                }));
+                judged.extend(batch.drain(..good).map(|row| (row, true)));
                 if bad.is_some() {
                     judged.push((batch.remove(0), false));
                 }
@@ -121,39 +127,44 @@ impl Manager {
     /// [`ManagerError`].
     pub async fn audit_chains(&self) -> Result<AuditChains, ManagerError> {
         let own = self.auditor.head().await;
-        let mut chains: Vec<_> = self
-            .keystore
-            .chains()
-            .await?
+        // First: what is changed meanwhile has its record, too.
+        let revision = self.keystore.revision().await?;
+        let remembered = |writer: &str| (writer == own.writer.to_string()).then_some(own);
+        let found = self.keystore.chains().await?;
+        let mut chains: Vec<_> = found
             .into_iter()
-            .map(|(writer, newest)| {
-                let remembered = (writer == own.writer.to_string()).then_some(own);
-                ChainView { writer, newest, remembered }
+            .map(|AuditChain { writer, newest, count }| ChainView {
+                remembered: remembered(&writer),
+                writer,
+                newest,
+                records: count,
             })
             .collect();
         if own.sequence > 0 && chains.iter().all(|chain| chain.remembered.is_none()) {
-            let writer = own.writer.to_string();
-            chains.push(ChainView { writer, newest: 0, remembered: Some(own) });
+            let (writer, remembered) = (own.writer.to_string(), Some(own));
+            chains.push(ChainView { writer, newest: 0, records: 0, remembered });
         }
-        Ok(AuditChains { chains })
+        Ok(AuditChains { chains, revision })
     }
 
     /// Rows of a chain, as they are stored, behind a place.
     ///
     /// # Errors
     /// [`ManagerError`].
-    pub async fn audit_rows(&self, writer: &str, after: u64) -> Result<AuditRows, ManagerError> {
+    pub async fn audit_rows(&self, writer: &str, after: i64) -> Result<AuditRows, ManagerError> {
         let rows = self.keystore.chain(writer, after, MAX_PAGE).await?;
         let view = |row: AuditRow| RowView {
             writer: row.writer,
             sequence: row.sequence,
+            at: row.at,
+            event: row.event,
             body: String::from_utf8_lossy(&row.body).into_owned(),
             mac: hex::encode(row.mac),
         };
         Ok(AuditRows { rows: rows.into_iter().map(view).collect() })
     }
 
-    /// Checks a part of a chain: behind where it was found good before.
+    /// Checks a part of a chain: behind where it was checked before. What is wrong is named, and it goes on behind it.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -162,38 +173,19 @@ impl Manager {
         writer: &str,
         after: CheckChain,
     ) -> Result<ChainPart, ManagerError> {
-        let mut part =
-            ChainPart { upto: after, records: 0, done: false, bad: None, heads: Vec::new() };
-        let bad =
-            |sequence, why: String| Some(BadRecord { writer: writer.to_owned(), sequence, why });
         let Ok(named) = writer.parse::<AuditWriter>() else {
-            part.bad = bad(after.sequence + 1, "nobody writes a chain of this name".into());
-            return Ok(part);
+            return Err(ManagerError::Invalid("nobody writes a chain of this name".into()));
         };
-        let rows = self.keystore.chain(writer, after.sequence, PART).await?;
-        part.done = rows.len() < usize::try_from(PART).unwrap_or(usize::MAX);
+        // From the very first place on, also before 1, where no record belongs.
+        let first = if after == CheckChain::default() { i64::MIN } else { after.sequence };
+        let rows = self.keystore.chain(writer, first, PART).await?;
+        let done = rows.len() < usize::try_from(PART).unwrap_or(usize::MAX);
         let site = self.site().await?;
-        let mut head = head_of(named, after);
-        for batch in rows.chunks(MAX_AUDIT_BATCH) {
-            let forged = self.first_forged(&site, batch).await?;
-            for (position, row) in batch.iter().enumerate() {
-                match follow(&head, row, forged == Some(position)) {
-                    Ok(record) => {
-                        head = AuditHead::of(&record, &row.body);
-                        part.upto = CheckChain { sequence: head.sequence, hash: head.hash };
-                        part.records += 1;
-                        if let AuditEvent::Heads { heads } = record.event {
-                            part.heads.extend(heads);
-                        }
-                    }
-                    Err(why) => {
-                        part.bad = bad(head.sequence + 1, why);
-                        return Ok(part);
-                    }
-                }
-            }
+        let mut follower = Follower::new(named, after, done);
+        for (row, signed) in self.judge(&site, rows).await? {
+            follower.take(&row, signed);
         }
-        Ok(part)
+        Ok(follower.part)
     }
 
     /// Compares heads with the chains.
@@ -214,16 +206,14 @@ impl Manager {
                 let good = forged.unwrap_or(batch.len());
                 trusted.extend(batch.drain(..good).map(|signed| signed.head));
                 if forged.is_some() {
-                    let AuditHead { writer, sequence, .. } = batch.remove(0).head;
-                    let why = "this head was not signed by this site's engine".into();
-                    bad.push(BadRecord { writer: writer.to_string(), sequence, why });
+                    let why = "this head was not signed by this site's engine";
+                    bad.push(bad_head(&batch.remove(0).head, why.into()));
                 }
             }
         }
         for head in trusted.iter().filter(|head| head.sequence > 0) {
             if let Some(why) = self.is_not_there(head).await? {
-                let (writer, sequence) = (head.writer.to_string(), head.sequence);
-                bad.push(BadRecord { writer, sequence, why });
+                bad.push(bad_head(head, why));
             }
         }
         Ok(CheckedHeads { bad })
@@ -245,17 +235,17 @@ impl Manager {
     /// Why a chain does not go through a head.
     async fn is_not_there(&self, head: &AuditHead) -> Result<Option<String>, ManagerError> {
         let writer = head.writer.to_string();
-        if let Some(row) = self.keystore.record(&writer, head.sequence).await? {
+        let sequence = i64::try_from(head.sequence).unwrap_or(i64::MAX);
+        if let Some(row) = self.keystore.record(&writer, sequence).await? {
             let same = AuditHash::of(&row.body) == head.hash;
             return Ok((!same).then(|| "another record stands where the head says".into()));
         }
         let newest = self.keystore.newest_record(&writer).await?;
         Ok(Some(match newest {
             None => "the whole chain is missing".into(),
-            Some(row) if row.sequence < head.sequence => format!(
-                "the chain was cut off: records {} to {} are missing at its end",
-                row.sequence + 1,
-                head.sequence
+            Some(row) if row.sequence < sequence => format!(
+                "the chain was cut off: records {} to {sequence} are missing at its end",
+                row.sequence + 1
             ),
             Some(_) => "the record is missing".into(),
         }))
@@ -265,26 +255,40 @@ impl Manager {
     pub(super) async fn genuine_heads(&self) -> Result<Vec<AuditHead>, ManagerError> {
         let site = self.site().await?;
         let mut heads = Vec::new();
-        for (writer, _) in self.keystore.chains().await? {
-            let Some(row) = self.keystore.newest_record(&writer).await? else { continue };
-            let forged = self.first_forged(&site, std::slice::from_ref(&row)).await?.is_some();
-            match read(&row) {
-                Ok(record) if !forged => heads.push(AuditHead::of(&record, &row.body)),
-                _ => tracing::error!(writer, sequence = row.sequence, "audit: a forged record"),
+        for writer in self.keystore.writers().await? {
+            let newest = match writer.parse::<AuditWriter>() {
+                Ok(_) => self.keystore.newest_record(&writer).await?,
+                Err(_) => None,
+            };
+            let newest = match newest {
+                Some(row) => self.judge(&site, vec![row]).await?.pop(),
+                None => None,
+            };
+            match newest.and_then(|(row, signed)| Some((signed, read(&row).ok()?, row))) {
+                Some((true, record, row)) => heads.push(AuditHead::of(&record, &row.body)),
+                _ => tracing::error!(
+                    writer = plain(&writer),
+                    "audit: the newest record of this chain was put there by somebody else"
+                ),
             }
         }
-        // The chains of gateways are many, and end; those of managers are few.
-        heads
-            .sort_by_key(|head| (head.writer.kind == AuditWriterKind::Gateway, u64::MAX - head.at));
         Ok(heads)
     }
+}
+
+fn bad_head(head: &AuditHead, why: String) -> BadRecord {
+    let sequence = i64::try_from(head.sequence).unwrap_or(i64::MAX);
+    BadRecord { writer: head.writer.to_string(), sequence, why }
 }
 
 /// The record of a row, if its columns say what it says.
 fn read(row: &AuditRow) -> Result<AuditRecord, String> {
     let record = AuditRecord::decode(&row.body).map_err(|error| chain_of(&error))?;
-    let said = (record.writer.to_string(), record.sequence, record.at, record.event.name());
-    if said != (row.writer.clone(), row.sequence, row.at, row.event.as_str()) {
+    let number = |value: u64| i64::try_from(value).ok();
+    let said = (record.writer.to_string(), number(record.sequence), number(record.at));
+    if said != (row.writer.clone(), Some(row.sequence), Some(row.at))
+        || record.event.name() != row.event
+    {
         return Err(format!(
             "its columns are not what it says: it is record {} of {}",
             record.sequence, record.writer
@@ -293,21 +297,99 @@ fn read(row: &AuditRow) -> Result<AuditRecord, String> {
     Ok(record)
 }
 
-/// The record of a row, if it is the next one.
-fn follow(head: &AuditHead, row: &AuditRow, forged: bool) -> Result<AuditRecord, String> {
-    if row.sequence != head.sequence + 1 {
-        return Err(match row.sequence == head.sequence + 2 {
-            true => "it is missing".into(),
-            false => format!("it is missing, and all up to record {}", row.sequence - 1),
-        });
+/// Goes along a chain.
+struct Follower {
+    part: ChainPart,
+    head: AuditHead,
+    /// Whether the record before was bad: then nobody knows what its hash was.
+    lost: bool,
+}
+
+impl Follower {
+    fn new(writer: AuditWriter, after: CheckChain, done: bool) -> Self {
+        let sequence = u64::try_from(after.sequence).unwrap_or(0);
+        let part = ChainPart {
+            upto: after,
+            looked_at: 0,
+            good: 0,
+            done,
+            bad: Vec::new(),
+            revisions: Vec::new(),
+            heads: Vec::new(),
+        };
+        let head = AuditHead { sequence, hash: after.hash, ..AuditHead::none(writer) };
+        // Behind a record that was bad, which the part before has named.
+        let lost = after.hash == AuditHash::default() && sequence > 0;
+        Self { part, head, lost }
     }
-    if forged {
-        return Err("the engine has not signed it: it was changed, or added".into());
+
+    fn name(&mut self, sequence: i64, why: String) {
+        if self.part.bad.len() < NAMED {
+            let writer = self.head.writer.to_string();
+            self.part.bad.push(BadRecord { writer, sequence, why });
+        }
     }
-    let record = read(row)?;
-    match record.follows(head) {
-        true => Ok(record),
-        false => Err("it does not follow the record before it".into()),
+
+    fn take(&mut self, row: &AuditRow, signed: bool) {
+        self.part.looked_at += 1;
+        let expected = i64::try_from(self.head.sequence).unwrap_or(i64::MAX).saturating_add(1);
+        if row.sequence < expected {
+            self.name(row.sequence, "no record belongs there: it was added".into());
+            return;
+        }
+        if row.sequence > expected {
+            let why = match row.sequence - 1 {
+                last if last == expected => "it is missing".into(),
+                last => format!("it is missing, and all up to record {last}"),
+            };
+            self.name(expected, why);
+            self.lost = true;
+        }
+        let record = match signed {
+            true => read(row),
+            false => Err("the engine has not signed it: it was changed, or added".into()),
+        };
+        let sequence = u64::try_from(row.sequence).unwrap_or(0);
+        match record {
+            Ok(record) if self.lost || record.follows(&self.head) => {
+                self.head = AuditHead::of(&record, &row.body);
+                self.lost = false;
+                self.part.good += 1;
+                self.keep(record);
+            }
+            Ok(record) => {
+                self.name(row.sequence, "it does not follow the record before it".into());
+                self.head = AuditHead::of(&record, &row.body);
+                self.lost = false;
+            }
+            Err(why) => {
+                self.name(row.sequence, why);
+                self.head = AuditHead { sequence, hash: AuditHash::default(), ..self.head };
+                self.lost = true;
+            }
+        }
+        self.part.upto = CheckChain { sequence: row.sequence, hash: self.head.hash };
+    }
+
+    /// Keeps what a good record tells of others.
+    fn keep(&mut self, record: AuditRecord) {
+        match record.event {
+            AuditEvent::Changed { on, .. } => self.part.revisions.push(on.revision),
+            AuditEvent::Heads { heads } => {
+                for head in heads {
+                    // A gateway knows nothing of managers' chains.
+                    let may = record.writer.kind == AuditWriterKind::Manager
+                        || head.writer.kind == record.writer.kind;
+                    let known = &mut self.part.heads;
+                    match known.iter_mut().find(|known| known.writer == head.writer) {
+                        Some(known) if known.sequence < head.sequence && may => *known = head,
+                        None if may => known.push(head),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -329,11 +411,11 @@ fn place_of(row: &AuditRow) -> AuditPlace {
 }
 
 fn parse_place(text: &str) -> Result<AuditPlace, ManagerError> {
-    let mut parts = text.splitn(3, '/');
-    let parsed = (|| {
-        let (at, writer, sequence) = (parts.next()?, parts.next()?, parts.next()?);
+    let parsed = text.split_once('/').and_then(|(at, rest)| {
+        // Whatever a writer is called.
+        let (writer, sequence) = rest.rsplit_once('/')?;
         let (at, sequence) = (at.parse().ok()?, sequence.parse().ok()?);
         Some(AuditPlace { at, writer: writer.to_owned(), sequence })
-    })();
+    });
     parsed.ok_or_else(|| ManagerError::Invalid("`before` is `next` of the page before".into()))
 }

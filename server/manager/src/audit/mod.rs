@@ -17,12 +17,13 @@ mod watch;
 pub(crate) use actor::{acting, actor_of, by};
 pub use views::{
     AuditChains, AuditPage, AuditQuery, AuditRecordView, AuditRows, BadRecord, ChainPart,
-    ChainView, CheckChain, CheckHeads, CheckedHeads, RowView,
+    ChainView, CheckChain, CheckHeads, CheckedHeads, RowView, plain,
 };
 
-use sealwire_engine::audit::{AuditActor, AuditEvent, AuditSubject};
+use sealwire_engine::audit::{AuditActor, AuditEvent, AuditRecord, AuditSubject};
 use sealwire_engine::document::Document;
-use sealwire_engine::{SignedDocument, Site};
+use sealwire_engine::{SignedDocument, Site, chain};
+use sealwire_keystore::AuditRow;
 use sealwire_keystore::audit::SiteSource;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -81,7 +82,19 @@ impl Manager {
         Ok(self.auditor.note(event).await?)
     }
 
-    /// The address of a source; `None` for the manager's socket.
+    /// Records that nobody knows whether a change was made: the keystore has gone away in the midst of it.
+    pub(crate) async fn record_unclear(&self, row: &AuditRow) {
+        let Ok(record) = AuditRecord::decode(&row.body) else { return };
+        let AuditEvent::Changed { by, act, on, .. } = record.event else { return };
+        let AuditSubject { kind, id, revision, .. } = on;
+        let detail = Some(format!("{act} of {kind} {id}, revision {revision}"));
+        let event = AuditEvent::Done { by, act: "change.unclear".into(), detail };
+        if let Err(error) = self.auditor.note(event).await {
+            tracing::error!(error = chain(&error), "audit");
+        }
+    }
+
+    /// Counts what was refused to somebody.
     pub(crate) fn record_refused(&self, who: &str, source: Source, why: &str) {
         self.auditor.tell_refused(who, source.address(), why);
     }

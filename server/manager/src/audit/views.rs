@@ -1,8 +1,6 @@
 //! What the API shows of records.
 
-use sealwire_engine::audit::{
-    AuditActor, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditWriter,
-};
+use sealwire_engine::audit::{AuditActor, AuditEvent, AuditHash, AuditHead, AuditRecord};
 use sealwire_engine::custody::CeremonyStep;
 use sealwire_keystore::audit::SignedHead;
 use serde::{Deserialize, Serialize};
@@ -50,9 +48,9 @@ pub struct AuditRecordView {
     /// Whose chain it is in.
     pub writer: String,
     /// Its place there.
-    pub sequence: u64,
+    pub sequence: i64,
     /// Unix time in milliseconds.
-    pub at: u64,
+    pub at: i64,
     /// Whether the engine has signed it, and its columns say what it says. Whether it stands where it should, only
     /// the chain tells.
     pub genuine: bool,
@@ -69,7 +67,9 @@ pub struct ChainView {
     /// Whose it is.
     pub writer: String,
     /// The place of its newest record.
-    pub newest: u64,
+    pub newest: i64,
+    /// How many records there are.
+    pub records: u64,
     /// How far this manager remembers that it went; `None` for the chains of others.
     #[schema(value_type = Option<Object>)]
     pub remembered: Option<AuditHead>,
@@ -80,14 +80,16 @@ pub struct ChainView {
 pub struct AuditChains {
     /// The chains, by writer.
     pub chains: Vec<ChainView>,
+    /// The site's revision: each change of a document has one, and a record.
+    pub revision: u64,
 }
 
 /// Up to where a chain was checked, or read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckChain {
-    /// The place of the last record that was.
-    pub sequence: u64,
+    /// The place of the last record that was; 0 for none.
+    pub sequence: i64,
     /// That record's hash: as the part before has said.
     #[serde(default)]
     #[schema(value_type = String)]
@@ -97,15 +99,19 @@ pub struct CheckChain {
 /// A part of a chain, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainPart {
-    /// Up to where it is good.
+    /// Up to where it was checked.
     pub upto: CheckChain,
-    /// How many records were found good.
-    pub records: u64,
+    /// How many records there were, and how many of them are good.
+    pub looked_at: u64,
+    /// See above.
+    pub good: u64,
     /// Whether the chain ends there.
     pub done: bool,
-    /// The first bad one, if there is one.
-    pub bad: Option<BadRecord>,
-    /// How far chains went, as these records say.
+    /// Those that are not what they should be, the first ones of them.
+    pub bad: Vec<BadRecord>,
+    /// The revisions of the changes that they tell of.
+    pub revisions: Vec<u64>,
+    /// How far chains went, as these records say, each one's furthest.
     #[schema(value_type = Vec<Object>)]
     pub heads: Vec<AuditHead>,
 }
@@ -116,7 +122,7 @@ pub struct BadRecord {
     /// In whose chain.
     pub writer: String,
     /// Its place there.
-    pub sequence: u64,
+    pub sequence: i64,
     /// What is wrong.
     pub why: String,
 }
@@ -154,11 +160,25 @@ pub struct RowView {
     /// Whose chain it is in.
     pub writer: String,
     /// Its place there.
-    pub sequence: u64,
+    pub sequence: i64,
+    /// Unix time in milliseconds, as the column beside it says.
+    pub at: i64,
+    /// The name of what it tells of, as the column beside it says.
+    pub event: String,
     /// The record: JSON, in the bytes that the MAC is over.
     pub body: String,
     /// HMAC-SHA256, hex.
     pub mac: String,
+}
+
+/// Text that strangers have had a hand in, as it may be shown: nothing of it moves a cursor, or hides what follows.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let turns = |letter: char| matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let plain = |letter: char| {
+        if turns(letter) || letter.is_control() { '\u{fffd}' } else { letter }
+    };
+    text.chars().map(plain).collect()
 }
 
 /// A record in words.
@@ -259,9 +279,4 @@ fn step(step: &CeremonyStep) -> String {
         }
         CeremonyStep::Refused { why } => format!("refused: {why}"),
     }
-}
-
-/// The head that a part of a chain is checked behind.
-pub(super) fn head_of(writer: AuditWriter, upto: CheckChain) -> AuditHead {
-    AuditHead { sequence: upto.sequence, hash: upto.hash, ..AuditHead::none(writer) }
 }

@@ -1,10 +1,12 @@
 //! Takes what officers have done from the engines, and notes from time to time how far all chains go: so that one
 //! that is cut off later is seen from the others.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealwire_engine::audit::{AuditEvent, MAX_AUDIT_COUNTS};
+use sealwire_engine::audit::{AuditEvent, AuditWriter, MAX_AUDIT_COUNTS};
+use sealwire_engine::chain;
 use sealwire_engine::custody::Ceremonies;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ impl Manager {
         // What was taken of each engine's journal, and is written down here.
         let mut taken: Vec<Option<(String, u64)>> = vec![None; self.rotation.count()];
         let mut heads_due = Instant::now() + PAUSE;
+        let mut noted = HashMap::new();
         loop {
             tokio::select! {
                 _ = clock.tick() => {}
@@ -37,9 +40,13 @@ impl Manager {
                 }
             }
             if Instant::now() >= heads_due {
-                match self.note_heads().await {
+                match self.note_heads(&mut noted).await {
                     Ok(()) => heads_due = Instant::now() + HEADS,
-                    Err(error) => tracing::debug!(%error, "heads"),
+                    Err(error) if error.is_sealed() => tracing::debug!(%error, "heads"),
+                    Err(error) => {
+                        tracing::error!(error = chain(&error), "audit: how far the chains go");
+                        heads_due = Instant::now() + PAUSE * 30;
+                    }
                 }
             }
         }
@@ -50,23 +57,25 @@ impl Manager {
         engine: usize,
         taken: &mut Option<(String, u64)>,
     ) -> Result<(), ManagerError> {
-        loop {
-            let known = taken.as_ref().map(|(engine, number)| (engine.as_str(), *number));
-            let Ceremonies { engine: id, entries } =
-                self.rotation.ceremonies(engine, known).await?;
-            let Some(last) = entries.last().map(|entry| entry.number) else { return Ok(()) };
-            // The engine gives them again until it is told that they are written down.
-            for entry in entries {
-                self.auditor.note(AuditEvent::Ceremony { engine: id.clone(), entry }).await?;
-            }
-            *taken = Some((id, last));
+        let known = taken.as_ref().map(|(engine, number)| (engine.as_str(), *number));
+        let Ceremonies { engine: id, entries } = self.rotation.ceremonies(engine, known).await?;
+        let before = known.filter(|(engine, _)| *engine == id).map_or(0, |(_, number)| number);
+        // The engine gives them again until it is told that they are written down.
+        for entry in entries.into_iter().filter(|entry| entry.number > before) {
+            let number = entry.number;
+            self.auditor.note(AuditEvent::Ceremony { engine: id.clone(), entry }).await?;
+            *taken = Some((id.clone(), number));
         }
+        Ok(())
     }
 
-    async fn note_heads(&self) -> Result<(), ManagerError> {
-        let heads = self.genuine_heads().await?;
+    /// Those that have gone on since they were noted last.
+    async fn note_heads(&self, noted: &mut HashMap<AuditWriter, u64>) -> Result<(), ManagerError> {
+        let mut heads = self.genuine_heads().await?;
+        heads.retain(|head| noted.get(&head.writer) != Some(&head.sequence));
         for heads in heads.chunks(MAX_AUDIT_COUNTS) {
             self.auditor.note(AuditEvent::Heads { heads: heads.to_vec() }).await?;
+            noted.extend(heads.iter().map(|head| (head.writer, head.sequence)));
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn audit_rows(&self, writer: &str, after: u64) -> Result<AuditRows, ClientError> {
+    pub async fn audit_rows(&self, writer: &str, after: i64) -> Result<AuditRows, ClientError> {
         let path = format!("/v1/audit/chains/{}?after={after}", segment(writer));
         self.call(Method::GET, &path, None::<&()>).await
     }

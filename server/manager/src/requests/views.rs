@@ -4,6 +4,8 @@ use sealwire_engine::document::{Act, OperatorRole, Person, RequestDocument, Requ
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::audit::plain;
+
 /// What has become of a call that may take a second person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<T> {
@@ -59,11 +61,7 @@ impl RequestView {
 /// What a request asks for, in words. What operators have named cannot make other words of it: neither a terminal's
 /// commands nor letters that turn the direction of text are left.
 pub(super) fn words(request: &RequestDocument) -> String {
-    let plain = |letter: char| {
-        let turns = matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if turns || letter.is_control() { '\u{fffd}' } else { letter }
-    };
-    raw_words(request).chars().map(plain).collect()
+    plain(&raw_words(request))
 }
 
 fn raw_words(request: &RequestDocument) -> String {
