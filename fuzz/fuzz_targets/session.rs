@@ -20,8 +20,9 @@ use sealwire_gateway::connection::{Peer, serve};
 use sealwire_gateway::{
     Directory, DirectoryConfig, Gateway, KeyMaker, KeyMakerError, KeyOrder, Limits, MadeKey,
 };
+use sealwire_keystore::audit::{AuditLimits, AuditSettings, Auditor};
 use sealwire_keystore::{
-    Change, DocumentRow, Keystore, Marks, SiteRow, SqliteKeystore, WrappedRow,
+    AuditRow, Change, DocumentRow, Keystore, Marks, SiteRow, SqliteKeystore, WrappedRow,
 };
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse, Failure};
@@ -92,7 +93,8 @@ async fn world() -> World {
         min_enc: 1,
         min_dec: 1,
         renewal: Renewal::default(),
-        sensitive: false,
+        // What is opened is noted, too.
+        sensitive: true,
         versions: vec![KeyVersion {
             version: 1,
             state: VersionState::Active,
@@ -114,7 +116,12 @@ async fn world() -> World {
     let marks = Marks::open(&folder.join("marks.db")).await.expect("opens");
     let role = GatewayRole::new(engine);
     let config = DirectoryConfig { cached_keys: 16, ..DirectoryConfig::default() };
-    let directory = Directory::new(Arc::new(keystore), role.clone(), Arc::new(marks), &config);
+    let keystore: Arc<dyn Keystore> = Arc::new(keystore);
+    let settings =
+        AuditSettings { heads: folder.join("heads"), folder, limits: AuditLimits::default() };
+    let auditor = Auditor::open(&settings, role.audit(), keystore.clone()).await.expect("opens");
+    let directory = Directory::new(keystore, role.clone(), Arc::new(marks), &config);
+    tokio::spawn(auditor.clone().run(directory.clone(), CancellationToken::new()));
     let limits = Limits {
         max_frame: limits::MIN_MAX_FRAME,
         max_in_flight: 4,
@@ -123,7 +130,7 @@ async fn world() -> World {
         ..Limits::default()
     };
     World {
-        gateway: Gateway::new(role, directory, Arc::new(NoKeys), limits),
+        gateway: Gateway::new(role, directory, Arc::new(NoKeys), auditor, limits),
         app_key: "ak_fuzz".into(),
         secret: *credential::decode_app_secret(&secret).expect("its own form"),
     }
@@ -137,8 +144,16 @@ async fn commit<D: Document>(
 ) {
     let upon = signed.revision - 1;
     let document = DocumentRow::new(document, signed);
+    let audit = AuditRow {
+        writer: "manager-0000000000000000".into(),
+        sequence: i64::try_from(upon + 1).expect("small"),
+        at: 0,
+        event: "changed".into(),
+        body: Vec::new(),
+        mac: [0; 32],
+    };
     keystore
-        .commit(&Change { upon, document, wrapped, erased: Vec::new() })
+        .commit(&Change { upon, document, wrapped, erased: Vec::new(), audit })
         .await
         .expect("commits");
 }

@@ -589,7 +589,7 @@ async fn a_change_and_its_record_are_written_together_or_not_at_all(place: Place
     assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Name))), "{refused:?}");
     let chains = keystore.chains().await.expect("reads");
     let only = AuditChain { writer: record(1, 0).writer, newest: 1, count: 1 };
-    assert_eq!(chains, [only.clone()]);
+    assert_eq!(chains, std::slice::from_ref(&only));
     assert_eq!(keystore.writers().await.expect("reads"), [only.writer]);
     // Of several records, all or none.
     let refused = keystore.append(&[record(2, 8), record(1, 9)]).await;

@@ -15,7 +15,7 @@ pub(crate) struct ManagerSocket {
     /// The manager's socket.
     #[arg(long = "socket", env = "SEALWIRE_SOCKET", required_unless_present = "url")]
     path: Option<PathBuf>,
-    /// The manager over a network, instead of its socket: https://HOST[:PORT], port 7702 unless given.
+    /// The manager over a network, instead of its socket: https://HOST or https://HOST:PORT, 7702 unless given.
     #[arg(long = "manager", env = "SEALWIRE_MANAGER", value_name = "URL")]
     url: Option<String>,
     /// A file with the certificate authorities to trust for that, in PEM; the system's unless given.

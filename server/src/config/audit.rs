@@ -1,4 +1,4 @@
-//! The section [audit].
+//! The section `[audit]`.
 
 use std::path::{Path, PathBuf};
 
