@@ -6,55 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::card::Card;
 use super::chip::Seal;
-use super::folder::{Folder, NotInstalled, Pin, PinnedPrevious, PinnedSet};
-use super::gathering::{Gathered, Gathering, Progress};
+use super::folder::{Folder, NotInstalled, Pin, PinnedPrevious};
+use super::gathering::{Gathered, Gathering};
 use super::journal::{Ceremonies, CeremonyStep, Journal};
+use super::status::{Opened, Status};
 use super::{Ceremony, CeremonyKind, Chip, ChipError, CustodyError, Passphrase};
-use crate::{Engine, Protection, RootKey, RootKeyId, State, WrappedKey, chain};
-
-/// What showing a card has led to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Opened {
-    /// More cards are needed.
-    Partly(Progress),
-    /// The engine is open.
-    Open {
-        /// The root key.
-        root: RootKeyId,
-        /// Numbers of the cards that were shown and whose shares are wrong.
-        wrong: Vec<u8>,
-    },
-}
-
-/// What an officer may know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Sealed or open.
-    pub state: State,
-    /// Unix time in seconds since when.
-    pub since: u64,
-    /// The pinned root key id; `None` before the first ceremony.
-    pub root: Option<RootKeyId>,
-    /// The root key that a rotation leaves behind; `None` when none is under way.
-    pub previous: Option<RootKeyId>,
-    /// The card set of the last ceremony.
-    pub set: Option<PinnedSet>,
-    /// The chip's name.
-    pub chip: String,
-    /// Why the chip has not opened the engine, or does not seal the root key.
-    pub chip_problem: Option<String>,
-    /// How the root key's memory is protected.
-    pub memory: Protection,
-    /// How far an unsealing has come.
-    pub progress: Option<Progress>,
-    /// Seconds after which the cards shown are forgotten when no other follows.
-    pub lapse_seconds: u64,
-}
+use crate::{Engine, RootKey, RootKeyId, State, WrappedKey, chain};
 
 /// Holds an engine, its data folder and its chip together.
 pub struct Custodian {

@@ -11,6 +11,7 @@
 //! | `custodian` | the pin, unsealing card by card, the chip at start |
 //! | `ceremony` | init, verify, reshare, rotate: a fresh quorum for each |
 //! | `journal` | what officers have done, for the audit |
+//! | `status` | what officers are told |
 //! | `chip` | `none`, `software`, `pkcs11`; `root.sealed` |
 //! | `socket` | the unix socket on which officers show their cards |
 
@@ -26,12 +27,13 @@ mod passphrase;
 mod place;
 mod shares;
 mod socket;
+mod status;
 mod token;
 
 pub use card::{CARD_LEN, Card, CardError, CardSet};
 pub use ceremony::{Ceremony, CeremonyKind, Confirmed, NewCard, Shown};
 pub use chip::{Chip, ChipError, TokenChip};
-pub use custodian::{Custodian, Opened, Status};
+pub use custodian::Custodian;
 pub use error::CustodyError;
 pub use folder::{PinnedSet, write as write_whole};
 pub use gathering::Progress;
@@ -39,4 +41,5 @@ pub use journal::{Ceremonies, CeremonyEntry, CeremonyStep};
 pub use passphrase::{Passphrase, PassphraseError};
 pub use place::{Place, PlaceError, TokenUri};
 pub use socket::{CeremonyClient, CeremonyError, CeremonySession, ShownCard, serve};
+pub use status::{Opened, Status};
 pub use token::{Token, TokenError};

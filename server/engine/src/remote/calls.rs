@@ -13,6 +13,7 @@ use super::{Pool, RemoteSession};
 use crate::audit::{AuditHead, AuditProof, AuditRecord, AuditSigned};
 use crate::custody::Ceremonies;
 use crate::document::{self, AppDocument, Document};
+use crate::wire::audit as bodies;
 use crate::wire::message::{self, AuthVerify, Lane, Status};
 use crate::wire::{MAX_FRAME, failure, word};
 use crate::{
@@ -165,7 +166,7 @@ impl Pool {
         let (Some(record), Some(body)) = (records.last(), bodies.last()) else {
             return Err(EngineError::Document("no audit records".into()));
         };
-        let say = |out: &mut Vec<u8>| message::push_records(out, bodies);
+        let say = |out: &mut Vec<u8>| bodies::push_records(out, bodies);
         let answer = self.call(word::AUDIT, (Some(site), None), say).await?;
         let (macs, head_mac) = answer.read(|reader| {
             let macs = bodies.iter().map(|_| reader.array("MAC")).collect::<Result<_, _>>()?;
@@ -179,7 +180,7 @@ impl Pool {
         site: &Site,
         proofs: &[AuditProof<'_>],
     ) -> Result<Option<usize>, EngineError> {
-        let say = |out: &mut Vec<u8>| message::push_proofs(out, proofs);
+        let say = |out: &mut Vec<u8>| bodies::push_proofs(out, proofs);
         let answer = self.call(word::AUDIT_CHECK, (Some(site), None), say).await?;
         let bad = answer.read(|reader| reader.u8("first bad one"))?;
         Ok((bad != u8::MAX).then_some(usize::from(bad)))
@@ -191,7 +192,7 @@ impl Pool {
         engine: usize,
         taken: Option<(&str, u64)>,
     ) -> Result<Ceremonies, EngineError> {
-        let say = |out: &mut Vec<u8>| message::push_taken(out, taken);
+        let say = |out: &mut Vec<u8>| bodies::push_taken(out, taken);
         let answer = self.call(word::CEREMONIES, (None, Some(engine)), say).await?;
         serde_json::from_slice(&answer.0)
             .map_err(|error| EngineError::Away(format!("an engine broke the protocol: {error}")))

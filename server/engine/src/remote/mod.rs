@@ -11,6 +11,7 @@
 //! | `ring` | what a connection waits for |
 //! | `batch` | requests that go together, and their answers |
 //! | `session` | ENC, DEC and REENC of one client |
+//! | `waiting` | how much waits, and may |
 //! | `calls` | the other words, one function each |
 
 mod batch;
@@ -19,11 +20,14 @@ mod connection;
 mod link;
 mod ring;
 mod session;
+mod waiting;
 
 pub use batch::{Answers, ClientRequest, Refused};
 pub(crate) use session::RemoteSession;
+use waiting::Queued;
+pub use waiting::Waiting;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,43 +60,6 @@ pub struct PoolConfig {
     pub connect_timeout: Duration,
     /// Requests that may wait for the engines, in each lane. Beyond, they are refused at once.
     pub max_waiting: Waiting,
-}
-
-/// An amount of requests that wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// How many.
-    pub requests: usize,
-    /// Their bytes.
-    pub bytes: usize,
-}
-
-impl Default for Waiting {
-    fn default() -> Self {
-        Self { requests: 131_072, bytes: 256 * 1024 * 1024 }
-    }
-}
-
-/// What waits in a lane.
-#[derive(Default)]
-struct Queued {
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Queued {
-    /// Adds to what waits, and gives how much that is then.
-    fn add(&self, requests: usize, bytes: usize) -> Waiting {
-        Waiting {
-            requests: self.requests.fetch_add(requests, Ordering::Relaxed) + requests,
-            bytes: self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes,
-        }
-    }
-
-    fn take(&self, requests: usize, bytes: usize) {
-        self.requests.fetch_sub(requests, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
 }
 
 /// Connections to the engines of a site.

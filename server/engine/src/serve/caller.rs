@@ -12,14 +12,14 @@ use sealwire_protocol::{
 
 use super::Shared;
 use super::keys::Keys;
+use super::refusal::Refusal;
 use crate::audit::AuditWriterKind;
-use crate::custody::CustodyError;
 use crate::session::{LocalSession, Workbench};
+use crate::wire::audit as bodies;
 use crate::wire::message::{self, AuthVerify, Crypt, Figures, Lane};
 use crate::wire::{MAX_SESSIONS, Role, failure, unasked, word};
 use crate::{
-    AuthAttempt, Engine, EngineError, KeyBinding, Purpose, RootKeyId, Site, WRAPPED_LEN,
-    WrappedKey, chain,
+    AuthAttempt, Engine, EngineError, KeyBinding, Purpose, RootKeyId, Site, WRAPPED_LEN, WrappedKey,
 };
 
 /// Ciphers that a session keeps for itself. Those of all sessions come from one cache.
@@ -30,43 +30,6 @@ struct Named {
     session: LocalSession,
     /// Unix time in seconds.
     expires: u64,
-}
-
-/// Why a word was refused.
-enum Refusal {
-    Engine(EngineError),
-    Code(ErrorCode, String),
-}
-
-impl From<EngineError> for Refusal {
-    fn from(error: EngineError) -> Self {
-        Self::Engine(error)
-    }
-}
-
-impl From<BodyError> for Refusal {
-    fn from(error: BodyError) -> Self {
-        Self::Code(ErrorCode::MALFORMED_BODY, error.to_string())
-    }
-}
-
-impl From<ErrorCode> for Refusal {
-    fn from(code: ErrorCode) -> Self {
-        Self::Code(code, String::new())
-    }
-}
-
-impl From<CustodyError> for Refusal {
-    fn from(error: CustodyError) -> Self {
-        match error {
-            CustodyError::Engine(error) => Self::Engine(error),
-            CustodyError::NoRootKey | CustodyError::Forgotten(_) => {
-                Self::Code(ErrorCode::NO_ROTATION, error.to_string())
-            }
-            CustodyError::OutOfTurn(text) => Self::Code(ErrorCode::NO_ROTATION, text.to_owned()),
-            error => Self::Code(ErrorCode::INTERNAL, chain(&error)),
-        }
-    }
 }
 
 /// See the module.
@@ -242,7 +205,7 @@ impl Caller {
             word::AUDIT => self.audit(body, out)?,
             word::AUDIT_CHECK => self.audit_check(body, out)?,
             word::CEREMONIES => {
-                let taken = message::read_taken(body)?;
+                let taken = bodies::read_taken(body)?;
                 let taken = taken.as_ref().map(|(engine, number)| (*engine, *number));
                 let ceremonies = self.shared.custodian.ceremonies(taken)?;
                 out.extend_from_slice(&serde_json::to_vec(&ceremonies).expect("plain fields"));
@@ -317,7 +280,7 @@ impl Caller {
             Role::Manager => AuditWriterKind::Manager,
             Role::Engine => return Err(EngineError::Role.into()),
         };
-        let bodies = message::read_records(body)?;
+        let bodies = bodies::read_records(body)?;
         let signed = self.engine().sign_audit(self.site()?, kind, bodies.into_iter())?;
         out.extend(signed.macs.iter().flatten());
         out.extend_from_slice(&signed.head_mac);
@@ -325,7 +288,7 @@ impl Caller {
     }
 
     fn audit_check(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let proofs = message::read_proofs(body)?;
+        let proofs = bodies::read_proofs(body)?;
         let bad = self.engine().check_audit(self.site()?, proofs.into_iter())?;
         out.push(bad.map_or(u8::MAX, |bad| u8::try_from(bad).expect("batches are short")));
         Ok(())

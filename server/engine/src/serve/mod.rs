@@ -9,6 +9,7 @@
 mod caller;
 mod connection;
 mod keys;
+mod refusal;
 
 use std::num::NonZero;
 use std::sync::Arc;

@@ -6,11 +6,12 @@
 //! |---|---|
 //! | [`Role`] | who a certificate belongs to, and which words it may say |
 //! | [`word`] | the words' numbers |
-//! | [`message`] | their bodies |
+//! | [`message`], `audit` | their bodies |
 //! | `failure` | an [`EngineError`](crate::EngineError) on the wire |
 //! | [`tls`] | the site's own authority, certificates on both sides, always |
 //! | [`ReadBuffer`] | where frames are parsed in place |
 
+pub(crate) mod audit;
 mod buffer;
 pub(crate) mod failure;
 pub mod message;
