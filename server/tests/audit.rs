@@ -120,7 +120,8 @@ async fn what_is_done_is_on_record(_database: Database, mut server: Server) {
         assert!(text.starts_with(&format!("{who}, from")), "{act}: {text}");
     }
     // What was refused to somebody who has signed in.
-    let refused = found(&alice, "login-refused", &request.id).await.text;
+    let call = "POST /v1/requests/{request}/approve: 403";
+    let refused = found(&alice, "login-refused", call).await.text;
     assert!(refused.contains("a login as alice"), "{refused}");
     // A password that was typed in the name's place stands nowhere.
     let mixed_up = server.manager().sign_in("brass orchard 17", "alice".to_owned().into()).await;
@@ -240,6 +241,37 @@ async fn tampering_is_found_and_the_first_bad_record_named(database: Database, m
         assert!(listed.await.expect("a page").records.iter().any(|record| !record.genuine));
         database.sql(&format!("DELETE FROM audit WHERE writer = '{writer}'")).await;
     }
+    // Many rows before the first place, and one that is longer than a record may be.
+    database
+        .sql(&format!(
+            "CREATE TABLE many AS WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i FROM n; \
+             INSERT INTO audit SELECT writer, -many.i - 1, at, event, body, mac FROM saved, many {at} = 3; \
+             INSERT INTO audit SELECT writer, -many.i - 2000, at, event, body, mac FROM saved, many {at} = 3; \
+             INSERT INTO audit SELECT writer, -many.i - 4000, at, event, body, mac FROM saved, many {at} = 3"
+        ))
+        .await;
+    let report = verified(&manager, &[]).await;
+    assert!(report.bad.iter().any(|bad| bad.sequence < 1), "{:?}", report.bad);
+    assert_eq!(
+        report.chains.get(chain),
+        Some(&u64::try_from(records).expect("few")),
+        "the others are good"
+    );
+    database.sql(&format!("DELETE FROM audit {at} < 1; DROP TABLE many")).await;
+    let long = format!(
+        "INSERT INTO audit SELECT writer, {moved}, at, event, {}, mac FROM saved {at} = 3",
+        match &database {
+            Database::Sqlite(_) => "zeroblob(1000000)",
+            Database::Mysql(_) => "REPEAT('x', 1000000)",
+        }
+    );
+    database.sql(&long).await;
+    let bad = verified(&manager, &[]).await.bad;
+    assert!(bad.iter().any(|bad| bad.sequence == moved), "{bad:?}");
+    let page = manager.list_audit(&AuditQuery { limit: Some(1000), ..AuditQuery::default() }).await;
+    assert!(page.expect("a page").records.iter().any(|record| record.sequence == moved));
+    database.sql(&format!("DELETE FROM audit {at} = {moved}")).await;
+    assert_eq!(verified(&manager, &[]).await.bad, []);
     // A forged record is shown as one.
     let forged = format!(
         "INSERT INTO audit (writer, sequence, at, event, body, mac) \

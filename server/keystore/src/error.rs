@@ -89,6 +89,19 @@ impl KeystoreError {
         ))
     }
 
+    /// Whether nobody knows what has become of a commit: its answer has not come.
+    #[must_use]
+    pub fn is_unclear(&self) -> bool {
+        match self {
+            Self::Slow => true,
+            // What the database itself has refused was not done.
+            Self::Database(error) => {
+                error.as_database_error().is_none() && !matches!(error, sqlx::Error::PoolTimedOut)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the keystore is away, and may be back soon.
     #[must_use]
     pub fn is_away(&self) -> bool {

@@ -57,8 +57,12 @@ pub trait AuditLog: Send + Sync {
     /// One record.
     async fn record(&self, writer: &str, sequence: i64) -> Result<Option<AuditRow>, KeystoreError>;
 
-    /// The newest record of a chain.
-    async fn newest_record(&self, writer: &str) -> Result<Option<AuditRow>, KeystoreError>;
+    /// The newest records of a chain, at most so many, the newest first.
+    async fn newest_records(
+        &self,
+        writer: &str,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, KeystoreError>;
 
     /// At most `limit` records of a chain, behind the place `after`.
     async fn chain(

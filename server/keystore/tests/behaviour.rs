@@ -596,8 +596,8 @@ async fn a_change_and_its_record_are_written_together_or_not_at_all(place: Place
     assert!(matches!(refused, Err(KeystoreError::Taken(Taken::Record))), "{refused:?}");
     assert_eq!(keystore.record(&record(1, 0).writer, 2).await.expect("reads"), None);
     keystore.append(&[record(2, 8), record(3, 9)]).await.expect("appends");
-    let newest = keystore.newest_record(&record(1, 0).writer).await.expect("reads");
-    assert_eq!(newest, Some(record(3, 9)));
+    let newest = keystore.newest_records(&record(1, 0).writer, 2).await.expect("reads");
+    assert_eq!(newest, [record(3, 9), record(2, 8)]);
 }
 
 async fn records_are_found_by_chain_and_by_time(place: Place) {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sealwire_engine::document::{
@@ -79,6 +79,8 @@ pub struct Manager {
     /// Where the next index was found last.
     pub(crate) next_index: AtomicU32,
     site: Mutex<Option<Arc<Site>>>,
+    /// Whether the audit knows that the site is made here.
+    site_noted: AtomicBool,
     pub(crate) rotation: RotationRole,
     pin: RootPin,
     pub(crate) access: Access,
@@ -112,6 +114,7 @@ impl Manager {
             begun: (clock(), Instant::now()),
             next_index: AtomicU32::new(0),
             site: Mutex::default(),
+            site_noted: AtomicBool::new(false),
             rotation,
             rotated: watch::Sender::default(),
             rotation_begun: Notify::new(),
@@ -167,7 +170,9 @@ impl Manager {
     /// Makes the site's keys, unless another manager is faster.
     async fn make_site(&self) -> Result<SiteRow, ManagerError> {
         // Before it is done, like all that is done beside a change of a document.
-        self.record("site.create").await?;
+        if !self.site_noted.swap(true, Ordering::Relaxed) {
+            self.record("site.create").await?;
+        }
         let site = self.engine.make_site().await?;
         let row = SiteRow { keys: site.to_bytes(), decoy: self.make_decoy(&site).await? };
         match self.keystore.init_site(&row).await {
@@ -366,11 +371,14 @@ impl Changing<'_> {
                 tokio::time::sleep(TRY_PAUSE.saturating_mul(tries)).await;
                 Ok(None)
             }
-            Err(error) if error.is_away() => {
+            Err(error) if error.is_unclear() => {
                 drop(appending);
                 self.manager.record_unclear(&change.audit).await;
                 Err(ManagerError::Unclear(error))
             }
+            // Where it is not certain that nothing was written, the keystore is asked the next time.
+            Err(error @ KeystoreError::Taken(Taken::Record)) => Err(error.into()),
+            Err(error) if error.is_away() => Err(error.into()),
             Err(error) => {
                 appending.refused();
                 Err(error.into())

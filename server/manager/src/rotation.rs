@@ -182,7 +182,9 @@ impl Manager {
         if !stuck.is_empty() {
             tracing::warn!(rows = ?stuck, "root rotation: left behind");
         }
-        self.record(("root.end-rotation", format!("{old} to {new}"))).await?;
+        if !rotation.done {
+            self.record(("root.end-rotation", format!("{old} to {new}"))).await?;
+        }
         self.keystore.end_rotation(new).await?;
         self.rotation.forget_previous(old, new).await?;
         self.rotated.send_modify(|view| view.stage = RotationStage::Done);

@@ -1,9 +1,10 @@
 //! The commands of management: keys, apps, the keystore.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Subcommand};
 use ipnet::IpNet;
 use sealwire_engine::document::Grant;
 use sealwire_protocol::Suite;
@@ -12,11 +13,12 @@ use super::operators::Switch;
 
 #[derive(Args)]
 pub(crate) struct ManagerSocket {
-    /// The manager's socket.
-    #[arg(long = "socket", env = "SEALWIRE_SOCKET", required_unless_present = "url")]
+    /// The manager's socket; SEALWIRE_SOCKET unless given.
+    #[arg(long = "socket", value_name = "PATH", conflicts_with = "url")]
     path: Option<PathBuf>,
     /// The manager over a network, instead of its socket: https://HOST or https://HOST:PORT, 7702 unless given.
-    #[arg(long = "manager", env = "SEALWIRE_MANAGER", value_name = "URL")]
+    /// SEALWIRE_MANAGER unless given, or --socket is.
+    #[arg(long = "manager", value_name = "URL")]
     url: Option<String>,
     /// A file with the certificate authorities to trust for that, in PEM; the system's unless given.
     #[arg(long = "manager-ca", env = "SEALWIRE_MANAGER_CA", value_name = "FILE")]
@@ -24,21 +26,29 @@ pub(crate) struct ManagerSocket {
 }
 
 impl ManagerSocket {
-    /// Where the manager is. A URL comes first.
-    pub(crate) fn place(&self) -> ManagerPlace<'_> {
-        match (&self.url, &self.path) {
-            (Some(url), _) => ManagerPlace::Network { url, ca: self.ca.as_deref() },
-            (None, Some(path)) => ManagerPlace::Socket(path),
-            (None, None) => unreachable!("one of both is required"),
-        }
+    /// Where the manager is: what stands on the command line comes before the environment.
+    pub(crate) fn place(&self) -> ManagerPlace {
+        let of_environment = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let url = || of_environment("SEALWIRE_MANAGER").and_then(|url| url.into_string().ok());
+        let socket = || of_environment("SEALWIRE_SOCKET").map(PathBuf::from);
+        let network = |url| ManagerPlace::Network { url, ca: self.ca.clone() };
+        let place = match (&self.url, &self.path) {
+            (Some(url), _) => Some(network(url.clone())),
+            (None, Some(path)) => Some(ManagerPlace::Socket(path.clone())),
+            (None, None) => url().map(network).or_else(|| socket().map(ManagerPlace::Socket)),
+        };
+        place.unwrap_or_else(|| {
+            let what = "name the manager: --socket PATH (or SEALWIRE_SOCKET), or --manager URL (or SEALWIRE_MANAGER)";
+            super::Cli::command().error(ErrorKind::MissingRequiredArgument, what).exit()
+        })
     }
 }
 
 /// Where the manager is.
-#[derive(Clone, Copy)]
-pub(crate) enum ManagerPlace<'a> {
-    Socket(&'a Path),
-    Network { url: &'a str, ca: Option<&'a Path> },
+#[derive(Clone)]
+pub(crate) enum ManagerPlace {
+    Socket(PathBuf),
+    Network { url: String, ca: Option<PathBuf> },
 }
 
 #[derive(Subcommand)]

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use sealwire_engine::audit::AuditWriter;
 use sealwire_keystore::audit::SignedHead;
 use sealwire_manager::ManagerClient;
 use sealwire_manager::audit::verify::{self, Report};
@@ -151,6 +152,13 @@ fn read_heads(file: &Path, heads: &mut Furthest) -> Result<()> {
 async fn export(manager: &ManagerClient) -> Result<()> {
     let mut out = BufWriter::new(io::stdout());
     for chain in manager.audit_chains().await?.chains {
+        if chain.writer.parse::<AuditWriter>().is_err() {
+            let (writer, records) = (plain(&chain.writer), chain.records);
+            eprintln!(
+                "sealwire: {records} records of `{writer}`, which writes no chain, are left out"
+            );
+            continue;
+        }
         let mut after = i64::MIN;
         loop {
             let rows = manager.audit_rows(&chain.writer, after).await?.rows;

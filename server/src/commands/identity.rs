@@ -20,11 +20,11 @@ const TOKEN: &str = "SEALWIRE_TOKEN";
 
 /// A client of the manager that calls as whoever has signed in.
 pub(super) fn manager(socket: &ManagerSocket) -> Result<ManagerClient> {
-    client(socket.place())
+    client(&socket.place())
 }
 
 /// The same, for a place.
-pub(super) fn client(place: ManagerPlace<'_>) -> Result<ManagerClient> {
+pub(super) fn client(place: &ManagerPlace) -> Result<ManagerClient> {
     let client = nobody(place)?;
     if let Ok(token) = std::env::var(TOKEN) {
         return Ok(client.with_token(token.into()));
@@ -41,13 +41,13 @@ pub(super) async fn sign_in(args: SignIn) -> Result<()> {
         Some(file) => read_pin(file)?,
         None => ask(&format!("password of {name}: "))?,
     };
-    let signed_in = nobody(socket.place())?.sign_in(&name, password).await?;
+    let signed_in = nobody(&socket.place())?.sign_in(&name, password).await?;
     let SignedIn { token, operator } = signed_in;
     if shall_print {
         print(&token)?;
         return print("\n");
     }
-    keep(socket.place(), &token)?;
+    keep(&socket.place(), &token)?;
     let roles: Vec<_> = operator.roles.iter().map(|role| role.name()).collect();
     print(&format!("signed in as {name}: {}\n", roles.join(", ")))?;
     if operator.must_change_password {
@@ -60,13 +60,13 @@ pub(super) async fn sign_in(args: SignIn) -> Result<()> {
 
 pub(super) async fn sign_out(socket: &ManagerSocket) -> Result<()> {
     // The session that is kept, whatever SEALWIRE_TOKEN says.
-    let client = nobody(socket.place())?;
-    let done = match kept(socket.place())? {
+    let client = nobody(&socket.place())?;
+    let done = match kept(&socket.place())? {
         Some(token) => client.with_token(token).sign_out().await,
         None => manager(socket)?.sign_out().await,
     };
     // Also when the session is over already.
-    match fs::remove_file(file(socket.place())?) {
+    match fs::remove_file(file(&socket.place())?) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
@@ -83,20 +83,20 @@ pub(super) async fn who_am_i(socket: &ManagerSocket) -> Result<()> {
 }
 
 /// A client that calls as nobody.
-fn nobody(place: ManagerPlace<'_>) -> Result<ManagerClient> {
+fn nobody(place: &ManagerPlace) -> Result<ManagerClient> {
     match place {
         ManagerPlace::Socket(path) => Ok(ManagerClient::new(path.to_owned())),
         ManagerPlace::Network { url, ca } => {
             let read =
                 |ca: &Path| fs::read(ca).with_context(|| format!("CA file {}", ca.display()));
-            let ca = ca.map(read).transpose()?;
+            let ca = ca.as_deref().map(read).transpose()?;
             Ok(ManagerClient::over(url, ca.as_deref())?)
         }
     }
 }
 
 /// Where the session of a manager is kept.
-fn file(place: ManagerPlace<'_>) -> Result<PathBuf> {
+fn file(place: &ManagerPlace) -> Result<PathBuf> {
     let folder = match (std::env::var_os("XDG_RUNTIME_DIR"), std::env::var_os("HOME")) {
         (Some(runtime), _) if !runtime.is_empty() => PathBuf::from(runtime),
         (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/state"),
@@ -111,7 +111,7 @@ fn file(place: ManagerPlace<'_>) -> Result<PathBuf> {
     Ok(folder.join("sealwire").join(format!("session-{}", hex::encode(&digest[..8]))))
 }
 
-fn keep(place: ManagerPlace<'_>, token: &str) -> Result<()> {
+fn keep(place: &ManagerPlace, token: &str) -> Result<()> {
     let file = file(place)?;
     let named = || format!("session {}", file.display());
     let folder = file.parent().context("the file is in a folder")?;
@@ -128,7 +128,7 @@ fn keep(place: ManagerPlace<'_>, token: &str) -> Result<()> {
     kept.write_all(token.as_bytes()).with_context(named)
 }
 
-fn kept(place: ManagerPlace<'_>) -> Result<Option<Zeroizing<String>>> {
+fn kept(place: &ManagerPlace) -> Result<Option<Zeroizing<String>>> {
     let Ok(file) = file(place) else { return Ok(None) };
     let metadata = match fs::metadata(&file) {
         Ok(metadata) => metadata,

@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::config::{Config, HttpConfig, Part};
 use crate::health::{self, Expiry, Watched};
@@ -339,7 +340,7 @@ impl KeyMaker for InProcess {
             })
         };
         let failed = |_| KeyMakerError { code: ErrorCode::INTERNAL, detail: String::new() };
-        let made = tokio::spawn(make).await.map_err(failed)??;
+        let made = tokio::spawn(make.in_current_span()).await.map_err(failed)??;
         let key = made.key;
         let (index, created) = (key.index, made.created);
         let version = key.newest_active().unwrap_or(0);

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sealwire_engine::audit::AuditHead;
@@ -53,9 +53,16 @@ mod mac {
 
 /// What the thread is told.
 enum Word {
-    Head(SignedHead),
+    /// There is a head.
+    Head,
     /// Write what waits, and end.
     End(Sender<()>),
+}
+
+impl State {
+    fn waiting(&self) -> MutexGuard<'_, Option<SignedHead>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where heads go.
@@ -67,6 +74,8 @@ pub(super) struct Heads {
 /// How far it has come. Records are counted over the chains of this process.
 #[derive(Default)]
 struct State {
+    /// The newest head that is not written yet.
+    waiting: Mutex<Option<SignedHead>>,
     told: AtomicU64,
     written: AtomicU64,
     /// When the oldest head that is not written yet was told, in [`milliseconds`] and 1; 0 for none.
@@ -88,9 +97,12 @@ impl Heads {
         let now = milliseconds() + 1;
         let since = &self.state.waiting_since;
         let _ = since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
-        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread that has ended has panicked: then none is written, which is noticed as late.
-        let _ = words.send(Word::Head(head));
+        let before = self.state.waiting().replace(head);
+        if before.is_none() {
+            let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+            // A thread that has ended has panicked: then none is written, which is noticed as late.
+            let _ = words.send(Word::Head);
+        }
     }
 
     /// Records that no head tells of, although there was time for one.
@@ -134,44 +146,52 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, heard: &Receiver<Word>) {
-        let (mut waiting, mut last) = (None, None::<Instant>);
+        let mut last = None::<Instant>;
         loop {
             match heard.recv_timeout(PAUSE) {
-                Ok(Word::Head(head)) => waiting = Some(head),
+                Ok(Word::Head) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Word::End(done)) => {
-                    self.write(&mut waiting);
+                    self.write();
                     let _ = done.send(());
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.write(&mut waiting),
+                Err(RecvTimeoutError::Disconnected) => return self.write(),
             }
-            if waiting.is_some() && last.is_none_or(|last| last.elapsed() >= PAUSE) {
+            if last.is_none_or(|last| last.elapsed() >= PAUSE) && self.state.waiting().is_some() {
                 last = Some(Instant::now());
-                self.write(&mut waiting);
+                self.write();
             }
         }
     }
 
-    fn write(&mut self, waiting: &mut Option<SignedHead>) {
-        let Some(head) = waiting.take() else { return };
+    fn write(&mut self) {
         // What is told while this is written, is told of by the next one.
         let told = self.state.told.load(Ordering::Acquire);
-        self.state.waiting_since.store(0, Ordering::Release);
+        let since = self.state.waiting_since.load(Ordering::Acquire);
+        let Some(head) = self.state.waiting().take() else { return };
         match append(&self.path, &head, self.length) {
             Ok(length) => {
                 self.length = Some(length);
                 self.state.written.store(told, Ordering::Release);
+                let still = self.state.waiting().is_some();
+                let next = if still { milliseconds() + 1 } else { 0 };
+                let waiting_since = &self.state.waiting_since;
+                let _ = waiting_since.compare_exchange(
+                    since,
+                    next,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(path = %self.path.display(), "audit: heads are written again");
                 }
             }
             Err(error) => {
-                *waiting = Some(head);
-                let now = milliseconds() + 1;
-                // As late as the one before was.
+                self.state.waiting().get_or_insert(head);
+                // It is not waited for whether it mends itself.
                 let late = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
-                self.state.waiting_since.store(now.saturating_sub(late).max(1), Ordering::Release);
+                let since = (milliseconds() + 1).saturating_sub(late).max(1);
+                self.state.waiting_since.store(since, Ordering::Release);
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, path = %self.path.display(), "audit: heads cannot be written");
                 }

@@ -198,13 +198,13 @@ impl Auditor {
     /// [`AuditError::Notes`].
     pub async fn begin_anew(folder: &Path, act: &str, detail: String) -> Result<(), AuditError> {
         for kind in [AuditWriterKind::Gateway, AuditWriterKind::Manager] {
-            let manages = kind == AuditWriterKind::Manager;
-            if !manages && !notes::is_there(folder, kind) {
+            if !notes::is_there(folder, kind) {
                 continue;
             }
             let notes = Notes::open(folder, kind, AuditLimits::default()).await?;
             notes.forget_chain().await?;
-            if manages {
+            // A manager's: gateways do not tell of such.
+            if kind == AuditWriterKind::Manager {
                 let (by, act, detail) = (AuditActor::Manager, act.to_owned(), Some(detail.clone()));
                 notes.add(&[(now(), AuditEvent::Done { by, act, detail })]).await?;
             }
@@ -392,8 +392,8 @@ impl Auditor {
     /// this process goes on with another.
     async fn find_end(&self, site: &Site, chain: &mut Chain) -> Result<(), AuditError> {
         let writer = chain.head.writer.to_string();
-        let newest = self.keystore.newest_record(&writer).await?;
-        let found = newest.map_or(0, |row| row.sequence);
+        let newest = self.keystore.newest_records(&writer, 1).await?;
+        let found = newest.first().map_or(0, |row| row.sequence);
         let known = i64::try_from(chain.head.sequence).unwrap_or(i64::MAX);
         if found < known {
             tracing::error!(
@@ -413,7 +413,8 @@ impl Auditor {
                     tracing::error!(
                         writer,
                         sequence = row.sequence,
-                        "audit: somebody else has written into this process's chain: it goes on with another"
+                        "audit: this record of this process's chain is not its own (somebody else has written it, or a power \
+                         loss has taken what this process knew): it goes on with another chain"
                     );
                     return self.begin_another(chain).await;
                 }
@@ -459,11 +460,10 @@ impl Auditor {
 
     /// Begins another chain, whose first record says how far the one before went.
     async fn begin_another(&self, chain: &mut Chain) -> Result<(), AuditError> {
-        let before = chain.head;
         let head = AuditHead::none(AuditWriter::generate(self.role.kind())?);
-        self.notes.settled(&head, None).await?;
+        let told = AuditEvent::Heads { heads: vec![chain.head] };
+        self.notes.begin_chain(&head, (now(), told)).await?;
         *chain = Chain { head, doubted: false };
-        self.notes.add(&[(now(), AuditEvent::Heads { heads: vec![before] })]).await?;
         Ok(())
     }
 
@@ -537,7 +537,7 @@ impl Appending<'_> {
         }
     }
 
-    /// It is not there: what it was to be written together with was refused.
+    /// It is certainly not there: what it was to be written together with was refused.
     pub fn refused(mut self) {
         self.signed = None;
     }

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sealwire_engine::audit::{
     AuditEvent, AuditHash, AuditHead, AuditRecord, AuditWriter, AuditWriterKind,
 };
-use sqlx::Row;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
+use sqlx::{Row, SqliteConnection};
 
 use super::{AuditError, AuditLimits};
 use crate::KeystoreError;
@@ -208,17 +208,7 @@ impl Notes {
     ) -> Result<(), AuditError> {
         let settle = async {
             let mut transaction = self.pool.begin().await?;
-            sqlx::query(
-                "INSERT INTO chain (one, writer, sequence, hash, at) VALUES (1, ?, ?, ?, ?) \
-                 ON CONFLICT (one) DO UPDATE SET writer = excluded.writer, sequence = excluded.sequence, \
-                 hash = excluded.hash, at = excluded.at",
-            )
-            .bind(head.writer.to_string())
-            .bind(signed(head.sequence)?)
-            .bind(head.hash.0.as_slice())
-            .bind(signed(head.at)?)
-            .execute(&mut *transaction)
-            .await?;
+            set_chain(&mut transaction, head).await?;
             let (first, last) = match upto {
                 None => (1, 0),
                 Some(Upto::This(number)) => (number, number),
@@ -242,6 +232,30 @@ impl Notes {
         Ok(())
     }
 
+    /// Another chain begins, and a note that is there in any case.
+    pub(super) async fn begin_chain(
+        &self,
+        head: &AuditHead,
+        (at, event): (u64, AuditEvent),
+    ) -> Result<(), AuditError> {
+        let begin = async {
+            let body = serde_json::to_vec(&event)
+                .map_err(|error| KeystoreError::Broken(format!("a note: {error}")))?;
+            let mut transaction = self.pool.begin().await?;
+            set_chain(&mut transaction, head).await?;
+            sqlx::query("INSERT INTO note (refusal, at, event) VALUES (0, ?, ?)")
+                .bind(signed(at)?)
+                .bind(&body)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(body.len() as u64)
+        };
+        let size = begin.await.map_err(|error: KeystoreError| self.keystore_failed(error))?;
+        self.taken[0].fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
@@ -256,6 +270,24 @@ impl Notes {
             error => self.failed(sqlx::Error::Decode(error.to_string().into())),
         }
     }
+}
+
+async fn set_chain(
+    connection: &mut SqliteConnection,
+    head: &AuditHead,
+) -> Result<(), KeystoreError> {
+    sqlx::query(
+            "INSERT INTO chain (one, writer, sequence, hash, at) VALUES (1, ?, ?, ?, ?) \
+             ON CONFLICT (one) DO UPDATE SET writer = excluded.writer, sequence = excluded.sequence, \
+             hash = excluded.hash, at = excluded.at",
+        )
+        .bind(head.writer.to_string())
+        .bind(signed(head.sequence)?)
+        .bind(head.hash.0.as_slice())
+        .bind(signed(head.at)?)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn note(row: &SqliteRow) -> Result<Note, KeystoreError> {

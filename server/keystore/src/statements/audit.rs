@@ -47,7 +47,7 @@ macro_rules! audit_log {
 
             async fn record(&self, writer: &str, sequence: i64) -> Fallible<Option<AuditRow>> {
                 self.limited(async {
-                    let row = sqlx::query("SELECT * FROM audit WHERE writer = ? AND sequence = ?")
+                    let row = sqlx::query("SELECT writer, sequence, at, event, substr(body, 1, 49153) AS body, mac FROM audit WHERE writer = ? AND sequence = ?")
                         .bind(writer)
                         .bind(sequence)
                         .fetch_optional(&mut *self.reader().await?)
@@ -57,15 +57,16 @@ macro_rules! audit_log {
                 .await
             }
 
-            async fn newest_record(&self, writer: &str) -> Fallible<Option<AuditRow>> {
+            async fn newest_records(&self, writer: &str, limit: u32) -> Fallible<Vec<AuditRow>> {
                 self.limited(async {
-                    let row = sqlx::query(
-                        "SELECT * FROM audit WHERE writer = ? ORDER BY sequence DESC LIMIT 1",
+                    let rows = sqlx::query(
+                        "SELECT writer, sequence, at, event, substr(body, 1, 49153) AS body, mac FROM audit WHERE writer = ? ORDER BY sequence DESC LIMIT ?",
                     )
                     .bind(writer)
-                    .fetch_optional(&mut *self.reader().await?)
+                    .bind(i64::from(limit))
+                    .fetch_all(&mut *self.reader().await?)
                     .await?;
-                    row.as_ref().map(audit_row).transpose()
+                    rows.iter().map(audit_row).collect()
                 })
                 .await
             }
@@ -73,7 +74,7 @@ macro_rules! audit_log {
             async fn chain(&self, writer: &str, after: i64, limit: u32) -> Fallible<Vec<AuditRow>> {
                 self.limited(async {
                     let rows = sqlx::query(
-                        "SELECT * FROM audit WHERE writer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+                        "SELECT writer, sequence, at, event, substr(body, 1, 49153) AS body, mac FROM audit WHERE writer = ? AND sequence > ? ORDER BY sequence LIMIT ?",
                     )
                     .bind(writer)
                     .bind(after)
@@ -91,7 +92,7 @@ macro_rules! audit_log {
                 before: Option<&AuditPlace>,
                 limit: u32,
             ) -> Fallible<Vec<AuditRow>> {
-                let mut query = QueryBuilder::<$database>::new("SELECT * FROM audit WHERE at >= ");
+                let mut query = QueryBuilder::<$database>::new("SELECT writer, sequence, at, event, substr(body, 1, 49153) AS body, mac FROM audit WHERE at >= ");
                 query.push_bind(filter.from);
                 query.push(" AND at <= ").push_bind(filter.until);
                 if let Some(writer) = &filter.writer {
@@ -123,6 +124,9 @@ macro_rules! audit_log {
             }
         }
 
+        // A body that is longer than a record may be is read as far as shows that: 49152 bytes, and one.
+        const _: () = assert!(sealwire_engine::audit::MAX_AUDIT_RECORD == 49_152);
+
         /// Adds records. One that is there already is refused.
         async fn insert_audit(connection: &mut Connection, rows: &[AuditRow]) -> Fallible<()> {
             for row in rows {
@@ -152,7 +156,7 @@ macro_rules! audit_log {
         ) -> Fallible<Vec<AuditRow>> {
             let (writer, sequence) = after.unwrap_or(("", i64::MIN));
             let rows = sqlx::query(
-                "SELECT * FROM audit WHERE writer >= ? AND (writer > ? OR sequence > ?) \
+                "SELECT writer, sequence, at, event, substr(body, 1, 49153) AS body, mac FROM audit WHERE writer >= ? AND (writer > ? OR sequence > ?) \
                  ORDER BY writer, sequence LIMIT ?",
             )
             .bind(writer)

@@ -215,7 +215,6 @@ impl Manager {
         let operator = self.find_operator(id).await.inspect_err(|_| attempt.take_back())?;
         let right = self.check_password(Some(&operator), current).await;
         if !right.inspect_err(|_| attempt.take_back())? {
-            self.record_refused(name, by.source, "a wrong current password");
             return Err(ManagerError::SignInRefused);
         }
         attempt.was_right();

@@ -1,9 +1,10 @@
 //! Bodies and refusals.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Request};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sealwire_engine::chain;
@@ -41,6 +42,32 @@ fn default_limit() -> u32 {
 
 pub(super) async fn no_such_call() -> Response {
     refuse(StatusCode::NOT_FOUND, ErrorCode::UNKNOWN_OPCODE, "no such call".into())
+}
+
+pub(super) async fn no_such_method() -> Response {
+    let what = "this path is not called so".to_owned();
+    refuse(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::UNKNOWN_OPCODE, what)
+}
+
+/// What stands in the query, whose defects are refused in the API's own form.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T, S> FromRequestParts<S> for Asked<T>
+where
+    Query<T>: FromRequestParts<S, Rejection = QueryRejection>,
+    S: Send + Sync,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(asked)) => Ok(Self(asked)),
+            Err(rejection) => {
+                let message = rejection.body_text();
+                Err(refuse(rejection.status(), ErrorCode::MALFORMED_BODY, message))
+            }
+        }
+    }
 }
 
 /// A JSON body, whose defects are refused in the API's own form.

@@ -1,11 +1,11 @@
 //! The audit.
 
 use axum::Json;
-use axum::extract::{Path as Segment, Query, State};
+use axum::extract::{Path as Segment, State};
 use serde::Deserialize;
 
 use super::Shared;
-use super::answer::Body;
+use super::answer::{Asked as Query, Body};
 use crate::ManagerError;
 use crate::audit::{
     AuditChains, AuditPage, AuditQuery, AuditRows, ChainPart, CheckChain, CheckHeads, CheckedHeads,

@@ -9,52 +9,58 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use percent_encoding::percent_decode_str;
 use sealwire_engine::audit::AuditActor;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
-use super::calls::May;
+use super::calls::{Call, May};
+use super::https::Admitted;
 use crate::audit::{acting, actor_of};
 use crate::{Caller, Manager, ManagerError, Source};
 
 /// Longest body, in bytes, and the time for it.
 const MAX_BODY: usize = 1024 * 1024;
+const MAX_BODY_OF_STRANGERS: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Finds out who calls, and lets only those through who may. What is behind it gets the [`Caller`].
 pub(super) async fn authorize(
-    State((manager, may)): State<(Arc<Manager>, May)>,
+    State((manager, call)): State<(Arc<Manager>, &'static Call)>,
     request: Request,
     next: Next,
 ) -> Response {
     // All of it first: who calls is asked when everything is there to be done, and not long before.
     let (parts, body) = request.into_parts();
     // One that says itself that it is too long is not waited for.
-    let fits = body.size_hint().lower() <= u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
-    let limit = if fits { MAX_BODY } else { 0 };
+    let known = call.may != May::Anybody && bearer(&parts.headers).is_some();
+    let longest = if known { MAX_BODY } else { MAX_BODY_OF_STRANGERS };
+    let fits = body.size_hint().lower() <= u64::try_from(longest).unwrap_or(u64::MAX);
+    let limit = if fits { longest } else { 0 };
     let whole = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await;
     let Ok(Ok(body)) = whole else {
         let what =
-            format!("a body has at most {MAX_BODY} bytes, and arrives within {BODY_TIMEOUT:?}");
+            format!("a body has at most {longest} bytes here, and arrives within {BODY_TIMEOUT:?}");
         return ManagerError::Invalid(what).into_response();
     };
     let mut request = Request::from_parts(parts, Body::from(body));
     let source = request.extensions().get::<Source>().copied();
     let proof = bearer(request.headers()).map(|token| Zeroizing::new(token.to_owned()));
-    let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
-    let call = format!("{} {path}", request.method());
     let given = proof.is_some();
-    let (who, answered) = match check(&manager, may, source, proof).await {
+    let (who, answered) = match check(&manager, call.may, source, proof).await {
         Ok(caller) => {
             // Nobody yet: who signs in, or breaks the glass.
             let actor = caller.as_ref().map_or(AuditActor::Socket, actor_of);
             let who = caller.as_ref().map(|caller| caller.name().to_owned());
             if let Some(caller) = caller {
+                if let Some(admitted) = request.extensions().get::<Admitted>() {
+                    admitted.authenticated();
+                }
                 request.extensions_mut().insert(caller);
             }
             // By itself, so that a caller who hangs up does not cut it off in the middle.
-            let answered = tokio::spawn(acting(actor, next.run(request))).await;
+            let work = acting(actor, next.run(request)).in_current_span();
+            let answered = tokio::spawn(work).await;
             let failed = |_| ManagerError::Failed("a call has panicked".into()).into_response();
             (who, answered.unwrap_or_else(failed))
         }
@@ -62,10 +68,12 @@ pub(super) async fn authorize(
     };
     // What was refused to somebody is on record; a sign-in that was sees to itself.
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answered.status());
-    if refused && may != May::Anybody && (given || who.is_some()) {
+    if refused && call.may != May::Anybody && (given || who.is_some()) {
         let who = who.unwrap_or_else(|| "(a session or token that is none)".into());
         let source = source.unwrap_or(Source::Socket);
-        manager.record_refused(&who, source, &format!("{call}: {}", answered.status()));
+        // Without what stands in the place of a name: it may be a secret.
+        let why = format!("{} {}: {}", call.method, call.path, answered.status());
+        manager.record_refused(&who, source, &why);
     }
     answered
 }

@@ -51,8 +51,8 @@ pub struct Call {
     pub(super) gives: fn() -> Described,
     /// Whether it may answer, with 202, that somebody else must approve it.
     pub(super) asks: bool,
-    /// What may stand in the query.
-    pub(super) query: &'static [&'static str],
+    /// What may stand in the query, and whether it is a number.
+    pub(super) query: &'static [(&'static str, bool)],
 }
 
 impl Call {
@@ -64,7 +64,7 @@ impl Call {
         Self { asks: true, ..self }
     }
 
-    const fn query(self, query: &'static [&'static str]) -> Self {
+    const fn query(self, query: &'static [(&'static str, bool)]) -> Self {
         Self { query, ..self }
     }
 }
@@ -119,7 +119,7 @@ pub static CALLS: &[Call] = &[
     call(("POST", "/v1/operators/{operator}/roles"), in_person(ROOT), || post(operators::set_roles), "Give an operator other roles", of::<OperatorView>).takes(of::<SetRoles>).asks(),
     call(("POST", "/v1/operators/{operator}/password"), in_person(ROOT), || post(operators::reset_password), "Give an operator another password", of::<OperatorView>).takes(of::<ResetPassword>).asks(),
     call(("DELETE", "/v1/operators/{operator}/tokens/{token}"), in_person(ROOT), || delete(operators::revoke_token), "Revoke a token of an operator", of::<Done>),
-    call(("GET", "/v1/keys"), by(ALL), || get(keys::list), "A page of keys, by name", of::<KeyPage>).query(&["after", "limit"]),
+    call(("GET", "/v1/keys"), by(ALL), || get(keys::list), "A page of keys, by name", of::<KeyPage>).query(&[("after", false), ("limit", true)]),
     call(("POST", "/v1/keys"), by(KEYS), || post(keys::create), "Make a key, or find the one of this name", of::<KeyView>).takes(of::<CreateKey>),
     call(("GET", "/v1/keys/{key}"), by(ALL), || get(keys::show), "A key, with its wrapped versions", of::<KeyView>),
     call(("PATCH", "/v1/keys/{key}"), by(KEYS), || patch(keys::set), "Set a key", of::<KeyView>).takes(of::<ChangeKey>).asks(),
@@ -141,9 +141,9 @@ pub static CALLS: &[Call] = &[
     call(("POST", "/v1/requests/{request}/refuse"), in_person(ACTS), || post(requests::refuse), "Refuse a request, or take one's own back", of::<RequestView>),
     call(("GET", "/v1/policy"), by(ALL), || get(requests::policy), "Whether two persons are needed", of::<PolicyView>),
     call(("PATCH", "/v1/policy"), in_person(ROOT), || patch(requests::set_policy), "Set the policy", of::<PolicyView>).takes(of::<SetPolicy>).asks(),
-    call(("GET", "/v1/audit"), by(WATCH), || get(audit::list), "Audit records, the newest first", of::<AuditPage>).query(&["from", "until", "event", "writer", "about", "before", "limit"]),
+    call(("GET", "/v1/audit"), by(WATCH), || get(audit::list), "Audit records, the newest first", of::<AuditPage>).query(&[("from", true), ("until", true), ("event", false), ("writer", false), ("about", false), ("before", false), ("limit", true)]),
     call(("GET", "/v1/audit/chains"), by(WATCH), || get(audit::chains), "Every chain of audit records", of::<AuditChains>),
-    call(("GET", "/v1/audit/chains/{writer}"), by(WATCH), || get(audit::rows), "Audit records as they are stored", of::<AuditRows>).query(&["after"]),
+    call(("GET", "/v1/audit/chains/{writer}"), by(WATCH), || get(audit::rows), "Audit records as they are stored", of::<AuditRows>).query(&[("after", true)]),
     call(("POST", "/v1/audit/chains/{writer}/check"), by(WATCH), || post(audit::check_chain), "Check a part of a chain", of::<ChainPart>).takes(of::<CheckChain>),
     call(("POST", "/v1/audit/heads/check"), by(WATCH), || post(audit::check_heads), "Compare heads with the chains", of::<CheckedHeads>).takes(of::<CheckHeads>),
     call(("GET", "/v1/root/rotation"), by(WATCH), || get(root::rotation), "How far a root rotation is", of::<RotationView>),

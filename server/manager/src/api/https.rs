@@ -1,7 +1,8 @@
 //! The API over a network: HTTP/1.1 over TLS 1.3; without TLS for callers on the same machine alone.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -23,20 +24,41 @@ use crate::{Manager, Source};
 /// The protocol that is offered (ALPN, RFC 7301).
 pub const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
 
-/// Connections that are served at once. Before its first request a connection has not proven anything.
+/// Connections that are served at once. Before the first call of somebody who may make it, a connection has proven
+/// nothing.
 const PLACES: Places =
-    Places { all: 1024, of_source: 128, unauthenticated: 1024, unauthenticated_of_source: 128 };
+    Places { all: 1024, of_source: 128, unauthenticated: 512, unauthenticated_of_source: 32 };
 
 /// Time for the TLS handshake, and for the head of a request, from when the one before was answered.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(30);
 
-/// Time for a connection, and for what is being answered when the server stops.
+/// Time for a connection that has proven nothing, for any other, and for what is being answered at the end.
+const LIFETIME_OF_STRANGERS: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(3600);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// A connection's place, for whoever finds out that its caller is somebody.
+#[derive(Clone)]
+pub(super) struct Admitted {
+    place: Arc<Mutex<Place>>,
+    is_known: Arc<AtomicBool>,
+}
+
+impl Admitted {
+    fn new(place: Place) -> Self {
+        Self { place: Arc::new(Mutex::new(place)), is_known: Arc::default() }
+    }
+
+    pub(super) fn authenticated(&self) {
+        if !self.is_known.swap(true, Ordering::Relaxed) {
+            self.place.lock().unwrap_or_else(PoisonError::into_inner).authenticated();
+        }
+    }
+}
 
 /// Serves the API until `stop`. Without a certificate, only callers on loopback are served.
 pub async fn serve(
@@ -57,9 +79,13 @@ pub async fn serve(
             tracing::warn!(peer = %address, "too many connections");
             continue;
         };
+        let admitted = Admitted::new(place);
         let routes = routes.clone().layer(Extension(Source::of(address)));
+        let routes = routes.layer(Extension(admitted.clone()));
         let (certificate, stop) = (certificate.clone(), stop.clone());
-        connections.spawn(async move { converse(stream, place, certificate, routes, &stop).await });
+        connections.spawn(async move {
+            converse(stream, &admitted, certificate, routes, &stop).await;
+        });
     }
     drop(listener);
     connections.close();
@@ -73,14 +99,16 @@ fn is_loopback(stream: &TcpStream, peer: IpAddr) -> bool {
 
 async fn converse(
     stream: TcpStream,
-    _place: Place,
+    admitted: &Admitted,
     certificate: Option<Arc<Certificate>>,
     routes: Router,
     stop: &CancellationToken,
 ) {
-    let Some(certificate) = certificate else { return answer(stream, routes, stop).await };
+    let Some(certificate) = certificate else {
+        return answer(stream, admitted, routes, stop).await;
+    };
     match timeout(HANDSHAKE, certificate.current().acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => answer(stream, routes, stop).await,
+        Ok(Ok(stream)) => answer(stream, admitted, routes, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
         Err(_) => tracing::debug!("no TLS handshake in time"),
     }
@@ -88,6 +116,7 @@ async fn converse(
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    admitted: &Admitted,
     routes: Router,
     stop: &CancellationToken,
 ) {
@@ -101,12 +130,20 @@ async fn answer(
             connection.as_mut().graceful_shutdown();
             timeout(GRACE, connection.as_mut()).await.unwrap_or(Ok(()))
         }
-        () = tokio::time::sleep(LIFETIME) => {
+        () = lapse(admitted) => {
             connection.as_mut().graceful_shutdown();
             timeout(GRACE, connection.as_mut()).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection of the API");
+    }
+}
+
+/// Ends when a connection has lasted for as long as it may.
+async fn lapse(admitted: &Admitted) {
+    tokio::time::sleep(LIFETIME_OF_STRANGERS).await;
+    if admitted.is_known.load(Ordering::Relaxed) {
+        tokio::time::sleep(LIFETIME).await;
     }
 }

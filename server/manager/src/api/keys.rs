@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path as Segment, Query, State};
+use axum::extract::{Path as Segment, State};
 use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json};
 
 use super::Shared;
-use super::answer::{Body, Page};
+use super::answer::{Asked as Query, Body, Page};
 use crate::{
     Caller, ChangeKey, CreateKey, DestroyKey, KeyPage, KeyView, Manager, ManagerError, Outcome,
     StateChange, Versions,

@@ -31,7 +31,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 pub use answer::Refusal;
-use answer::no_such_call;
+use answer::{no_such_call, no_such_method};
 use authorize::authorize;
 use calls::CALLS;
 
@@ -44,10 +44,11 @@ type Shared = State<Arc<Manager>>;
 pub fn routes(manager: &Arc<Manager>) -> Router {
     let mut router = Router::new();
     for call in CALLS {
-        let checked = from_fn_with_state((manager.clone(), call.may), authorize);
+        let checked = from_fn_with_state((manager.clone(), call), authorize);
         router = router.route(call.path, (call.route)().layer(checked));
     }
-    router.fallback(no_such_call).with_state(manager.clone())
+    let router = router.fallback(no_such_call).method_not_allowed_fallback(no_such_method);
+    router.with_state(manager.clone())
 }
 
 /// Serves the API until `stop`. The socket must be one that nobody else may open.

@@ -90,10 +90,11 @@ fn operation(call: &Call) -> (utoipa::openapi::path::Operation, Vec<Described>) 
     let mut described = vec![of::<Refusal>()];
     for part in call.path.split('/').filter_map(|part| part.strip_prefix('{')) {
         let name = part.trim_end_matches('}');
-        operation = operation.parameter(parameter(name, ParameterIn::Path));
+        operation = operation.parameter(parameter(name, Type::String, ParameterIn::Path));
     }
-    for name in call.query {
-        operation = operation.parameter(parameter(name, ParameterIn::Query));
+    for (name, number) in call.query {
+        let of = if *number { Type::Integer } else { Type::String };
+        operation = operation.parameter(parameter(name, of, ParameterIn::Query));
     }
     if let Some(takes) = call.takes {
         let body = takes();
@@ -119,14 +120,14 @@ fn operation(call: &Call) -> (utoipa::openapi::path::Operation, Vec<Described>) 
     (operation.build(), described)
 }
 
-fn parameter(name: &str, place: ParameterIn) -> utoipa::openapi::path::Parameter {
+fn parameter(name: &str, of: Type, place: ParameterIn) -> utoipa::openapi::path::Parameter {
     let required = if place == ParameterIn::Path { Required::True } else { Required::False };
-    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    let schema = ObjectBuilder::new().schema_type(of).build();
     ParameterBuilder::new()
         .name(name)
         .parameter_in(place)
         .required(required)
-        .schema(Some(Schema::Object(text)))
+        .schema(Some(Schema::Object(schema)))
         .build()
 }
 

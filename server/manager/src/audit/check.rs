@@ -1,5 +1,7 @@
 //! Records are shown, and chains and heads are checked.
 
+use std::collections::HashSet;
+
 use sealwire_engine::audit::{
     AuditEvent, AuditHash, AuditHead, AuditProof, AuditRecord, AuditWriter, AuditWriterKind,
     MAX_AUDIT_BATCH,
@@ -27,6 +29,12 @@ const LOOKED_AT_ONCE: u32 = 500;
 
 /// Bad records of a part that are named.
 const NAMED: usize = 100;
+
+/// Rows that are looked at where there should be none.
+const FEW: u32 = 64;
+
+/// Foreign records that one process puts on record.
+const MOST_FOREIGN: usize = 256;
 
 /// Records of a part of a chain.
 const PART: u32 = 2000;
@@ -85,40 +93,33 @@ impl Manager {
         }
     }
 
-    /// Rows, each with whether the engine has signed it.
+    /// Rows, each with whether the engine has signed it. What is no record it is not asked about; and behind one that
+    /// it has not signed, only about few at once: however many there are, each is asked about once.
     async fn judge(
         &self,
         site: &Site,
         rows: Vec<AuditRow>,
     ) -> Result<Vec<(AuditRow, bool)>, ManagerError> {
-        let mut judged = Vec::with_capacity(rows.len());
-        let mut rest = rows.into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut batch: Vec<_> = rest.by_ref().take(MAX_AUDIT_BATCH).collect();
-            while !batch.is_empty() {
-                let bad = self.first_forged(site, &batch).await?;
-                let good = bad.unwrap_or(batch.len());
-                judged.extend(batch.drain(..good).map(|row| (row, true)));
-                if bad.is_some() {
-                    judged.push((batch.remove(0), false));
-                }
-            }
+        let mut judged: Vec<_> = rows.into_iter().map(|row| (row, false)).collect();
+        let is_record = |row: &AuditRow| AuditRecord::decode(&row.body).is_ok();
+        let mut asked: Vec<_> = judged.iter_mut().filter(|(row, _)| is_record(row)).collect();
+        let (mut rest, mut at_once) = (asked.as_mut_slice(), MAX_AUDIT_BATCH);
+        while !rest.is_empty() {
+            let batch = &rest[..at_once.min(rest.len())];
+            let proofs = batch.iter().map(|(row, _)| AuditProof {
+                is_head: false,
+                body: &row.body,
+                mac: row.mac,
+            });
+            let proofs: Vec<_> = proofs.collect();
+            let bad = self.engine.check_audit(site, &proofs).await?;
+            let good = bad.unwrap_or(proofs.len());
+            rest[..good].iter_mut().for_each(|(_, signed)| *signed = true);
+            let looked_at = good + usize::from(bad.is_some());
+            at_once = if bad.is_some() { 1 } else { (at_once * 2).min(MAX_AUDIT_BATCH) };
+            rest = &mut rest[looked_at..];
         }
         Ok(judged)
-    }
-
-    /// The first row that the engine has not signed.
-    async fn first_forged(
-        &self,
-        site: &Site,
-        rows: &[AuditRow],
-    ) -> Result<Option<usize>, ManagerError> {
-        let proof = |row| {
-            let AuditRow { body, mac, .. }: &AuditRow = row;
-            AuditProof { is_head: false, body, mac: *mac }
-        };
-        let proofs: Vec<_> = rows.iter().map(proof).collect();
-        Ok(self.engine.check_audit(site, &proofs).await?)
     }
 
     /// Every chain.
@@ -176,12 +177,15 @@ impl Manager {
         let Ok(named) = writer.parse::<AuditWriter>() else {
             return Err(ManagerError::Invalid("nobody writes a chain of this name".into()));
         };
-        // From the very first place on, also before 1, where no record belongs.
-        let first = if after == CheckChain::default() { i64::MIN } else { after.sequence };
-        let rows = self.keystore.chain(writer, first, PART).await?;
+        let rows = self.keystore.chain(writer, after.sequence.max(0), PART).await?;
         let done = rows.len() < usize::try_from(PART).unwrap_or(usize::MAX);
         let site = self.site().await?;
         let mut follower = Follower::new(named, after, done);
+        if after.sequence <= 0 {
+            // Before the first place no record belongs.
+            let before = self.keystore.chain(writer, i64::MIN, FEW).await?;
+            before.iter().take_while(|row| row.sequence < 1).for_each(|row| follower.stray(row));
+        }
         for (row, signed) in self.judge(&site, rows).await? {
             follower.take(&row, signed);
         }
@@ -240,7 +244,7 @@ impl Manager {
             let same = AuditHash::of(&row.body) == head.hash;
             return Ok((!same).then(|| "another record stands where the head says".into()));
         }
-        let newest = self.keystore.newest_record(&writer).await?;
+        let newest = self.keystore.newest_records(&writer, 1).await?.pop();
         Ok(Some(match newest {
             None => "the whole chain is missing".into(),
             Some(row) if row.sequence < sequence => format!(
@@ -251,28 +255,52 @@ impl Manager {
         }))
     }
 
-    /// How far every chain goes, as far as its newest record is genuine.
-    pub(super) async fn genuine_heads(&self) -> Result<Vec<AuditHead>, ManagerError> {
+    /// How far every chain goes: its newest genuine record. Those behind it, which somebody else has put there, are put
+    /// on record once.
+    pub(super) async fn genuine_heads(
+        &self,
+        foreign: &mut HashSet<(String, i64)>,
+    ) -> Result<Vec<AuditHead>, ManagerError> {
         let site = self.site().await?;
         let mut heads = Vec::new();
         for writer in self.keystore.writers().await? {
-            let newest = match writer.parse::<AuditWriter>() {
-                Ok(_) => self.keystore.newest_record(&writer).await?,
-                Err(_) => None,
-            };
-            let newest = match newest {
-                Some(row) => self.judge(&site, vec![row]).await?.pop(),
-                None => None,
-            };
-            match newest.and_then(|(row, signed)| Some((signed, read(&row).ok()?, row))) {
-                Some((true, record, row)) => heads.push(AuditHead::of(&record, &row.body)),
-                _ => tracing::error!(
-                    writer = plain(&writer),
-                    "audit: the newest record of this chain was put there by somebody else"
-                ),
+            if writer.parse::<AuditWriter>().is_err() {
+                self.tell_foreign(foreign, (writer, 0)).await?;
+                continue;
+            }
+            let mut rows =
+                self.judge(&site, self.keystore.newest_records(&writer, 1).await?).await?;
+            if rows.iter().any(|(row, signed)| !signed || read(row).is_err()) {
+                rows = self.judge(&site, self.keystore.newest_records(&writer, FEW).await?).await?;
+            }
+            for (row, signed) in rows {
+                match read(&row) {
+                    Ok(record) if signed => {
+                        heads.push(AuditHead::of(&record, &row.body));
+                        break;
+                    }
+                    _ => self.tell_foreign(foreign, (row.writer, row.sequence)).await?,
+                }
             }
         }
         Ok(heads)
+    }
+
+    async fn tell_foreign(
+        &self,
+        foreign: &mut HashSet<(String, i64)>,
+        (writer, sequence): (String, i64),
+    ) -> Result<(), ManagerError> {
+        let shown = plain(&writer);
+        if foreign.len() < MOST_FOREIGN && foreign.insert((writer, sequence)) {
+            tracing::error!(
+                writer = shown,
+                sequence,
+                "audit: a record that somebody else has put there"
+            );
+            self.record(("audit.foreign-record", format!("record {sequence} of {shown}"))).await?;
+        }
+        Ok(())
     }
 }
 
@@ -330,13 +358,19 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, row: &AuditRow, signed: bool) {
+    /// A row where none belongs.
+    fn stray(&mut self, row: &AuditRow) {
         self.part.looked_at += 1;
+        self.name(row.sequence, "no record belongs there: it was added".into());
+    }
+
+    fn take(&mut self, row: &AuditRow, signed: bool) {
         let expected = i64::try_from(self.head.sequence).unwrap_or(i64::MAX).saturating_add(1);
+        self.part.upto.sequence = row.sequence;
         if row.sequence < expected {
-            self.name(row.sequence, "no record belongs there: it was added".into());
-            return;
+            return self.stray(row);
         }
+        self.part.looked_at += 1;
         if row.sequence > expected {
             let why = match row.sequence - 1 {
                 last if last == expected => "it is missing".into(),

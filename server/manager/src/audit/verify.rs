@@ -70,12 +70,13 @@ pub async fn everything<C: Checks>(
             good += part.good;
             looked_at += part.looked_at;
             checked += part.looked_at;
-            upto = part.upto;
             progress(checked, total);
             report.bad.extend(part.bad);
-            if part.done {
+            // What does not go on is no answer.
+            if part.done || part.upto.sequence <= upto.sequence {
                 break;
             }
+            upto = part.upto;
         }
         // Two in one place, where no page shows both.
         if looked_at < chain.records {

@@ -1,7 +1,7 @@
 //! Takes what officers have done from the engines, and notes from time to time how far all chains go: so that one
 //! that is cut off later is seen from the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Manager {
         // What was taken of each engine's journal, and is written down here.
         let mut taken: Vec<Option<(String, u64)>> = vec![None; self.rotation.count()];
         let mut heads_due = Instant::now() + PAUSE;
-        let mut noted = HashMap::new();
+        let (mut noted, mut foreign) = (HashMap::new(), HashSet::new());
         loop {
             tokio::select! {
                 _ = clock.tick() => {}
@@ -40,7 +40,7 @@ impl Manager {
                 }
             }
             if Instant::now() >= heads_due {
-                match self.note_heads(&mut noted).await {
+                match self.note_heads(&mut noted, &mut foreign).await {
                     Ok(()) => heads_due = Instant::now() + HEADS,
                     Err(error) if error.is_sealed() => tracing::debug!(%error, "heads"),
                     Err(error) => {
@@ -70,8 +70,12 @@ impl Manager {
     }
 
     /// Those that have gone on since they were noted last.
-    async fn note_heads(&self, noted: &mut HashMap<AuditWriter, u64>) -> Result<(), ManagerError> {
-        let mut heads = self.genuine_heads().await?;
+    async fn note_heads(
+        &self,
+        noted: &mut HashMap<AuditWriter, u64>,
+        foreign: &mut HashSet<(String, i64)>,
+    ) -> Result<(), ManagerError> {
+        let mut heads = self.genuine_heads(foreign).await?;
         heads.retain(|head| noted.get(&head.writer) != Some(&head.sequence));
         for heads in heads.chunks(MAX_AUDIT_COUNTS) {
             self.auditor.note(AuditEvent::Heads { heads: heads.to_vec() }).await?;

@@ -49,6 +49,13 @@ impl Transport {
         if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
             return Err(wrong("it ends behind the port"));
         }
+        let authority = parsed.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            return Err(wrong("it names no user: sign in instead"));
+        }
+        if parsed.port_u16().is_none() && authority != host {
+            return Err(wrong("its port is none"));
+        }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let tls = match parsed.scheme_str() {
             Some("http") => None,

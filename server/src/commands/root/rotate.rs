@@ -33,7 +33,7 @@ const IN_FORCE: &str = "the new root key is in force, and both are held until ev
 pub(super) async fn run(args: Rotate) -> Result<()> {
     // Clap wants it for all but --join, which has no use for it.
     let socket = args.manager.clone().unwrap_or_default();
-    let manager = identity::client(ManagerPlace::Socket(&socket))?;
+    let manager = identity::client(&ManagerPlace::Socket(socket))?;
     let engines = if args.resume { Vec::new() } else { engines(&args.shared.engines) };
     if args.resume {
         let mut transcript = Transcript::begin("root rotate --resume", &args.shared)?;
