@@ -383,3 +383,29 @@ async fn each_kind_of_process_has_its_own_records_signed_and_no_others() {
     assert!(matches!(refused, Err(EngineError::Document(_))), "{refused:?}");
     assert!(manager.sign(&world.site, &[]).await.is_err());
 }
+
+#[tokio::test]
+async fn what_cannot_be_written_down_now_waits() {
+    let world = World::new().await;
+    let auditor = world.auditor().await;
+    let path = world.folder.path().join("audit-manager.db");
+    let mut other = sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .expect("opens");
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON note BEGIN SELECT RAISE(FAIL, 'full'); END";
+    sqlx::raw_sql(refuse).execute(&mut other).await.expect("runs");
+    auditor.tell(done("one"));
+    auditor.note(done("two")).await.expect_err("who waits for it is told");
+    let stop = CancellationToken::new();
+    let source = Arc::new(Keys(Some(Arc::new(world.site.clone()))));
+    let run = tokio::spawn(auditor.clone().run(source, stop.clone()));
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    sqlx::raw_sql("DROP TRIGGER full").execute(&mut other).await.expect("runs");
+    while auditor.head().await.sequence == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(auditor.health().lost, 0);
+    assert_eq!(acts(&world.chain(&auditor).await), ["one"]);
+    stop.cancel();
+    run.await.expect("ends");
+}

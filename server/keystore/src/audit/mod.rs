@@ -290,9 +290,12 @@ impl Auditor {
             if stopping {
                 while queued.try_recv().map(|note| waiting.push(note)).is_ok() {}
             }
-            self.write_down(&mut waiting).await;
+            let written = self.write_down(&mut waiting).await;
             // One batch a turn: what happens meanwhile is written down in between.
-            let settled = self.settle_with(&*source).await;
+            let settled = match self.settle_with(&*source).await {
+                Ok(more) => written.map(|()| more),
+                Err(error) => Err(error),
+            };
             more = matches!(settled, Ok(true));
             trouble.note(settled.err());
             if stopping {
@@ -316,7 +319,7 @@ impl Auditor {
     }
 
     /// Writes notes down; what there is no room for is counted.
-    async fn write_down(&self, waiting: &mut Vec<(u64, AuditEvent)>) {
+    async fn write_down(&self, waiting: &mut Vec<(u64, AuditEvent)>) -> Result<(), AuditError> {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let told = self.notes.add(&[(now(), AuditEvent::Lost { notes: lost })]).await;
@@ -325,12 +328,16 @@ impl Auditor {
             }
         }
         if waiting.is_empty() {
-            return;
+            return Ok(());
         }
         let written = self.notes.add(waiting).await;
-        let written = written.inspect_err(|error| tracing::error!(%error, "audit")).unwrap_or(0);
-        self.count_lost(u64::try_from(waiting.len() - written).unwrap_or(u64::MAX));
-        waiting.clear();
+        // A disk that is full may have room later: as many as can wait in memory, do.
+        if written.is_ok() || waiting.len() >= QUEUE {
+            let missing = waiting.len() - written.as_ref().copied().unwrap_or(0);
+            self.count_lost(u64::try_from(missing).unwrap_or(u64::MAX));
+            waiting.clear();
+        }
+        written.map(drop)
     }
 
     fn count_lost(&self, notes: u64) {

@@ -185,6 +185,7 @@ pub fn plain(text: &str) -> String {
 pub(crate) fn words(event: &AuditEvent) -> String {
     match event {
         AuditEvent::Started { version } => format!("started, version {version}"),
+        AuditEvent::Lost { notes: 1 } => "1 event was lost: there was no room for it".into(),
         AuditEvent::Lost { notes } => {
             format!("{notes} events were lost: there was no room for them")
         }
