@@ -5,7 +5,8 @@ use sealwire_engine::Verified;
 use sealwire_engine::document::{AppDocument, AppSecret, AppState, DocumentKind, Grants};
 use sealwire_keystore::{By, KeystoreError, Taken};
 
-use crate::manager::{Draft, app_key};
+use crate::changing::Draft;
+use crate::manager::app_key;
 use crate::requests::check_bound;
 use crate::{AppList, AppView, CreateApp, CreatedApp, Manager, ManagerError, RotateSecret};
 

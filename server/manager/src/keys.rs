@@ -10,8 +10,8 @@ use sealwire_keystore::{By, KeystoreError, Taken, WrappedRow};
 use sealwire_protocol::{Suite, credential};
 
 use crate::audit::acting;
+use crate::changing::Draft;
 use crate::lifecycle::push_version;
-use crate::manager::Draft;
 use crate::{CreateKey, KeyPage, KeyView, Manager, ManagerError};
 
 /// Most keys on a page.

@@ -3,7 +3,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`Manager`] | the site's keys, and one way to change a document |
+//! | [`Manager`] | the site's keys, and how documents are read |
+//! | `changing` | the one way to change a document |
 //! | `keys` | make, rotate, show, list keys |
 //! | `lifecycle` | what a version of a key may become, and who may not |
 //! | `renewal` | new versions and destruction, when they are due |
@@ -20,6 +21,7 @@ mod access;
 pub mod api;
 mod apps;
 pub mod audit;
+mod changing;
 mod client;
 mod error;
 mod keys;

@@ -18,8 +18,8 @@
 use sealwire_engine::document::{KeyDocument, KeyVersion, VersionState};
 use sealwire_keystore::By;
 
+use crate::changing::Draft;
 use crate::keys::Which;
-use crate::manager::Draft;
 use crate::requests::check_bound;
 use crate::{ChangeKey, KeyView, Manager, ManagerError};
 

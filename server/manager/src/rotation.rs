@@ -19,7 +19,7 @@ use sealwire_engine::{EngineError, RootKeyId, Site, State, chain};
 use sealwire_keystore::{By, KeystoreError, Rewrapped, RotationRow, SiteRow, Taken, WrappedRow};
 use tokio_util::sync::CancellationToken;
 
-use crate::manager::Draft;
+use crate::changing::Draft;
 use crate::{Manager, ManagerError, RotationStage, RotationView};
 
 /// Wrapped keys that are moved in one transaction: other writers wait for one.

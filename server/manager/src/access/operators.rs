@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::sessions::Holder;
 use super::{Caller, Password, TOKEN_PREFIX, Who, sessions};
-use crate::manager::Draft;
+use crate::changing::Draft;
 use crate::requests::{Outcome, check_bound};
 use crate::{
     CreateOperator, CreateToken, CreatedToken, Manager, ManagerError, OperatorList, OperatorView,

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `actor` | who does what is being done |
 //! | `watch` | takes what officers have done from the engines; notes how far all chains go |
-//! | `check` | one chain, part by part; heads |
+//! | `check`, `follower` | one chain, part by part; heads |
 //! | [`verify`] | every chain, and every head that is known |
 //! | `views` | what the API shows of records |
 
 mod actor;
 mod check;
+mod follower;
 pub mod verify;
 mod views;
 mod watch;

@@ -25,7 +25,7 @@ pub(crate) use act::check_bound;
 pub use views::{Outcome, PolicyView, RequestList, RequestView, SetPolicy};
 
 use crate::access::random_id;
-use crate::manager::Draft;
+use crate::changing::Draft;
 use crate::{Caller, Manager, ManagerError, Who};
 
 /// Time within which a request is approved, in seconds.

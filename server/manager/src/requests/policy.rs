@@ -6,7 +6,7 @@ use sealwire_engine::document::{
 use sealwire_keystore::{By, KeystoreError};
 
 use super::{Outcome, PolicyView, SetPolicy};
-use crate::manager::Draft;
+use crate::changing::Draft;
 use crate::{Caller, Manager, ManagerError, Who};
 
 /// Operators that are read at once.
