@@ -409,3 +409,18 @@ async fn what_cannot_be_written_down_now_waits() {
     stop.cancel();
     run.await.expect("ends");
 }
+
+#[tokio::test]
+async fn a_gateway_s_damaged_notes_are_put_aside_and_a_manager_s_are_not() {
+    let world = World::new().await;
+    let gateway = GatewayRole::new(world.engine.clone()).audit();
+    let settings = world.settings(AuditLimits::default());
+    for kind in ["gateway", "manager"] {
+        let path = world.folder.path().join(format!("audit-{kind}.db"));
+        std::fs::write(path, "this is no database of SQLite's".repeat(100)).expect("written");
+    }
+    Auditor::open(&settings, gateway, world.keystore.clone()).await.expect("another chain");
+    assert!(world.folder.path().join("audit-gateway.db.damaged").exists());
+    let refused = Auditor::open(&settings, world.manager.audit(), world.keystore.clone()).await;
+    assert!(matches!(refused.err(), Some(AuditError::Notes { .. })));
+}

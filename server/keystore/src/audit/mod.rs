@@ -154,7 +154,7 @@ impl Auditor {
         role: AuditRole,
         keystore: Arc<dyn Keystore>,
     ) -> Result<Arc<Self>, AuditError> {
-        let notes = Notes::open(&settings.folder, role.kind(), settings.limits).await?;
+        let notes = Notes::open_or_begin(&settings.folder, role.kind(), settings.limits).await?;
         let head = notes.head(role.kind()).await?;
         let (queue, queued) = mpsc::channel(QUEUE);
         let auditor = Self {

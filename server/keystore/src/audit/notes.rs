@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sealwire_engine::audit::{
     AuditEvent, AuditHash, AuditHead, AuditRecord, AuditWriter, AuditWriterKind,
 };
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
@@ -52,6 +53,38 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// As [`Notes::open`]; a gateway's that is damaged is put aside: messages do not wait for it.
+    pub(super) async fn open_or_begin(
+        folder: &Path,
+        kind: AuditWriterKind,
+        limits: AuditLimits,
+    ) -> Result<Self, AuditError> {
+        match Self::open(folder, kind, limits).await {
+            Err(AuditError::Notes { path, source })
+                if kind == AuditWriterKind::Gateway && is_damaged(&source) =>
+            {
+                let aside = path.with_extension("db.damaged");
+                tracing::error!(
+                    error = sealwire_engine::chain(&source), aside = %aside.display(),
+                    "audit: the notes are damaged: what was not recorded yet is lost, and another chain begins"
+                );
+                let failed = |source| AuditError::Notes {
+                    path: path.clone(),
+                    source: sqlx::Error::Io(source),
+                };
+                std::fs::rename(&path, aside).map_err(failed)?;
+                for suffix in ["-wal", "-shm"] {
+                    let mut beside = path.as_os_str().to_owned();
+                    beside.push(suffix);
+                    // Most often there is none.
+                    let _ = std::fs::remove_file(beside);
+                }
+                Self::open(folder, kind, limits).await
+            }
+            opened => opened,
+        }
+    }
+
     /// Opens the file, or makes it, mode 0600.
     pub(super) async fn open(
         folder: &Path,
@@ -313,6 +346,24 @@ pub(super) fn sound(event: &AuditEvent) -> Option<Vec<u8>> {
     let record = AuditRecord { writer, sequence, at, previous, note, event: event.clone() };
     record.encode().ok()?;
     serde_json::to_vec(event).ok()
+}
+
+/// Whether SQLite says that the file is broken, or none of its own.
+fn is_damaged(error: &sqlx::Error) -> bool {
+    /// `SQLITE_CORRUPT` and `SQLITE_NOTADB`.
+    const CODES: [&str; 2] = ["11", "26"];
+    match error {
+        sqlx::Error::Migrate(error) => match &**error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                is_damaged(error)
+            }
+            _ => false,
+        },
+        error => {
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            code.is_some_and(|code| CODES.contains(&&*code))
+        }
+    }
 }
 
 /// Whether there are notes of a kind of writer.
