@@ -25,7 +25,7 @@ const STRANGER: &str = "127.0.0.2:0";
 const RATE: u64 = 100_000;
 
 /// Threads that send them.
-const SENDERS: u64 = 8;
+const SENDERS: u64 = 32;
 
 fn seconds() -> u64 {
     std::env::var("SEALWIRE_TEST_FLOOD").map_or(4, |text| text.parse().expect("a number"))
@@ -69,7 +69,7 @@ fn flood(
     (0..SENDERS).map(sender).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 40)]
 async fn a_flood_of_wrong_auths_stops_nobody_else() {
     let server = Server::start().await;
     let app = server.local_app(&["enc,dec,genkey:*"]).await;
