@@ -152,6 +152,8 @@ async fn every_answer_is_what_the_description_says() {
     let caller = &mut caller;
     caller.done(("GET", "/v1/openapi.json"), &[], json!({})).await;
     let session = ("POST", "/v1/session");
+    let seal = caller.done(("GET", "/v1/seal"), &[], json!({})).await;
+    assert_eq!(seal, json!({"state": "open", "missing": null}));
     let (status, _) =
         caller.call(session, (&[], ""), json!({"name": "alice", "password": "no"})).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -208,6 +210,8 @@ async fn every_answer_is_what_the_description_says() {
     caller.done(("GET", "/v1/requests/{request}"), &[&request], json!({})).await;
     caller.token = tokens[1].clone();
     caller.done(("POST", "/v1/requests/{request}/approve"), &[&request], json!({})).await;
+    let attention = caller.done(("GET", "/v1/attention"), &[], json!({})).await;
+    assert_eq!(attention["concerns"][0]["what"], "destroy-scheduled", "{attention}");
     let cancel = ("POST", "/v1/keys/{key}/cancel-destroy");
     caller.done(cancel, &[name], json!({"version": 1})).await;
     let unmark = json!({"sensitive": false});
@@ -222,11 +226,20 @@ async fn every_answer_is_what_the_description_says() {
     caller.done(("POST", "/v1/apps"), &[], app).await;
     caller.done(("GET", "/v1/apps"), &[], json!({})).await;
     caller.done(("GET", "/v1/apps/{app}"), &["im"], json!({})).await;
+    let logins = caller.done(("GET", "/v1/apps/{app}/logins"), &["im"], json!({})).await;
+    assert_eq!(logins, json!({"good": [], "refused": []}));
     for change in ["disable", "enable"] {
         caller.done(("POST", &format!("/v1/apps/{{app}}/{change}")), &["im"], json!({})).await;
     }
     let wish = json!({"overlap_seconds": 1});
     caller.done(("POST", "/v1/apps/{app}/rotate-secret"), &["im"], wish).await;
+
+    // At a glance.
+    let status = caller.done(("GET", "/v1/status"), &[], json!({})).await;
+    assert_eq!(status["engines"][0]["state"], "open", "{status}");
+    caller.call(("GET", "/v1/traffic"), (&[], "?minutes=5"), json!({})).await;
+    let (_, traffic) = caller.call(("GET", "/v1/traffic"), (&[], ""), json!({})).await;
+    assert_eq!(traffic["minutes"].as_array().map(Vec::len), Some(60));
 
     // Operators. What makes or changes one is asked for.
     let eve =

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealwire_engine::audit::AuditEvent;
+use sealwire_engine::document::lets_in;
 use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse};
@@ -103,7 +104,7 @@ async fn admit(
             EngineError::AuthFailed => refuse("unknown AppKey, wrong proof, or disabled"),
             other => refuse(&other.to_string()),
         })?;
-    if !app.allow.iter().any(|network| network.contains(&peer.address)) {
+    if !lets_in(&app.allow, peer.address) {
         return Err(refuse("the address is not on the app's allow-list"));
     }
     let watch = directory.watch(&app);

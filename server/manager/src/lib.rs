@@ -12,6 +12,7 @@
 //! | `requests` | two persons for what cannot be undone |
 //! | `access` | operators, who calls, and what they may do |
 //! | [`audit`] | what the manager records, and how records are checked |
+//! | `overview` | what goes on, at a glance |
 //! | `rotation` | move everything that is wrapped under a new root key |
 //! | [`api`] | the JSON API over a unix socket of mode 0600 |
 //! | [`ManagerClient`] | the other end of that socket |
@@ -28,6 +29,7 @@ mod keys;
 mod lifecycle;
 mod manager;
 pub mod orders;
+mod overview;
 mod pin;
 mod renewal;
 mod requests;
@@ -44,8 +46,12 @@ pub use error::ManagerError;
 pub use keys::MadeKey;
 pub use lifecycle::StateChange;
 pub use manager::{Manager, Settings};
+pub use overview::{
+    AppLogins, AppTraffic, AttentionView, Concern, EngineView, LoginView, MinuteView, Seal,
+    SealView, StatusView, TrafficView,
+};
 pub use pin::RootPin;
-pub use requests::{Outcome, PolicyView, RequestList, RequestView, SetPolicy};
+pub use requests::{Outcome, PolicyView, RequestList, RequestView, SetPolicy, Wish};
 pub use views::{
     AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
     RotateSecret, RotationStage, RotationView, VersionView, Versions,

@@ -191,6 +191,17 @@ impl Custodian {
         })
     }
 
+    /// Key cards that are still to be shown before the engine opens; `None` when it is open, never had a root key, or
+    /// a card is being shown just now.
+    pub(crate) fn cards_missing(&self) -> Option<u8> {
+        if matches!(self.engine.state(), State::Open { .. }) {
+            return None;
+        }
+        let progress = self.unsealing.try_lock().ok()?.progress();
+        let left = progress.map(|progress| progress.need.saturating_sub(progress.have));
+        left.or_else(|| self.pin().ok().flatten().map(|pin| pin.set.threshold))
+    }
+
     /// Takes the root key of before from the manager, which has kept it wrapped under the current one.
     /// One that a rotation has left behind for good does not come back.
     pub(crate) fn admit_previous(&self, wrapped: &WrappedKey) -> Result<(), CustodyError> {

@@ -1,5 +1,7 @@
 //! The document of an app: a business system that may log in.
 
+use std::net::IpAddr;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use sealwire_protocol::credential;
@@ -92,6 +94,13 @@ impl AppDocument {
         }
         Sha256::digest(serde_json::to_vec(&bare).expect("plain fields")).into()
     }
+}
+
+/// Whether an address is on an allow-list. An IPv4 address may be mapped into IPv6 (RFC 4291, section 2.5.5.2).
+#[must_use]
+pub fn lets_in(allow: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    allow.iter().any(|network| network.contains(&address))
 }
 
 impl Document for AppDocument {

@@ -10,7 +10,7 @@ mod operator;
 mod policy;
 mod request;
 
-pub use app::{AppDocument, AppSecret, AppState};
+pub use app::{AppDocument, AppSecret, AppState, lets_in};
 pub use grant::{Grant, GrantError, Grants, Op, Ops, Pattern};
 pub use key::{KeyDocument, KeyVersion, Renewal, UsableKey, VersionState};
 pub use operator::{

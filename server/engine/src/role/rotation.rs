@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::custody::{Custodian, CustodyError};
 use crate::document::{AppDocument, AppSecret};
 use crate::remote::Pool;
+use crate::wire::message::{Figures, Status};
 use crate::{EngineError, KeyBinding, RootKeyId, Site, WrappedKey};
 
 /// What a manager may ask during a root rotation: REWRAP, and what becomes of the root key of before.
@@ -32,6 +33,20 @@ impl RotationRole {
     #[must_use]
     pub fn remote(pool: Arc<Pool>) -> Self {
         Self(Engines::There(pool))
+    }
+
+    /// What each engine has told last, and where it is: `None` is this process. Those that cannot be reached have told
+    /// nothing.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(Option<String>, Option<Status>)> {
+        match &self.0 {
+            Engines::Here(custodian) => {
+                vec![(None, Some(Status::of(custodian, Figures::default())))]
+            }
+            Engines::There(pool) => {
+                pool.report().into_iter().map(|one| (Some(one.address), one.status)).collect()
+            }
+        }
     }
 
     /// The engines' root key, and the one that is left behind while a rotation lasts; `None` while none is open.

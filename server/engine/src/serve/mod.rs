@@ -80,25 +80,18 @@ impl Counters {
 
 impl Shared {
     fn status(&self) -> Status {
-        let engine = self.custodian.engine();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
-        Status {
-            state: engine.state(),
-            previous: engine.roots().and_then(|(_, previous)| previous),
-            rotating: self.custodian.is_rotating(),
-            since: engine.since(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            figures: Figures {
-                enc: read(&counters.enc),
-                dec: read(&counters.dec),
-                reenc: read(&counters.reenc),
-                auth: read(&counters.auth),
-                refused: read(&counters.refused),
-                connections: read(&counters.connections),
-                ciphers: engine.cached_ciphers(),
-            },
-        }
+        let figures = Figures {
+            enc: read(&counters.enc),
+            dec: read(&counters.dec),
+            reenc: read(&counters.reenc),
+            auth: read(&counters.auth),
+            refused: read(&counters.refused),
+            connections: read(&counters.connections),
+            ciphers: self.custodian.engine().cached_ciphers(),
+        };
+        Status::of(&self.custodian, figures)
     }
 }
 

@@ -6,6 +6,7 @@ use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Binding, BodyError, Reader, Suite, limits};
 use serde::{Deserialize, Serialize};
 
+use crate::custody::Custodian;
 use crate::document::DocumentKind;
 use crate::{
     Capability, KeyBinding, Purpose, RootKeyId, SignedDocument, State, Uid, WRAPPED_LEN, WrappedKey,
@@ -30,12 +31,32 @@ pub struct Status {
     pub previous: Option<RootKeyId>,
     /// Whether a rotation is under way, be the engine sealed or not.
     pub rotating: bool,
+    /// Key cards that are still to be shown to open it; `None` when it is open, never had a root key, or a card is
+    /// being shown just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u8>,
     /// Unix time in seconds of the last opening or sealing.
     pub since: u64,
     /// The engine's version.
     pub version: String,
     /// What it has done since its start.
     pub figures: Figures,
+}
+
+impl Status {
+    /// What the engine of a custodian is like, which has done this much.
+    pub(crate) fn of(custodian: &Custodian, figures: Figures) -> Self {
+        let engine = custodian.engine();
+        Self {
+            state: engine.state(),
+            previous: engine.roots().and_then(|(_, previous)| previous),
+            rotating: custodian.is_rotating(),
+            missing: custodian.cards_missing(),
+            since: engine.since(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            figures,
+        }
+    }
 }
 
 /// What an engine has done since its start, and holds.

@@ -7,16 +7,16 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use sealwire_engine::document::OperatorRole::{self, AppAdmin, Auditor, KeyAdmin, RootOfficer};
 
 use super::openapi::{Described, of};
-use super::{apps, audit, keys, openapi, operators, requests, root};
+use super::{apps, audit, keys, openapi, operators, overview, requests, root};
 use crate::audit::{
     AuditChains, AuditPage, AuditRows, ChainPart, CheckChain, CheckHeads, CheckedHeads,
 };
 use crate::{
-    AppList, AppView, BreakGlass, CallerView, ChangeKey, ChangePassword, CreateApp, CreateKey,
-    CreateOperator, CreateToken, CreatedApp, CreatedToken, DestroyKey, Done, KeyPage, KeyView,
-    Manager, OperatorList, OperatorView, PolicyView, RequestList, RequestView, ResetPassword,
-    RotateSecret, RotationView, SetPolicy, SetRoles, SignIn, SignedIn, StateChange, Statement,
-    Versions, Warranted,
+    AppList, AppLogins, AppView, AttentionView, BreakGlass, CallerView, ChangeKey, ChangePassword,
+    CreateApp, CreateKey, CreateOperator, CreateToken, CreatedApp, CreatedToken, DestroyKey, Done,
+    KeyPage, KeyView, Manager, OperatorList, OperatorView, PolicyView, RequestList, RequestView,
+    ResetPassword, RotateSecret, RotationView, SealView, SetPolicy, SetRoles, SignIn, SignedIn,
+    StateChange, Statement, StatusView, TrafficView, Versions, Warranted,
 };
 
 /// Who may make a call.
@@ -103,6 +103,7 @@ const WATCH: &[OperatorRole] = &[Auditor, RootOfficer];
 /// Every call.
 pub static CALLS: &[Call] = &[
     call(("GET", "/v1/openapi.json"), May::Anybody, || get(openapi::document), "This description of the API", of::<openapi::Document>),
+    call(("GET", "/v1/seal"), May::Anybody, || get(overview::seal), "Whether the site can work", of::<SealView>),
     call(("POST", "/v1/session"), May::Anybody, || post(operators::sign_in), "Sign in", of::<SignedIn>).takes(of::<SignIn>),
     call(("GET", "/v1/session"), at_first(false), || get(operators::who_am_i), "Who calls", of::<CallerView>),
     call(("DELETE", "/v1/session"), at_first(true), || delete(operators::sign_out), "Sign out", of::<Done>),
@@ -111,6 +112,9 @@ pub static CALLS: &[Call] = &[
     call(("DELETE", "/v1/session/tokens/{token}"), in_person(ALL), || delete(operators::revoke_own_token), "Revoke a token of one's own", of::<Done>),
     call(("POST", "/v1/break-glass"), May::Anybody, || post(operators::ask_break_glass), "What a quorum of key cards must allow, so that a root-officer is made: over the socket alone", of::<Statement>).takes(of::<BreakGlass>),
     call(("POST", "/v1/break-glass/warrant"), May::Anybody, || post(operators::break_glass), "Make the root-officer whom a quorum has allowed: over the socket alone", of::<OperatorView>).takes(of::<Warranted>),
+    call(("GET", "/v1/status"), by(ALL), || get(overview::status), "How the engines and the keystore are", of::<StatusView>),
+    call(("GET", "/v1/attention"), by(ALL), || get(overview::attention), "What somebody should look at", of::<AttentionView>),
+    call(("GET", "/v1/traffic"), by(ALL), || get(overview::traffic), "Messages and refusals, minute by minute", of::<TrafficView>).query(&[("minutes", true)]),
     call(("GET", "/v1/operators"), by(WATCH), || get(operators::list), "Every operator", of::<OperatorList>),
     call(("POST", "/v1/operators"), in_person(ROOT), || post(operators::create), "Make an operator", of::<OperatorView>).takes(of::<CreateOperator>).asks(),
     call(("GET", "/v1/operators/{operator}"), by(WATCH), || get(operators::show), "An operator, with their tokens and sessions", of::<OperatorView>),
@@ -132,6 +136,7 @@ pub static CALLS: &[Call] = &[
     call(("GET", "/v1/apps"), by(ALL), || get(apps::list), "Every app", of::<AppList>),
     call(("POST", "/v1/apps"), by(APPS), || post(apps::create), "Make an app", of::<CreatedApp>).takes(of::<CreateApp>).asks(),
     call(("GET", "/v1/apps/{app}"), by(ALL), || get(apps::show), "An app", of::<AppView>),
+    call(("GET", "/v1/apps/{app}/logins"), by(ALL), || get(overview::logins), "When an app was seen last, and from where", of::<AppLogins>),
     call(("POST", "/v1/apps/{app}/disable"), by(APPS), || post(apps::disable), "Keep an app from logging in", of::<AppView>),
     call(("POST", "/v1/apps/{app}/enable"), by(APPS), || post(apps::enable), "Let an app log in again", of::<AppView>),
     call(("POST", "/v1/apps/{app}/rotate-secret"), by(APPS), || post(apps::rotate_secret), "Give an app a new secret", of::<CreatedApp>).takes(of::<RotateSecret>).asks(),

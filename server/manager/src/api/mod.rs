@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`calls`] | every call, and who may make it |
 //! | `authorize` | who calls, and whether they may |
-//! | `keys`, `apps`, `operators`, `requests`, `audit`, `root` | the calls |
+//! | `keys`, `apps`, `operators`, `requests`, `audit`, `root`, `overview` | the calls |
 //! | `answer` | bodies and refusals |
 //! | [`openapi`] | what the API is, for programs |
 //! | [`https`] | over a network |
@@ -18,6 +18,7 @@ pub mod https;
 mod keys;
 pub mod openapi;
 mod operators;
+mod overview;
 mod requests;
 mod root;
 

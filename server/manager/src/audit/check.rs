@@ -92,7 +92,7 @@ impl Manager {
 
     /// Rows, each with whether the engine has signed it. What is no record it is not asked about; and behind one that
     /// it has not signed, only about few at once: however many there are, each is asked about once.
-    async fn judge(
+    pub(crate) async fn judge(
         &self,
         site: &Site,
         rows: Vec<AuditRow>,
@@ -319,7 +319,7 @@ fn speaks_of(row: &AuditRow, about: &str) -> bool {
     String::from_utf8_lossy(&row.body).to_lowercase().contains(about)
 }
 
-fn place_of(row: &AuditRow) -> AuditPlace {
+pub(crate) fn place_of(row: &AuditRow) -> AuditPlace {
     AuditPlace { at: row.at, writer: row.writer.clone(), sequence: row.sequence }
 }
 

@@ -16,6 +16,7 @@ mod views;
 mod watch;
 
 pub(crate) use actor::{acting, actor_of, by};
+pub(crate) use check::place_of;
 pub use views::{
     AuditChains, AuditPage, AuditQuery, AuditRecordView, AuditRows, BadRecord, ChainPart,
     ChainView, CheckChain, CheckHeads, CheckedHeads, RowView, plain,

@@ -4,6 +4,7 @@ mod apps;
 mod audit;
 mod keys;
 mod operators;
+mod overview;
 mod requests;
 mod root;
 mod transport;
@@ -11,20 +12,16 @@ mod transport;
 use std::io;
 use std::path::PathBuf;
 
-use http_body_util::{BodyExt, Full, Limited};
+use axum::Router;
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
-use zeroize::Zeroizing;
 
 use crate::api::Refusal;
 use crate::{RequestView, SessionToken};
 use transport::Transport;
-
-/// Longest answer that is read.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Keys that are asked for at once.
 const PAGE: u32 = 1000;
@@ -98,6 +95,11 @@ impl ManagerClient {
         Ok(Self { transport: Transport::to(url, ca_pem)?, token: None })
     }
 
+    /// Speaks to the manager of this process, by its routes, which say where calls come from.
+    pub(crate) fn within(routes: Router) -> Self {
+        Self { transport: Transport::Within(routes), token: None }
+    }
+
     /// Calls as the operator for whom a token stands: a session's, or one for programs.
     #[must_use]
     pub fn with_token(self, token: SessionToken) -> Self {
@@ -110,10 +112,6 @@ impl ManagerClient {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let stream = self.transport.connect().await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
         let answer = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|error| answer(&error))?,
@@ -130,10 +128,7 @@ impl ManagerClient {
         };
         let request =
             request.body(Full::new(Bytes::from(bytes))).map_err(|error| answer(&error))?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = Zeroizing::new(body.map_err(|error| answer(&error))?.to_bytes().to_vec());
+        let (status, body) = self.transport.send(request).await?;
         if status == StatusCode::ACCEPTED {
             let asked = serde_json::from_slice(&body).map_err(|error| answer(&error))?;
             return Err(ClientError::Asked(Box::new(asked)));

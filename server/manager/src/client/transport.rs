@@ -1,11 +1,17 @@
-//! How the manager is reached: over its socket, or over a network.
+//! How the manager is reached: over its socket, over a network, or within its own process.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Uri;
+use axum::Router;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes};
+use hyper::service::Service as _;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -14,7 +20,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
+use zeroize::Zeroizing;
+
 use super::ClientError;
+
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Time for connecting, the TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,6 +40,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(super) enum Transport {
     /// Over its socket.
     Socket(PathBuf),
+    /// In this process, past every socket: whoever holds the routes has said where calls come from.
+    Within(Router),
     /// Over a network, or on this machine's loopback without TLS.
     Network {
         /// As it was said.
@@ -73,26 +86,50 @@ impl Transport {
     /// What stands in the `Host` header.
     pub(super) fn host(&self) -> String {
         match self {
-            Self::Socket(_) => "manager".into(),
+            Self::Socket(_) | Self::Within(_) => "manager".into(),
             Self::Network { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Network { host, port, .. } => format!("{host}:{port}"),
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
-        match self {
+    /// Sends a request, and takes the whole answer.
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
+        let stream = match self {
+            Self::Within(routes) => {
+                let answered = TowerToHyperService::new(routes.clone()).call(request).await;
+                return whole(answered.unwrap_or_else(|never| match never {})).await;
+            }
             Self::Socket(path) => {
                 let stream = UnixStream::connect(path).await;
                 let connect = |source| ClientError::Connect { path: path.clone(), source };
-                Ok(Box::new(stream.map_err(connect)?))
+                Box::new(stream.map_err(connect)?)
             }
             Self::Network { url, host, port, tls } => {
                 let connected = timeout(CONNECT, connect(host, *port, tls.as_ref())).await;
                 let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                connected.map_err(|source| ClientError::Unreachable { url: url.clone(), source })
+                connected.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?
             }
-        }
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        whole(sender.send_request(request).await?).await
     }
+}
+
+async fn whole<B>(
+    response: hyper::Response<B>,
+) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| ClientError::Answer(error.to_string()))?;
+    Ok((status, Zeroizing::new(body.to_bytes().to_vec())))
 }
 
 async fn connect(

@@ -22,7 +22,7 @@ use sealwire_engine::document::{
 use sealwire_keystore::By;
 
 pub(crate) use act::check_bound;
-pub use views::{Outcome, PolicyView, RequestList, RequestView, SetPolicy};
+pub use views::{Outcome, PolicyView, RequestList, RequestView, SetPolicy, Wish};
 
 use crate::access::random_id;
 use crate::changing::Draft;
@@ -155,6 +155,15 @@ impl Manager {
         let now = self.now();
         let requests = all.iter().map(|request| RequestView::new(request, now)).collect();
         Ok(RequestList { requests, unverified })
+    }
+
+    /// How many requests wait for a second person.
+    pub(crate) async fn pending_requests(&self) -> Result<u64, ManagerError> {
+        let (all, now) = (self.all_requests().await?.0, self.now());
+        let pending = all
+            .iter()
+            .filter(|request| request.state == RequestState::Pending && now < request.expires);
+        Ok(pending.count() as u64)
     }
 
     /// A request.

@@ -1,6 +1,7 @@
 //! What the API takes and shows of requests.
 
-use sealwire_engine::document::{Act, OperatorRole, Person, RequestDocument, RequestState};
+use ipnet::IpNet;
+use sealwire_engine::document::{Act, Grant, OperatorRole, Person, RequestDocument, RequestState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -24,6 +25,10 @@ pub struct RequestView {
     pub state: String,
     /// What is asked for, in words, with what follows from it.
     pub what: String,
+    /// The same for programs: but for passwords.
+    pub wish: Wish,
+    /// The name of the key, app or operator that it is about; `None` of what is to be made, and of the policy.
+    pub target: Option<String>,
     /// The role that approves it, beside root-officers.
     #[schema(value_type = String)]
     pub role: OperatorRole,
@@ -50,10 +55,94 @@ impl RequestView {
             id: request.id.clone(),
             state: state.to_owned(),
             what: words(request),
+            wish: Wish::of(&request.act),
+            target: request.target.as_ref().map(|target| target.name.clone()),
             role: request.act.role(),
             asked: request.asked.clone(),
             expires: request.expires,
             decided: request.decided.clone(),
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Wish {
+    /// The destruction of a version of a key, or of all.
+    DestroyKey {
+        /// The version; `None` for all.
+        version: Option<u32>,
+        /// Seconds from the approval until then.
+        after_seconds: u64,
+    },
+    /// That a key is sensitive no longer.
+    UnmarkKey,
+    /// An app.
+    CreateApp {
+        /// The name.
+        name: String,
+        /// Addresses that it may log in from.
+        #[schema(value_type = Vec<String>)]
+        allow: Vec<IpNet>,
+        /// What it may do.
+        #[schema(value_type = Vec<String>)]
+        grants: Vec<Grant>,
+    },
+    /// A new secret for an app.
+    RotateSecret {
+        /// Seconds for which the secret of before is still taken.
+        overlap_seconds: u64,
+        /// Whether a still older one is dropped at once.
+        drop_older: bool,
+    },
+    /// That an operator may sign in again.
+    EnableOperator,
+    /// An operator.
+    CreateOperator {
+        /// The name.
+        name: String,
+        /// What they may do.
+        #[schema(value_type = Vec<String>)]
+        roles: Vec<OperatorRole>,
+    },
+    /// Other roles for an operator.
+    SetRoles {
+        /// What they may do.
+        #[schema(value_type = Vec<String>)]
+        roles: Vec<OperatorRole>,
+    },
+    /// Another password for an operator.
+    ResetPassword,
+    /// Another policy.
+    SetPolicy {
+        /// Whether two persons are needed.
+        two_persons: bool,
+        /// The least seconds between the word that a version is to be destroyed, and its destruction.
+        destroy_wait_seconds: u64,
+    },
+}
+
+impl Wish {
+    fn of(act: &Act) -> Self {
+        match act.clone() {
+            Act::DestroyKey { version, after_seconds } => {
+                Self::DestroyKey { version, after_seconds }
+            }
+            Act::UnmarkKey => Self::UnmarkKey,
+            Act::CreateApp { name, allow, grants } => {
+                Self::CreateApp { name, allow, grants: grants.0 }
+            }
+            Act::RotateSecret { overlap_seconds, drop_older } => {
+                Self::RotateSecret { overlap_seconds, drop_older }
+            }
+            Act::EnableOperator => Self::EnableOperator,
+            Act::CreateOperator { name, roles, .. } => Self::CreateOperator { name, roles },
+            Act::SetRoles { roles } => Self::SetRoles { roles },
+            Act::ResetPassword { .. } => Self::ResetPassword,
+            Act::SetPolicy { two_persons, destroy_wait_seconds } => {
+                Self::SetPolicy { two_persons, destroy_wait_seconds }
+            }
         }
     }
 }
