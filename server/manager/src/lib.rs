@@ -15,7 +15,8 @@
 //! | `overview` | what goes on, at a glance |
 //! | `rotation` | move everything that is wrapped under a new root key |
 //! | [`api`] | the JSON API over a unix socket of mode 0600 |
-//! | [`ManagerClient`] | the other end of that socket |
+//! | `page` | what operators see in a browser: a client of the API |
+//! | [`ManagerClient`] | the other end of the API |
 #![forbid(unsafe_code)]
 
 mod access;
@@ -30,6 +31,7 @@ mod lifecycle;
 mod manager;
 pub mod orders;
 mod overview;
+mod page;
 mod pin;
 mod renewal;
 mod requests;

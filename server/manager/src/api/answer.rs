@@ -103,18 +103,7 @@ impl<T: Serialize> IntoResponse for Outcome<T> {
 impl IntoResponse for ManagerError {
     fn into_response(self) -> Response {
         let code = self.code();
-        let status = match (code, code.info().map(|info| info.fault)) {
-            (ErrorCode::SIGN_IN_NEEDED | ErrorCode::SIGN_IN_REFUSED, _) => StatusCode::UNAUTHORIZED,
-            (ErrorCode::ROLE_NEEDED | ErrorCode::SECOND_PERSON | ErrorCode::NO_WARRANT, _) => {
-                StatusCode::FORBIDDEN
-            }
-            (ErrorCode::SLOW_DOWN, _) => StatusCode::TOO_MANY_REQUESTS,
-            (ErrorCode::KEY_NOT_FOUND, _) => StatusCode::NOT_FOUND,
-            (ErrorCode::KEY_CONFLICT | ErrorCode::KEY_STATE, _) => StatusCode::CONFLICT,
-            (ErrorCode::INTERNAL, _) => StatusCode::INTERNAL_SERVER_ERROR,
-            (_, Some(Fault::Server)) => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
-        };
+        let status = status_of(code);
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = chain(&self), "management failed");
         } else if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -132,6 +121,22 @@ impl IntoResponse for ManagerError {
             _ => {}
         }
         response
+    }
+}
+
+/// The status of a refusal.
+pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
+    match (code, code.info().map(|info| info.fault)) {
+        (ErrorCode::SIGN_IN_NEEDED | ErrorCode::SIGN_IN_REFUSED, _) => StatusCode::UNAUTHORIZED,
+        (ErrorCode::ROLE_NEEDED | ErrorCode::SECOND_PERSON | ErrorCode::NO_WARRANT, _) => {
+            StatusCode::FORBIDDEN
+        }
+        (ErrorCode::SLOW_DOWN, _) => StatusCode::TOO_MANY_REQUESTS,
+        (ErrorCode::KEY_NOT_FOUND, _) => StatusCode::NOT_FOUND,
+        (ErrorCode::KEY_CONFLICT | ErrorCode::KEY_STATE, _) => StatusCode::CONFLICT,
+        (ErrorCode::INTERNAL, _) => StatusCode::INTERNAL_SERVER_ERROR,
+        (_, Some(Fault::Server)) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
     }
 }
 

@@ -1,28 +1,26 @@
 //! Who calls, and whether they may.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sealwire_engine::audit::AuditActor;
-use tokio::time::timeout;
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
+use super::body::whole;
 use super::calls::{Call, May};
 use super::https::Admitted;
 use crate::audit::{acting, actor_of};
 use crate::{Caller, Manager, ManagerError, Source};
 
-/// Longest body, in bytes, and the time for it.
+/// Longest body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_BODY_OF_STRANGERS: usize = 64 * 1024;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Finds out who calls, and lets only those through who may. What is behind it gets the [`Caller`].
 pub(super) async fn authorize(
@@ -32,16 +30,10 @@ pub(super) async fn authorize(
 ) -> Response {
     // All of it first: who calls is asked when everything is there to be done, and not long before.
     let (parts, body) = request.into_parts();
-    // One that says itself that it is too long is not waited for.
     let known = call.may != May::Anybody && bearer(&parts.headers).is_some();
-    let longest = if known { MAX_BODY } else { MAX_BODY_OF_STRANGERS };
-    let fits = body.size_hint().lower() <= u64::try_from(longest).unwrap_or(u64::MAX);
-    let limit = if fits { longest } else { 0 };
-    let whole = timeout(BODY_TIMEOUT, to_bytes(body, limit)).await;
-    let Ok(Ok(body)) = whole else {
-        let what =
-            format!("a body has at most {longest} bytes here, and arrives within {BODY_TIMEOUT:?}");
-        return ManagerError::Invalid(what).into_response();
+    let body = match whole(body, if known { MAX_BODY } else { MAX_BODY_OF_STRANGERS }).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
     };
     let mut request = Request::from_parts(parts, Body::from(body));
     let source = request.extensions().get::<Source>().copied();

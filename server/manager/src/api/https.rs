@@ -1,4 +1,4 @@
-//! The API over a network: HTTP/1.1 over TLS 1.3; without TLS for callers on the same machine alone.
+//! The API and the page over a network: HTTP/1.1 over TLS 1.3; without TLS for callers on the same machine alone.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::routes;
-use crate::{Manager, Source};
+use crate::{Manager, Source, page};
 
 /// The protocol that is offered (ALPN, RFC 7301).
 pub const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
@@ -43,7 +42,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// A connection's place, for whoever finds out that its caller is somebody.
 #[derive(Clone)]
-pub(super) struct Admitted {
+pub(crate) struct Admitted {
     place: Arc<Mutex<Place>>,
     is_known: Arc<AtomicBool>,
 }
@@ -60,7 +59,7 @@ impl Admitted {
     }
 }
 
-/// Serves the API until `stop`. Without a certificate, only callers on loopback are served.
+/// Serves the API and the page until `stop`. Without a certificate, only callers on loopback are served.
 pub async fn serve(
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
@@ -68,7 +67,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let admission = Admission::new(&PLACES);
-    let (routes, connections) = (routes(&manager), TaskTracker::new());
+    let routes = page::routes(&manager, certificate.is_some());
+    let connections = TaskTracker::new();
     while let Some((stream, peer)) = accept(&listener, &stop).await {
         let address = peer.ip().to_canonical();
         if certificate.is_none() && !is_loopback(&stream, address) {

@@ -5,7 +5,7 @@
 //! | [`calls`] | every call, and who may make it |
 //! | `authorize` | who calls, and whether they may |
 //! | `keys`, `apps`, `operators`, `requests`, `audit`, `root`, `overview` | the calls |
-//! | `answer` | bodies and refusals |
+//! | `body`, `answer` | bodies and refusals |
 //! | [`openapi`] | what the API is, for programs |
 //! | [`https`] | over a network |
 
@@ -13,6 +13,7 @@ mod answer;
 mod apps;
 mod audit;
 mod authorize;
+mod body;
 pub mod calls;
 pub mod https;
 mod keys;
@@ -32,9 +33,12 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 pub use answer::Refusal;
+pub(crate) use answer::status_of;
 use answer::{no_such_call, no_such_method};
 use authorize::authorize;
+pub(crate) use body::whole;
 use calls::CALLS;
+pub(crate) use https::Admitted;
 
 use crate::{Manager, Source};
 

@@ -13,6 +13,7 @@ use std::io;
 use std::path::PathBuf;
 
 use axum::Router;
+use axum::http::Extensions;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
@@ -95,9 +96,9 @@ impl ManagerClient {
         Ok(Self { transport: Transport::to(url, ca_pem)?, token: None })
     }
 
-    /// Speaks to the manager of this process, by its routes, which say where calls come from.
-    pub(crate) fn within(routes: Router) -> Self {
-        Self { transport: Transport::Within(routes), token: None }
+    /// Speaks to the manager of this process, by its routes; `origin` says where calls come from.
+    pub(crate) fn within(routes: Router, origin: Extensions) -> Self {
+        Self { transport: Transport::Within(routes, origin), token: None }
     }
 
     /// Calls as the operator for whom a token stands: a session's, or one for programs.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Extensions;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::service::Service as _;
@@ -40,8 +41,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(super) enum Transport {
     /// Over its socket.
     Socket(PathBuf),
-    /// In this process, past every socket: whoever holds the routes has said where calls come from.
-    Within(Router),
+    /// In this process, past every socket: calls say themselves where they come from.
+    Within(Router, Extensions),
     /// Over a network, or on this machine's loopback without TLS.
     Network {
         /// As it was said.
@@ -86,7 +87,7 @@ impl Transport {
     /// What stands in the `Host` header.
     pub(super) fn host(&self) -> String {
         match self {
-            Self::Socket(_) | Self::Within(_) => "manager".into(),
+            Self::Socket(_) | Self::Within(..) => "manager".into(),
             Self::Network { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Network { host, port, .. } => format!("{host}:{port}"),
         }
@@ -98,7 +99,9 @@ impl Transport {
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
         let stream = match self {
-            Self::Within(routes) => {
+            Self::Within(routes, origin) => {
+                let mut request = request;
+                request.extensions_mut().extend(origin.clone());
                 let answered = TowerToHyperService::new(routes.clone()).call(request).await;
                 return whole(answered.unwrap_or_else(|never| match never {})).await;
             }

@@ -1,0 +1,288 @@
+//! Apps: the list, one of them with a check of its allow-list, a new one, and what is done to one.
+
+use std::net::IpAddr;
+
+use askama::Template;
+use axum::extract::{Path as Segment, Query};
+use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
+use sealwire_engine::document::{AppState, Grant, lets_in};
+use serde::Deserialize;
+
+use super::keys::segment;
+use super::render;
+use super::trouble::Trouble;
+use super::visit::{Fields, Frame, Visitor};
+use crate::{AppList, AppLogins, AppView, ClientError, CreateApp, CreatedApp, RotateSecret};
+
+/// Hours for which the secret of before is taken, unless others are asked for.
+const OVERLAP_HOURS: u64 = 24;
+
+fn place(app: &AppView) -> String {
+    format!("/apps/{}", app.app_key)
+}
+
+#[derive(Template)]
+#[template(path = "apps.html")]
+struct ListPage<'a> {
+    f: &'a Frame,
+    list: AppList,
+    search: &'a str,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    search: String,
+}
+
+pub(super) async fn list(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+    let text = query.search.trim();
+    let lower = text.to_lowercase();
+    match visitor.api.list_apps().await {
+        Ok(mut list) => {
+            list.apps.retain(|app| {
+                app.name.to_lowercase().contains(&lower) || app.app_key.contains(&lower)
+            });
+            render(&ListPage { f: visitor.frame(), list, search: text })
+        }
+        Err(error) => Trouble::from(error).into_response(),
+    }
+}
+
+/// What an address that somebody asks about would meet.
+enum Checked {
+    LetIn,
+    Refused,
+    /// It is on the list, and the app is disabled.
+    Disabled,
+    NoAddress,
+}
+
+#[derive(Template)]
+#[template(path = "app.html")]
+struct AppPage<'a> {
+    f: &'a Frame,
+    app: AppView,
+    logins: AppLogins,
+    address: &'a str,
+    checked: Option<Checked>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AddressQuery {
+    #[serde(default)]
+    address: String,
+}
+
+pub(super) async fn show(
+    visitor: Visitor,
+    Segment(app): Segment<String>,
+    Query(query): Query<AddressQuery>,
+) -> Response {
+    let (app, logins) = tokio::join!(visitor.api.show_app(&app), visitor.api.app_logins(&app));
+    let (app, logins) = match (app, logins) {
+        (Ok(app), Ok(logins)) => (app, logins),
+        (Err(error), _) | (_, Err(error)) => return Trouble::from(error).into_response(),
+    };
+    let address = query.address.trim();
+    let checked = (!address.is_empty()).then(|| match address.parse::<IpAddr>() {
+        Err(_) => Checked::NoAddress,
+        Ok(address) if !lets_in(&app.allow, address) => Checked::Refused,
+        Ok(_) if app.state == AppState::Disabled => Checked::Disabled,
+        Ok(_) => Checked::LetIn,
+    });
+    render(&AppPage { f: visitor.frame(), app, logins, address, checked })
+}
+
+/// An app to make, as it is filled in; also from a request that was approved.
+#[derive(Default, Deserialize)]
+pub(super) struct NewApp {
+    #[serde(default)]
+    name: String,
+    /// One network a line.
+    #[serde(default)]
+    allow: String,
+    /// One grant a line.
+    #[serde(default)]
+    grants: String,
+}
+
+impl NewApp {
+    fn wish(&self) -> Result<CreateApp, Trouble> {
+        let lines = |text: &str| {
+            let lines = text.lines().flat_map(|line| line.split_whitespace());
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut allow = Vec::new();
+        for text in lines(&self.allow.replace(',', " ")) {
+            // One address by itself is a network, too.
+            let network =
+                text.parse::<IpNet>().ok().or_else(|| text.parse().ok().map(IpAddr::into));
+            let problem =
+                || Trouble::invalid(format!("`{text}`: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32"));
+            allow.push(network.ok_or_else(problem)?);
+        }
+        let mut grants: Vec<Grant> = Vec::new();
+        for text in lines(&self.grants) {
+            grants.push(text.parse().map_err(|error| Trouble::invalid(format!("{error}")))?);
+        }
+        Ok(CreateApp { name: self.name.trim().to_owned(), allow, grants })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "app_new.html")]
+struct NewPage<'a> {
+    f: &'a Frame,
+    form: &'a NewApp,
+    trouble: Option<Trouble>,
+}
+
+pub(super) async fn new(visitor: Visitor, Query(form): Query<NewApp>) -> Response {
+    render(&NewPage { f: visitor.frame(), form: &form, trouble: None })
+}
+
+/// The secret of an app. It is shown on the answer to the form, and never again.
+#[derive(Template)]
+#[template(path = "secret.html")]
+struct SecretPage<'a> {
+    f: &'a Frame,
+    app: &'a AppView,
+    secret: &'a str,
+}
+
+fn show_secret(visitor: &Visitor, created: &CreatedApp) -> Response {
+    let secret = created.app_secret.as_str();
+    render(&SecretPage { f: visitor.frame(), app: &created.app, secret })
+}
+
+pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewApp>) -> Response {
+    let refuse = |trouble: Trouble| {
+        let status = trouble.status;
+        let page = NewPage { f: visitor.frame(), form: &form, trouble: Some(trouble) };
+        (status, render(&page)).into_response()
+    };
+    let wish = match form.wish() {
+        Ok(wish) => wish,
+        Err(trouble) => return refuse(trouble),
+    };
+    match visitor.api.create_app(&wish).await {
+        Ok(created) => show_secret(&visitor, &created),
+        Err(asked @ ClientError::Asked(_)) => visitor.back_to("/requests", Err::<(), _>(asked), ""),
+        Err(error) => refuse(error.into()),
+    }
+}
+
+/// What can be done to an app beside letting it in again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AppAct {
+    Disable,
+    Enable,
+    RotateSecret,
+}
+
+impl AppAct {
+    fn named(name: &str) -> Result<Self, Trouble> {
+        Ok(match name {
+            "disable" => Self::Disable,
+            "enable" => Self::Enable,
+            "rotate-secret" => Self::RotateSecret,
+            _ => return Err(Trouble::no_such_page()),
+        })
+    }
+}
+
+#[derive(Template)]
+#[template(path = "app_act.html")]
+struct ActPage<'a> {
+    f: &'a Frame,
+    act: AppAct,
+    name: &'a str,
+    app: AppView,
+    hours: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ActForm {
+    /// The app's name, typed.
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    overlap_hours: Option<u64>,
+    #[serde(default)]
+    drop_older: bool,
+    /// The revision that the form was made for, so that a page that is sent again does nothing.
+    #[serde(default)]
+    revision: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ActQuery {
+    overlap_seconds: Option<u64>,
+}
+
+pub(super) async fn confirm(
+    visitor: Visitor,
+    Segment((app, name)): Segment<(String, String)>,
+    Query(query): Query<ActQuery>,
+) -> Response {
+    let act = match AppAct::named(&name) {
+        Ok(act) if act != AppAct::Enable => act,
+        Ok(_) => return Trouble::no_such_page().into_response(),
+        Err(trouble) => return trouble.into_response(),
+    };
+    let hours = query.overlap_seconds.map_or(OVERLAP_HOURS, |seconds| seconds / 3600);
+    match visitor.api.show_app(&app).await {
+        Ok(app) => render(&ActPage { f: visitor.frame(), act, name: &name, app, hours }),
+        Err(error) => Trouble::from(error).into_response(),
+    }
+}
+
+pub(super) async fn act(
+    visitor: Visitor,
+    Segment((app, name)): Segment<(String, String)>,
+    Fields(form): Fields<ActForm>,
+) -> Response {
+    let (words, api) = (visitor.words(), &visitor.api);
+    let act = match AppAct::named(&name) {
+        Ok(act) => act,
+        Err(trouble) => return trouble.into_response(),
+    };
+    let app = match api.show_app(&app).await {
+        Ok(app) => app,
+        Err(error) => return Trouble::from(error).into_response(),
+    };
+    let here = place(&app);
+    if act != AppAct::Enable && form.name.trim() != app.name {
+        return Trouble::invalid(words.name_differs).into_response();
+    }
+    match act {
+        AppAct::Enable => {
+            visitor.back_to(&here, api.enable_app(&app.app_key, true).await, words.app_enabled)
+        }
+        AppAct::Disable => {
+            visitor.back_to(&here, api.enable_app(&app.app_key, false).await, words.app_disabled)
+        }
+        AppAct::RotateSecret if form.revision != app.revision => {
+            Trouble::invalid(words.changed_meanwhile).into_response()
+        }
+        AppAct::RotateSecret => {
+            let hours = form.overlap_hours.unwrap_or(OVERLAP_HOURS);
+            let overlap_seconds = hours.saturating_mul(3600);
+            let wish = RotateSecret { overlap_seconds, drop_older: form.drop_older };
+            match api.rotate_app_secret(&app.app_key, wish).await {
+                Ok(created) => show_secret(&visitor, &created),
+                Err(error) => visitor.back_to(&here, Err::<(), _>(error), ""),
+            }
+        }
+    }
+}
+
+/// Where an app's forms are filled in again, as a request that was approved says.
+pub(super) fn again(name: &str, allow: &[IpNet], grants: &[Grant]) -> String {
+    let lines = |texts: Vec<String>| segment(&texts.join("\n"));
+    let allow = allow.iter().map(ToString::to_string).collect();
+    let grants = grants.iter().map(ToString::to_string).collect();
+    format!("/new/app?name={}&allow={}&grants={}", segment(name), lines(allow), lines(grants))
+}
