@@ -17,6 +17,7 @@ use sealwire_manager::{ClientError, ManagerClient};
 use sealwire_protocol::ErrorCode;
 use serde_json::{Value, json};
 use support::operators::{make, make_first, number, sign_in};
+use support::web::{over_tls, url};
 use support::{SEALWIRE, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -293,32 +294,6 @@ async fn every_answer_is_what_the_description_says() {
             call.path
         );
     }
-}
-
-/// Where the server says that it serves the API over a network.
-fn url(server: &Server) -> String {
-    let log = server.log();
-    let said = log.lines().rev().find_map(|line| line.strip_prefix("sealwire: management on "));
-    said.expect("in the log").to_owned()
-}
-
-/// A server that serves the API over TLS, and the authority of its certificate.
-async fn over_tls() -> (Server, std::path::PathBuf) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
-    let made = made.expect("a certificate");
-    let tls = "[manager.http]\nlisten = '127.0.0.1:0'\ntls_certificate = 'FOLDER/tls.pem'\ntls_key = 'FOLDER/tls.key'";
-    let mut server = Server::start().await;
-    let folder = server.folder.path().to_owned();
-    let authority = folder.join("tls.pem");
-    std::fs::write(&authority, made.cert.pem()).expect("written");
-    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).expect("written");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(folder.join("tls.key"), mode).expect("set");
-    let tls = tls.replace("FOLDER", &folder.display().to_string());
-    server.reconfigure("[gateway]", &format!("{tls}\n[gateway]"));
-    server.restart();
-    server.wait_for_site().await;
-    (server, authority)
 }
 
 fn command(url: &str, authority: &Path, home: &Path, args: &[&str]) -> Output {

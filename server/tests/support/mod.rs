@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod gateway;
@@ -13,6 +14,7 @@ pub(crate) mod operators;
 /// The example that recovers a root key without Sealwire: what tests compare with.
 #[path = "../../engine/examples/recover_root_key.rs"]
 pub(crate) mod recover;
+pub(crate) mod web;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
