@@ -260,6 +260,88 @@ async fn whole_way(server: &Server, said: &'static Said) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_can_neither_frame_it_nor_send_its_forms() {
+    let server = plain().await;
+    make_first(&server, "alice", &OperatorRole::ALL, PASSWORD).await;
+    let browser = Browser::start("en").await;
+    let desk = Desk { browser: &browser, url: url(&server), said: &ENGLISH };
+    desk.sign_in("alice").await;
+    // Another port of this machine is the same site to a browser, but for its origin.
+    let evil = another_site(format!(
+        "<!doctype html><title>evil</title><iframe src='{url}/'></iframe>\
+         <form method=post action='{url}/new/key'><input name=name value=evil><button>go</button></form>",
+        url = desk.url
+    ))
+    .await;
+    browser.go(&evil).await;
+    browser.find("iframe").await;
+    assert!(!browser.shows_in_frame("main").await, "framed");
+    browser.click("button").await;
+    assert!(browser.source().await.contains("This form is not from here"));
+    let alice = sign_in(&server, "alice", PASSWORD).await;
+    assert!(alice.list_keys().await.expect("listed").keys.is_empty());
+    browser.close().await;
+}
+
+/// A site that shows a page, whatever is asked for.
+async fn another_site(page: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://localhost:{}/", listener.local_addr().expect("an address").port());
+    let routes = axum::Router::new().fallback(async move || axum::response::Html(page.clone()));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_are_used_from_the_keyboard_and_on_a_telephone() {
+    let server = plain().await;
+    make_first(&server, "alice", &OperatorRole::ALL, PASSWORD).await;
+    let browser = Browser::start("en").await;
+    let desk = Desk { browser: &browser, url: url(&server), said: &ENGLISH };
+    // The first field has the focus; ENTER sends the form.
+    desk.go("/sign-in").await;
+    browser.press("alice\u{e004}").await;
+    browser.press(&format!("{PASSWORD}\u{e007}")).await;
+    browser.find("#seal").await;
+    // TAB begins with the way past the menu.
+    browser.press("\u{e004}").await;
+    let focused = browser.run("return document.activeElement.getAttribute('href')").await;
+    assert_eq!(focused, "#content");
+    desk.go("/new/key").await;
+    browser.press("chat\u{e007}").await;
+    browser.find("#v1").await;
+    desk.go("/keys").await;
+    browser.press("/").await;
+    assert_eq!(browser.run("return document.activeElement.name").await, "search");
+    browser.press("ch\u{e007}").await;
+    browser.find("#keys tbody a").await;
+    assert!(browser.run("return location.search").await.as_str().expect("a query").contains("ch"));
+    // Nothing is wider than a telephone, but for tables, which scroll by themselves.
+    browser.set_width(500).await;
+    for page in [
+        "/",
+        "/keys",
+        "/keys/chat",
+        "/keys/chat/destroy",
+        "/apps",
+        "/audit",
+        "/operators/alice",
+        "/root",
+        "/account",
+    ] {
+        desk.go(page).await;
+        let wider = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
+        let what = browser
+            .run("return [...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll') && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 90))")
+            .await;
+        assert!(wider.as_i64().expect("a number") <= 0, "{page}: {wider}: {what}");
+    }
+    desk.go("/").await;
+    browser.picture_as_it_is("telephone").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_way_in_english_over_tls() {
     let (server, _) = over_tls().await;
     whole_way(&server, &ENGLISH).await;

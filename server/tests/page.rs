@@ -331,6 +331,40 @@ async fn a_page_lets_nobody_do_what_the_api_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_the_site_is_sealed_the_pages_say_how_many_cards_are_missing() {
+    let (server, _) = site().await;
+    let mut visitor = Visitor::new(&server);
+    visitor.sign_in("alice", PASSWORD).await;
+    assert_eq!(visitor.get("/").await.status, StatusCode::OK);
+    server.ceremony().seal().await.expect("sealed");
+    let mut stranger = Visitor::new(&server);
+    assert!(stranger.get("/sign-in").await.body.contains("Key cards still missing: 3."));
+    let refused = stranger.sign_in("alice", PASSWORD).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.body.contains("The site is sealed"), "{}", refused.body);
+    // One card later.
+    let card = &server.cards[0];
+    let shown = server.ceremony().unseal(&card.bytes().expect("a card"), &card.passphrase).await;
+    shown.expect("taken");
+    assert!(stranger.get("/sign-in").await.body.contains("Key cards still missing: 2."));
+    // Who had signed in sees that, too, and nothing that takes the engine.
+    let page = visitor.get("/").await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    assert!(page.body.contains("Key cards still missing: 2.") && page.body.contains("Not known"));
+    assert_eq!(visitor.get("/root").await.status, StatusCode::OK);
+    let page = visitor.get("/keys").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(page.body.contains("The site is sealed"));
+    let told = visitor.post("/keys/chat/rotate", &[]).await;
+    assert!(visitor.get("/account").await.body.contains("The site is sealed"), "{}", told.status);
+    for card in &server.cards[1..] {
+        let bytes = card.bytes().expect("a card");
+        server.ceremony().unseal(&bytes, &card.passphrase).await.expect("taken");
+    }
+    assert_eq!(visitor.get("/keys").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_people_have_named_is_text_and_nothing_else() {
     let (server, alice) = site().await;
     let mut visitor = Visitor::new(&server);

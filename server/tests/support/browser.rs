@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fantoccini::elements::Element;
-use fantoccini::wd::WindowHandle;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -178,13 +177,22 @@ impl Browser {
         self.run("document.documentElement.dataset.theme = 'system'").await;
     }
 
+    /// The same of what the window shows.
+    pub(crate) async fn picture_as_it_is(&self, name: &str) {
+        let picture = self.client.screenshot().await.expect("a picture");
+        std::fs::write(self.pictures.join(format!("{name}.png")), picture).expect("written");
+    }
+
+    /// Whether the page's first frame shows an element.
+    pub(crate) async fn shows_in_frame(&self, css: &str) -> bool {
+        self.client.enter_frame(0).await.expect("a frame");
+        let shows = self.client.find(Locator::Css(css)).await.is_ok();
+        self.client.enter_parent_frame().await.expect("left");
+        shows
+    }
+
     /// Has the page in a window as wide as a telephone's, or as a computer's again.
     pub(crate) async fn set_width(&self, width: u32) {
         self.client.set_window_size(width, 900).await.expect("set");
-    }
-
-    /// What the windows are.
-    pub(crate) async fn windows(&self) -> Vec<WindowHandle> {
-        self.client.windows().await.expect("windows")
     }
 }

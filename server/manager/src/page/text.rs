@@ -65,11 +65,20 @@ impl Frame {
 
     /// A duration in its largest unit that gives a whole number.
     pub(super) fn duration(&self, seconds: &u64) -> String {
-        let units = [(86_400, "d", "天"), (3600, "h", "小时"), (60, "min", "分钟"), (1, "s", "秒")];
+        let units = [
+            (86_400, "day", "天"),
+            (3600, "hour", "小时"),
+            (60, "minute", "分钟"),
+            (1, "second", "秒"),
+        ];
         let unit = units.iter().find(|(length, ..)| *seconds >= *length && seconds % length == 0);
         let (length, english, chinese) = unit.unwrap_or(&units[3]);
-        let unit = if self.language == Language::Chinese { chinese } else { english };
-        format!("{} {unit}", seconds / length)
+        let count = seconds / length;
+        match (self.language, count) {
+            (Language::Chinese, _) => format!("{count} {chinese}"),
+            (Language::English, 1) => format!("1 {english}"),
+            (Language::English, _) => format!("{count} {english}s"),
+        }
     }
 
     /// A number, its digits in groups.
