@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::Directory;
 use crate::figures::FIGURES;
+use crate::guesses::Guesses;
 
 /// What a connection may cost.
 #[derive(Debug, Clone)]
@@ -135,6 +136,8 @@ pub struct Gateway {
     pub(crate) heavy: Semaphore,
     /// Requests in bulk that are worked on at once, in this process: by half of the cores.
     pub(crate) bulk: Semaphore,
+    /// Who has sent many wrong AUTHs.
+    pub(crate) guesses: Guesses,
 }
 
 impl Gateway {
@@ -151,6 +154,7 @@ impl Gateway {
         LazyLock::force(&FIGURES);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let (heavy, bulk) = (Semaphore::new(cores), Semaphore::new(cores.div_ceil(2)));
-        Arc::new(Self { engine, directory, key_maker, limits, auditor, heavy, bulk })
+        let guesses = Guesses::new();
+        Arc::new(Self { engine, directory, key_maker, limits, auditor, heavy, bulk, guesses })
     }
 }

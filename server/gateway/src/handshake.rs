@@ -43,6 +43,7 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     })
     .await?;
     let (client_nonce, app_key) = hello;
+    gateway.guesses.turn(peer.address).await;
     let server_nonce = challenge(gateway).await.map_err(|refusal| End::refused(header, refusal))?;
     let challenge = AuthResponse::Challenge { server_nonce, limits: offered };
     answer(link, header, &challenge).await?;
@@ -85,6 +86,7 @@ async fn admit(
     let refuse = |reason: &str| {
         tracing::warn!(app = named, reason, "AUTH refused");
         gateway.auditor.tell_refused(named, Some(peer.address), reason);
+        gateway.guesses.refused(peer.address);
         Refusal::from(ErrorCode::AUTH_FAILED)
     };
     let directory = &gateway.directory;

@@ -8,6 +8,7 @@
 //! | [`listener`] | accepts, caps connections, tells TLS from plain TCP |
 //! | [`proxy`] | where a connection comes from, in the word of a load balancer |
 //! | [`handshake`](connection) | AUTH: nobody goes on without it |
+//! | `guesses` | who has sent many wrong AUTHs takes turns |
 //! | [`connection`] | the loop of a connection: a read, every reply that is ready, a write |
 //! | `link` | its stream, and the buffers that frames are parsed and answered in |
 //! | `session` | which operation a frame asks for, and its reply |
@@ -22,6 +23,7 @@ pub mod connection;
 mod directory;
 mod figures;
 mod gateway;
+mod guesses;
 mod handshake;
 mod keyring;
 mod later;

@@ -127,7 +127,8 @@ impl Drop for Place {
 }
 
 /// What counts as one source: an IPv4 address, or an IPv6 /64.
-fn source(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn source(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {

@@ -1,0 +1,132 @@
+//! Who has sent many wrong AUTHs takes turns: one AUTH after another of a source, with a pause between. What a wrong
+//! AUTH costs, others do not notice then, and nobody is locked out: the turns go round in the order in which they were
+//! asked for, and no source has more of them than connections that have not authenticated.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use sealwire_engine::host::admission::source;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+/// Sources that are remembered; beyond, those that were not heard of for longest are forgotten.
+const SOURCES: usize = 16_384;
+
+/// Wrong AUTHs of a source that nothing follows from: so many at once, and one in this time.
+const BURST: u32 = 64;
+const PACE: Duration = Duration::from_millis(50);
+
+/// How long a source takes turns at most, after its last wrong AUTH.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Time between two turns of a source.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sources that have sent wrong AUTHs.
+pub(crate) struct Guesses {
+    begun: Instant,
+    sources: Cache<IpAddr, Arc<Source>>,
+}
+
+struct Source {
+    /// The generic cell rate algorithm's theoretical arrival time (ITU-T I.371, annex A): milliseconds.
+    arrival: AtomicU64,
+    /// When the last turn began.
+    turn: Mutex<Instant>,
+}
+
+impl Guesses {
+    pub(crate) fn new() -> Self {
+        Self { begun: Instant::now(), sources: Cache::new(SOURCES) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits until it is an address's turn: not at all, unless many wrong AUTHs have come from there.
+    pub(crate) async fn turn(&self, address: IpAddr) {
+        let Some(known) = self.sources.get(&source(address)) else { return };
+        if known.arrival.load(Ordering::Relaxed) <= self.now() + millis(PACE * BURST) {
+            return;
+        }
+        // Fair: in the order in which they were asked for.
+        let mut last = known.turn.lock().await;
+        sleep_until(*last + PAUSE).await;
+        *last = Instant::now();
+    }
+
+    /// Notes that an AUTH from an address was refused.
+    pub(crate) fn refused(&self, address: IpAddr) {
+        let made = || Source { arrival: AtomicU64::new(0), turn: Mutex::new(Instant::now()) };
+        let known = self.sources.get_or_insert_with(&source(address), || Ok(Arc::new(made())));
+        let known = known.unwrap_or_else(|never: std::convert::Infallible| match never {});
+        let now = self.now();
+        let next = |arrival: u64| {
+            let next = arrival.max(now) + millis(PACE);
+            Some(next.min(now + millis(PACE * BURST + MEMORY)))
+        };
+        let _ = known.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    async fn waits(guesses: &Guesses, from: &str) -> Duration {
+        let asked = Instant::now();
+        guesses.turn(address(from)).await;
+        asked.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_guesses_takes_turns_and_nobody_else_does() {
+        let guesses = Guesses::new();
+        for _ in 0..BURST {
+            guesses.refused(address("2001:db8::1"));
+        }
+        assert_eq!(waits(&guesses, "2001:db8::1").await, Duration::ZERO, "a few are forgiven");
+        for _ in 0..1000 {
+            guesses.refused(address("2001:db8::1"));
+        }
+        // The same /64, and others.
+        waits(&guesses, "2001:db8::1").await;
+        assert_eq!(waits(&guesses, "2001:db8::2").await, PAUSE);
+        assert_eq!(waits(&guesses, "2001:db8::2").await, PAUSE);
+        assert_eq!(waits(&guesses, "2001:db8:1::1").await, Duration::ZERO);
+        assert_eq!(waits(&guesses, "192.0.2.1").await, Duration::ZERO);
+        // It is over when nothing wrong has come for a while.
+        tokio::time::advance(MEMORY).await;
+        assert_eq!(waits(&guesses, "2001:db8::1").await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_wait_have_their_turn_in_order() {
+        let guesses = Arc::new(Guesses::new());
+        for _ in 0..1000 {
+            guesses.refused(address("192.0.2.1"));
+        }
+        let turns = (0..128).map(|_| {
+            let guesses = guesses.clone();
+            tokio::spawn(async move { waits(&guesses, "192.0.2.1").await })
+        });
+        let mut waited = Vec::new();
+        for turn in turns.collect::<Vec<_>>() {
+            waited.push(turn.await.expect("no panic"));
+        }
+        assert!(waited.is_sorted(), "{waited:?}");
+        assert!(waited[127] <= PAUSE * 128, "{waited:?}");
+    }
+}
