@@ -7,36 +7,9 @@ use sealwire_engine::document::OperatorRole;
 use sealwire_manager::{CreateKey, ManagerClient};
 use support::Server;
 use support::operators::{make, make_first, sign_in};
-use support::web::{FORM, Visitor, form, plain};
+use support::web::{FORM, PAGES, Visitor, form, plain};
 
 const PASSWORD: &str = "amber canal spruce orbit";
-
-/// Every page that needs no more than a key `chat`, an app and an operator `alice`.
-const PAGES: &[&str] = &[
-    "/",
-    "/account",
-    "/keys",
-    "/keys?search=ch",
-    "/new/key",
-    "/keys/chat",
-    "/keys/chat/close?version=1",
-    "/keys/chat/disable",
-    "/keys/chat/destroy?version=1",
-    "/apps",
-    "/apps?search=im",
-    "/new/app",
-    "/apps/im",
-    "/apps/im?address=10.1.2.3",
-    "/apps/im/disable",
-    "/apps/im/rotate-secret",
-    "/requests",
-    "/audit",
-    "/audit?event=changed&about=chat&from=2026-01-01&until=2099-01-01",
-    "/operators",
-    "/operators/alice",
-    "/new/operator",
-    "/root",
-];
 
 /// Every form, with fields that would do something.
 const FORMS: &[(&str, &[(&str, &str)])] = &[

@@ -17,6 +17,7 @@ use sealwire_manager::api::calls::CALLS;
 use sealwire_manager::{CreateApp, CreateKey, CreateToken, ManagerClient, RotateSecret};
 use sealwire_protocol::credential;
 use support::operators::{make_first, operator, sign_in};
+use support::web::{PAGES, Visitor, plain};
 use support::{App, Server};
 use tokio::net::UnixStream;
 
@@ -90,10 +91,28 @@ async fn answers(server: &Server, token: &str, names: [&str; 4]) -> Vec<(String,
     found
 }
 
+/// Every page, and what comes back of forms with passwords in them.
+async fn pages(server: &Server, wrong: &str, secrets: &mut Secrets) -> Vec<(String, Vec<u8>)> {
+    let mut visitor = Visitor::new(server);
+    let mut found = vec![("a refused sign-in", visitor.sign_in("alice", wrong).await)];
+    visitor.sign_in("alice", PASSWORD).await;
+    let session = visitor.cookies["sealwire-session"].clone();
+    secrets.0.push(("a browser's session".into(), session.into_bytes()));
+    let change = [("current", wrong), ("new", OTHER), ("again", OTHER)];
+    found.push(("a refused change", visitor.post("/account", &change).await));
+    let operator = [("name", "alice"), ("roles", "auditor"), ("password", OTHER)];
+    found.push(("a refused operator", visitor.post("/new/operator", &operator).await));
+    let operator = [("name", "alice"), ("roles", "none"), ("password", OTHER)];
+    found.push(("an operator that is none", visitor.post("/new/operator", &operator).await));
+    for path in PAGES {
+        found.push((path, visitor.get(path).await));
+    }
+    found.into_iter().map(|(name, answer)| (name.to_owned(), answer.body.into_bytes())).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_lies_anywhere_in_clear() {
-    let mut server = Server::start().await;
-    server.reconfigure("[gateway]", "[manager.http]\nlisten = '127.0.0.1:0'\n[gateway]");
+    let mut server = plain().await;
     let mut secrets = Secrets::default();
     make_first(&server, "alice", &OperatorRole::ALL, PASSWORD).await;
     secrets.add("a password", PASSWORD.as_bytes());
@@ -138,8 +157,8 @@ async fn no_secret_lies_anywhere_in_clear() {
     // Refused, with everything in the request.
     client.dec(MESSAGE.as_bytes(), &envelope).await.expect_err("no grant");
     client.dec(b"other", &envelope).await.expect_err("no grant");
-    let wrong = App { secret: made.app_secret.to_string(), ..app.clone() };
-    let stranger = App { key: "ak_000000000000000000000000".into(), ..wrong };
+    let stranger = made.app_secret.to_string();
+    let stranger = App { key: "ak_000000000000000000000000".into(), secret: stranger };
     Client::connect(&server.url(), stranger.credentials()).await.map(drop).expect_err("unknown");
     drop(client);
 
@@ -148,11 +167,13 @@ async fn no_secret_lies_anywhere_in_clear() {
         secrets.add("a card's passphrase", card.passphrase.as_bytes());
         secrets.add("a card", &card.bytes().expect("a card"));
     }
+    let pages = pages(&server, wrong, &mut secrets).await;
     let chains = alice.audit_chains().await.expect("chains").chains;
     let shown = answers(&server, &session, ["chat", "im", "alice", &chains[0].writer]).await;
     assert!(shown.len() > 12, "{}", shown.len());
     assert_eq!(server.terminate(), Some(0));
     let mut places = shown;
+    places.extend(pages);
     places.extend(files(&server.data()));
     places.push(("the log".into(), server.log().into_bytes()));
     assert!(places.len() > 25, "{}", places.len());

@@ -59,8 +59,9 @@ impl Guesses {
         *last = Instant::now();
     }
 
-    /// Notes that an AUTH from an address was refused.
-    pub(crate) fn refused(&self, address: IpAddr) {
+    /// Notes that an AUTH from an address was refused; whether that is worth a line of the log by itself. The audit
+    /// counts all of them.
+    pub(crate) fn refused(&self, address: IpAddr) -> bool {
         let made = || Source { arrival: AtomicU64::new(0), turn: Mutex::new(Instant::now()) };
         let known = self.sources.get_or_insert_with(&source(address), || Ok(Arc::new(made())));
         let known = known.unwrap_or_else(|never: std::convert::Infallible| match never {});
@@ -69,7 +70,8 @@ impl Guesses {
             let next = arrival.max(now) + millis(PACE);
             Some(next.min(now + millis(PACE * BURST + MEMORY)))
         };
-        let _ = known.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let before = known.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        before.is_ok_and(|arrival| arrival <= now + millis(PACE * BURST))
     }
 }
 

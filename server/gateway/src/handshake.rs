@@ -84,9 +84,10 @@ async fn admit(
     let mixed_up = app_key.starts_with(credential::APP_SECRET_PREFIX);
     let named = if mixed_up { "(an AppSecret, in place of an AppKey)" } else { app_key };
     let refuse = |reason: &str| {
-        tracing::warn!(app = named, reason, "AUTH refused");
+        if gateway.guesses.refused(peer.address) {
+            tracing::warn!(app = named, reason, "AUTH refused");
+        }
         gateway.auditor.tell_refused(named, Some(peer.address), reason);
-        gateway.guesses.refused(peer.address);
         Refusal::from(ErrorCode::AUTH_FAILED)
     };
     let directory = &gateway.directory;

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sealwire_engine::host::accept;
 use sealwire_engine::host::admission::{Admission, Place, Places};
@@ -146,7 +147,12 @@ async fn finish(connections: &TaskTracker, service: &Service) {
 
 /// Says that there is no place, as far as the peer listens without being waited for.
 fn turn_away(stream: &TcpStream, address: IpAddr) {
-    tracing::warn!(peer = %address, "too many connections");
+    /// When that was told last, Unix time in seconds: once a second is enough, the figures count all of them.
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if TOLD.swap(now, Ordering::Relaxed) != now {
+        tracing::warn!(peer = %address, "too many connections");
+    }
     FIGURES.count("connection", Err(ErrorCode::TOO_MANY_CONNECTIONS));
     let mut frame = Vec::new();
     Refusal::from(ErrorCode::TOO_MANY_CONNECTIONS).write(CONNECTION, &mut frame);

@@ -134,3 +134,30 @@ pub(crate) fn form(fields: &[(&str, &str)]) -> String {
         fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     pairs.join("&")
 }
+
+/// Every page that needs no more than a key `chat`, an app and an operator `alice`.
+pub(crate) const PAGES: &[&str] = &[
+    "/",
+    "/account",
+    "/keys",
+    "/keys?search=ch",
+    "/new/key",
+    "/keys/chat",
+    "/keys/chat/close?version=1",
+    "/keys/chat/disable",
+    "/keys/chat/destroy?version=1",
+    "/apps",
+    "/apps?search=im",
+    "/new/app",
+    "/apps/im",
+    "/apps/im?address=10.1.2.3",
+    "/apps/im/disable",
+    "/apps/im/rotate-secret",
+    "/requests",
+    "/audit",
+    "/audit?event=changed&about=chat&from=2026-01-01&until=2099-01-01",
+    "/operators",
+    "/operators/alice",
+    "/new/operator",
+    "/root",
+];
