@@ -228,7 +228,7 @@ async fn every_answer_is_what_the_description_says() {
     caller.done(("GET", "/v1/apps"), &[], json!({})).await;
     caller.done(("GET", "/v1/apps/{app}"), &["im"], json!({})).await;
     let logins = caller.done(("GET", "/v1/apps/{app}/logins"), &["im"], json!({})).await;
-    assert_eq!(logins, json!({"good": [], "refused": []}));
+    assert_eq!(logins, json!({"good": [], "refused": [], "cut": false}));
     for change in ["disable", "enable"] {
         caller.done(("POST", &format!("/v1/apps/{{app}}/{change}")), &["im"], json!({})).await;
     }

@@ -22,7 +22,10 @@ const FORMS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("/new/key", &[("name", "evil")]),
-    ("/keys/chat/set", &[("sensitive", "true"), ("min_enc", "1"), ("min_dec", "1")]),
+    (
+        "/keys/chat/set",
+        &[("sensitive", "true"), ("min_enc", "1"), ("min_dec", "1"), ("revision", "5")],
+    ),
     ("/keys/chat/rotate", &[]),
     ("/keys/chat/disable", &[("name", "chat")]),
     ("/keys/chat/destroy", &[("name", "chat"), ("version", "1")]),
@@ -33,9 +36,17 @@ const FORMS: &[(&str, &[(&str, &str)])] = &[
         "/new/operator",
         &[("name", "evil"), ("roles", "root-officer"), ("password", "copper meadow falcon ridge")],
     ),
+    ("/keys/chat/close", &[("name", "chat"), ("version", "1")]),
+    ("/keys/chat/cancel-destroy", &[("version", "1")]),
+    ("/apps/im/enable", &[]),
+    ("/requests/rq_000000000000000000000000/approve", &[]),
+    ("/requests/rq_000000000000000000000000/refuse", &[]),
+    ("/operators/bob/password", &[("name", "bob"), ("password", "copper meadow falcon ridge")]),
+    ("/operators/bob/enable", &[]),
+    ("/operators/bob/revoke-token", &[("token", "tk_0")]),
     ("/operators/bob/disable", &[("name", "bob")]),
     ("/operators/bob/roles", &[("name", "bob"), ("roles", "auditor")]),
-    ("/root", &[("wait_days", "1")]),
+    ("/root", &[("wait_days", "1"), ("revision", "0")]),
     ("/audit/check", &[]),
     ("/sign-out", &[]),
 ];
@@ -91,7 +102,7 @@ async fn every_page_says_what_a_browser_may_do_and_has_no_script_within() {
         assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
         assert_eq!(page.header("x-frame-options"), "DENY");
         assert_eq!(page.header("x-content-type-options"), "nosniff");
-        assert_eq!(page.header("referrer-policy"), "no-referrer");
+        assert_eq!(page.header("referrer-policy"), "same-origin");
         assert_eq!(page.header("cache-control"), "no-store");
         let html = page.body.to_lowercase();
         assert!(html.contains("<!doctype html>"), "{html}");
@@ -133,6 +144,12 @@ async fn who_has_not_signed_in_sees_the_form_alone_and_can_send_nothing() {
         assert!(answer.header("location").starts_with("/sign-in"), "{path}");
         stranger.cookies.clear();
     }
+    // A link from another site is followed once more from here, where the browser sends what it keeps; nothing is
+    // forgotten for it.
+    let link = stranger.send(("GET", "/keys/chat"), &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(link.status, StatusCode::OK);
+    assert!(link.body.contains("content=\"0;url=/keys/chat\""), "{}", link.body);
+    assert!(!link.header("set-cookie").contains("sealwire-session"));
     // A cookie is no key to the API.
     let mut visitor = Visitor::new(&server);
     visitor.sign_in("alice", PASSWORD).await;
@@ -188,7 +205,7 @@ async fn a_form_of_another_site_does_nothing() {
     assert!(!stranger.cookies.contains_key("sealwire-session"));
     // The same session is still good for its own forms.
     let answer = visitor.post("/keys/chat/rotate", &[]).await;
-    assert_eq!(answer.header("location"), "/keys/chat");
+    assert_eq!(answer.header("location"), "/keys/1");
     assert!(revision(&alice).await > before);
 }
 
@@ -269,7 +286,7 @@ async fn a_page_lets_nobody_do_what_the_api_does_not() {
             StatusCode::SEE_OTHER => carol.get(answer.header("location")).await.body,
             _ => answer.body,
         };
-        let refused = ["Your roles do not cover this", "nothing was done"];
+        let refused = ["Your roles do not cover this", "nothing was done", "It is not there"];
         assert!(refused.iter().any(|text| told.contains(text)), "{path}: {told}");
     }
     // What is dangerous is not done without the name.
@@ -329,12 +346,99 @@ async fn while_the_site_is_sealed_the_pages_say_how_many_cards_are_missing() {
     assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(page.body.contains("The site is sealed"));
     let told = visitor.post("/keys/chat/rotate", &[]).await;
-    assert!(visitor.get("/account").await.body.contains("The site is sealed"), "{}", told.status);
+    assert!(told.body.contains("The site is sealed"), "{}", told.status);
     for card in &server.cards[1..] {
         let bytes = card.bytes().expect("a card");
         server.ceremony().unseal(&bytes, &card.passphrase).await.expect("taken");
     }
     assert_eq!(visitor.get("/keys").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_approved_is_done_just_so_by_who_has_asked() {
+    let (server, alice) = site().await;
+    let key = CreateKey { name: "secret".into(), sensitive: true, ..CreateKey::default() };
+    alice.create_key(&key).await.expect("made");
+    let (mut visitor, mut second) = (Visitor::new(&server), Visitor::new(&server));
+    visitor.sign_in("alice", PASSWORD).await;
+    second.sign_in("bob", PASSWORD).await;
+    // An app that may open what is sensitive; then another secret for it, with a time that is no whole hour.
+    let fields =
+        [("name", "reader"), ("allow", "10.0.0.0/8\n2001:db8::1"), ("grants", "dec:secret")];
+    let asked = visitor.post("/new/app", &fields).await;
+    let request = asked.header("location").to_owned();
+    assert!(request.starts_with("/requests/rq_"), "{request} {}", asked.body);
+    let page = visitor.get(&request).await.body;
+    assert!(page.contains("another operator must approve it") && page.contains("Take it back"));
+    let page = second.get(&request).await.body;
+    assert!(page.contains("dec:secret") && page.contains("2001:db8::1/128"), "{page}");
+    assert!(page.contains("Who has asked sees the secret"));
+    second.post(&format!("{request}/approve"), &[]).await;
+    assert!(visitor.get("/requests").await.body.contains("Make app"), "it still waits");
+    let page = visitor.get(&request).await.body;
+    let (_, on) = page.split_once("href=\"/new/app?request=").expect("a way on");
+    let id = on.split('"').next().expect("an id").to_owned();
+    let page = visitor.get(&format!("/new/app?request={id}")).await.body;
+    assert!(page.contains("dec:secret") && page.contains("2001:db8::1/128"), "{page}");
+    let made = visitor.post("/new/app", &fields).await;
+    assert!(made.body.contains("sws1_"), "{}", made.body);
+    let app = alice.show_app("reader").await.expect("made");
+    let wish = sealwire_manager::RotateSecret { overlap_seconds: 5400, drop_older: true };
+    let asked = support::operators::asked(alice.rotate_app_secret("reader", wish).await);
+    let request = format!("/requests/{}", asked.id);
+    second.post(&format!("{request}/approve"), &[("name", "reader")]).await;
+    let revision = app.revision.to_string();
+    let fields =
+        [("name", "reader"), ("revision", revision.as_str()), ("request", asked.id.as_str())];
+    let page = visitor.get(&format!("/apps/reader/rotate-secret?request={}", asked.id)).await.body;
+    assert!(page.contains("90 minutes"), "{page}");
+    let made = visitor.post("/apps/reader/rotate-secret", &fields).await;
+    assert!(made.body.contains("sws1_"), "{}", made.body);
+    assert_eq!(alice.show_request(&asked.id).await.expect("there").state, "done");
+    // Settings that somebody else has changed meanwhile are not changed back.
+    let key = alice.show_key("chat").await.expect("a key");
+    visitor.post("/keys/chat/rotate", &[]).await;
+    let revision = key.revision.to_string();
+    let fields =
+        [("min_enc", "1"), ("min_dec", "1"), ("renew_days", "30"), ("revision", revision.as_str())];
+    let refused = visitor.post("/keys/chat/set", &fields).await;
+    assert!(refused.body.contains("It was changed meanwhile"), "{}", refused.body);
+    let revision = alice.show_key("chat").await.expect("a key").revision.to_string();
+    let fields = [
+        ("min_enc", "1"),
+        ("min_dec", "1"),
+        ("renew_days", "0.5"),
+        ("revision", revision.as_str()),
+    ];
+    assert_eq!(visitor.post("/keys/chat/set", &fields).await.header("location"), "/keys/1");
+    let key = alice.show_key("chat").await.expect("a key");
+    assert_eq!((key.renew_after_seconds, key.min_dec), (Some(43_200), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_are_found() {
+    let (server, alice) = site().await;
+    for number in 0..99 {
+        let name = format!("room-{number:02}");
+        alice.create_key(&CreateKey { name, ..CreateKey::default() }).await.expect("made");
+    }
+    let mut visitor = Visitor::new(&server);
+    visitor.sign_in("alice", PASSWORD).await;
+    // Page by page, to the end: with 100 keys, the last full page says that there may be another.
+    let (mut path, mut seen) = ("/keys".to_owned(), 0);
+    loop {
+        let page = visitor.get(&path).await.body;
+        seen += page.matches("href=\"/keys/").count();
+        assert!(!page.contains("There are no keys yet"), "{path}");
+        let Some((_, next)) = page.split_once("rel=\"next\" href=\"") else { break };
+        path = next.split('"').next().expect("a path").to_owned();
+    }
+    assert_eq!(seen, 100);
+    let found = visitor.get("/keys?search=M-7").await.body;
+    assert_eq!(found.matches("href=\"/keys/").count(), 10, "room-70 to room-79: {found}");
+    let exact = visitor.get("/keys?search=room-42").await.body;
+    assert_eq!(exact.matches("href=\"/keys/").count(), 1);
+    assert!(visitor.get("/keys?search=none").await.body.contains("Nothing is called like"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,7 @@ pub use capability::Capability;
 pub use engine::{Engine, EngineConfig, State};
 pub use error::{EngineError, chain};
 pub use memory::{Protection, Vault};
-pub use role::{GatewayRole, ManagerRole, RotationRole};
+pub use role::{EngineStatus, GatewayRole, ManagerRole, RotationRole};
 pub use root::{RootKey, RootKeyId};
 pub use secret::Secret;
 pub use session::{Done, Opened, Session, Tag};

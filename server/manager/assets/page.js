@@ -3,7 +3,7 @@
 
 // Times as the browser's clock shows them.
 const clock = new Intl.DateTimeFormat(document.documentElement.lang, {
-  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hour12: false,
+  dateStyle: "medium", timeStyle: "short", hour12: false,
 });
 for (const time of document.querySelectorAll("time[datetime]")) {
   const at = new Date(time.dateTime);

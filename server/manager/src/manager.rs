@@ -17,6 +17,7 @@ use sealwire_protocol::Suite;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::access::Access;
+use crate::overview::Glances;
 use crate::{ManagerError, RootPin, RotationView, SessionLimits};
 
 /// Looks at a document that seems older than its mark.
@@ -73,6 +74,7 @@ pub struct Manager {
     pub(crate) rotation: RotationRole,
     pin: RootPin,
     pub(crate) access: Access,
+    pub(crate) glances: Glances,
     pub(crate) rotated: watch::Sender<RotationView>,
     /// Wakes who leads rotations.
     pub(crate) rotation_begun: Notify,
@@ -93,6 +95,7 @@ impl Manager {
     ) -> Self {
         Self {
             access: Access::new(pin.folder().to_owned(), settings.sessions),
+            glances: Glances::default(),
             pin,
             engine,
             keystore,

@@ -1,6 +1,7 @@
 //! A real browser: Chromium, driven over WebDriver (W3C WebDriver Level 1).
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,7 +25,9 @@ pub(crate) struct Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.driver.kill();
+        // With the browser, which is of the same group.
+        let group = format!("-{}", self.driver.id());
+        let _ = Command::new("kill").args(["-9", "--", &group]).status();
         let _ = self.driver.wait();
     }
 }
@@ -48,6 +51,7 @@ impl Browser {
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("chromedriver: ./scripts/test installs it");
         let mut capabilities = serde_json::Map::new();
@@ -134,21 +138,21 @@ impl Browser {
         let before = self.page().await;
         self.find(css).await.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
         let begun = Instant::now();
-        while self.page().await == before {
+        while [&before, &json!(0), &Value::Null].contains(&&self.page().await) {
             assert!(begun.elapsed() < PATIENCE, "{css} led nowhere");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        self.find("footer").await;
     }
 
     /// Which page it is: another number for each that was loaded.
     async fn page(&self) -> Value {
         let script = "return document.readyState === 'complete' ? performance.timeOrigin : 0";
-        self.run(script).await
+        // Between two pages there is none.
+        self.client.execute(script, Vec::new()).await.unwrap_or(Value::Null)
     }
 
     pub(crate) async fn run(&self, script: &str) -> Value {
-        self.client.execute(script, Vec::new()).await.unwrap_or(Value::Null)
+        self.client.execute(script, Vec::new()).await.expect("a script that runs")
     }
 
     /// Types keys, wherever the page has its focus.

@@ -4,7 +4,7 @@
 mod rotation;
 
 pub(crate) use rotation::Engines;
-pub use rotation::RotationRole;
+pub use rotation::{EngineStatus, RotationRole};
 
 use std::sync::Arc;
 

@@ -4,13 +4,24 @@ use std::sync::Arc;
 
 use crate::custody::{Custodian, CustodyError};
 use crate::document::{AppDocument, AppSecret};
-use crate::remote::Pool;
+use crate::remote::{EngineReport, Pool};
 use crate::wire::message::{Figures, Status};
 use crate::{EngineError, KeyBinding, RootKeyId, Site, WrappedKey};
 
 /// What a manager may ask during a root rotation: REWRAP, and what becomes of the root key of before.
 #[derive(Clone)]
 pub struct RotationRole(Engines);
+
+/// What a manager knows of an engine.
+#[derive(Debug, Clone)]
+pub struct EngineStatus {
+    /// HOST:PORT; `None` for the one in this process.
+    pub address: Option<String>,
+    /// What it has told last; `None` while it cannot be reached.
+    pub status: Option<Status>,
+    /// Whether it is open with another root key than the site's: it gets no work.
+    pub is_foreign: bool,
+}
 
 #[derive(Clone)]
 pub(crate) enum Engines {
@@ -35,16 +46,21 @@ impl RotationRole {
         Self(Engines::There(pool))
     }
 
-    /// What each engine has told last, and where it is: `None` is this process. Those that cannot be reached have told
-    /// nothing.
+    /// What is known of each engine.
     #[must_use]
-    pub fn statuses(&self) -> Vec<(Option<String>, Option<Status>)> {
+    pub fn statuses(&self) -> Vec<EngineStatus> {
         match &self.0 {
             Engines::Here(custodian) => {
-                vec![(None, Some(Status::of(custodian, Figures::default())))]
+                let status = Some(Status::of(custodian, Figures::default()));
+                vec![EngineStatus { address: None, status, is_foreign: false }]
             }
             Engines::There(pool) => {
-                pool.report().into_iter().map(|one| (Some(one.address), one.status)).collect()
+                let known = |EngineReport { address, status, is_foreign, .. }| EngineStatus {
+                    address: Some(address),
+                    status,
+                    is_foreign,
+                };
+                pool.report().into_iter().map(known).collect()
             }
         }
     }

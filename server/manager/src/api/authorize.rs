@@ -22,6 +22,10 @@ use crate::{Caller, Manager, ManagerError, Source};
 const MAX_BODY: usize = 1024 * 1024;
 const MAX_BODY_OF_STRANGERS: usize = 64 * 1024;
 
+/// That a page calls, in this process, with what its browser has kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByPage;
+
 /// Finds out who calls, and lets only those through who may. What is behind it gets the [`Caller`].
 pub(super) async fn authorize(
     State((manager, call)): State<(Arc<Manager>, &'static Call)>,
@@ -39,6 +43,7 @@ pub(super) async fn authorize(
     let source = request.extensions().get::<Source>().copied();
     let proof = bearer(request.headers()).map(|token| Zeroizing::new(token.to_owned()));
     let given = proof.is_some();
+    let by_page = request.extensions().get::<ByPage>().is_some();
     let (who, answered) = match check(&manager, call.may, source, proof).await {
         Ok(caller) => {
             // Nobody yet: who signs in, or breaks the glass.
@@ -60,7 +65,9 @@ pub(super) async fn authorize(
     };
     // What was refused to somebody is on record; a sign-in that was sees to itself.
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answered.status());
-    if refused && call.may != May::Anybody && (given || who.is_some()) {
+    // So is a page's session that has ended: nobody has done anything.
+    let ended = by_page && answered.status() == StatusCode::UNAUTHORIZED;
+    if refused && !ended && call.may != May::Anybody && (given || who.is_some()) {
         let who = who.unwrap_or_else(|| "(a session or token that is none)".into());
         let source = source.unwrap_or(Source::Socket);
         // Without what stands in the place of a name: it may be a secret.

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use answer::Refusal;
 pub(crate) use answer::status_of;
 use answer::{no_such_call, no_such_method};
+pub(crate) use authorize::ByPage;
 use authorize::authorize;
 pub(crate) use body::whole;
 use calls::CALLS;

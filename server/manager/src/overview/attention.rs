@@ -1,5 +1,7 @@
 //! What somebody should look at.
 
+use std::time::{Duration, Instant};
+
 use sealwire_engine::document::{KeyDocument, VersionState};
 use sealwire_keystore::By;
 use sealwire_protocol::Suite;
@@ -10,6 +12,9 @@ use crate::{Manager, ManagerError};
 
 /// Keys that are looked at for their age: with more of them, the rest is not, and that is said.
 const LOOKED_AT: usize = 2000;
+
+/// Time for which what was found is told again, unless a document has changed.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// Documents that are read at once.
 const PAGE: u32 = 256;
@@ -32,6 +37,8 @@ pub enum Concern {
     NearLimit {
         /// The key's name.
         key: String,
+        /// Its index.
+        index: u32,
         /// The version.
         version: u32,
         /// The suite.
@@ -45,6 +52,8 @@ pub enum Concern {
     Old {
         /// The key's name.
         key: String,
+        /// Its index.
+        index: u32,
         /// The version.
         version: u32,
         /// Unix time in seconds of its making.
@@ -54,6 +63,8 @@ pub enum Concern {
     DestroyScheduled {
         /// The key's name.
         key: String,
+        /// Its index.
+        index: u32,
         /// The version.
         version: u32,
         /// Unix time in seconds from which on.
@@ -89,6 +100,20 @@ impl Manager {
     /// [`ManagerError`], while the engine is sealed or the keystore is away.
     pub async fn attention(&self) -> Result<AttentionView, ManagerError> {
         self.must_be_open()?;
+        let mut known = self.glances.attention.lock().await;
+        let revision = self.keystore.revision().await?;
+        if let Some((of, at, view)) = &*known
+            && *of == revision
+            && at.elapsed() < KEPT
+        {
+            return Ok(view.clone());
+        }
+        let view = self.look_around().await?;
+        *known = Some((revision, Instant::now(), view.clone()));
+        Ok(view)
+    }
+
+    async fn look_around(&self) -> Result<AttentionView, ManagerError> {
         let mut concerns = self.near_limit().await?;
         concerns.extend(self.scheduled().await?);
         let (mut keys, mut old, mut unverified, mut after) =
@@ -99,7 +124,7 @@ impl Manager {
             old.extend(page.documents.iter().filter_map(|key| self.old_version(key)));
             unverified.extend(page.unverified);
             match page.next {
-                Some(_) if keys >= LOOKED_AT => break true,
+                Some(_) if keys + unverified.len() >= LOOKED_AT => break true,
                 Some(next) => after = next,
                 None => break false,
             }
@@ -124,6 +149,7 @@ impl Manager {
         let renews = key.renewal.after_seconds.is_some();
         (old && !renews).then(|| Concern::Old {
             key: key.name.clone(),
+            index: key.index,
             version: active,
             created: version.created,
         })
@@ -142,9 +168,9 @@ impl Manager {
                 continue;
             }
             if let Some(key) = self.read::<KeyDocument>(By::Id(&row.uid)).await? {
-                let (key, suite) = (key.name.clone(), suite.name().to_owned());
+                let (index, key, suite) = (key.index, key.name.clone(), suite.name().to_owned());
                 let (version, reserved) = (row.version, row.reserved);
-                concerns.push(Concern::NearLimit { key, version, suite, reserved, limit });
+                concerns.push(Concern::NearLimit { key, index, version, suite, reserved, limit });
             }
         }
         Ok(concerns)
@@ -163,8 +189,9 @@ impl Manager {
                     if let (VersionState::DestroyScheduled, Some(at)) =
                         (version.state, version.destroy_at)
                     {
-                        let (key, version) = (key.name.clone(), version.version);
-                        concerns.push(Concern::DestroyScheduled { key, version, at });
+                        let (index, version) = (key.index, version.version);
+                        let key = key.name.clone();
+                        concerns.push(Concern::DestroyScheduled { key, index, version, at });
                     }
                 }
             }

@@ -12,9 +12,10 @@ mod traffic;
 pub use attention::{AttentionView, Concern};
 pub use traffic::{AppLogins, AppTraffic, LoginView, MinuteView, TrafficView};
 
-use sealwire_engine::State;
-use sealwire_engine::wire::message::Status;
+use sealwire_engine::{EngineStatus, State};
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::{Manager, ManagerError};
@@ -68,10 +69,12 @@ pub struct EngineView {
     pub root: Option<String>,
     /// Whether a root rotation is under way in it.
     pub rotating: bool,
+    /// Whether it is open with another root key than the site's: it gets no work.
+    pub foreign: bool,
 }
 
 impl EngineView {
-    fn new(address: Option<String>, status: Option<Status>) -> Self {
+    fn new(EngineStatus { address, status, is_foreign }: EngineStatus) -> Self {
         let root = match status.as_ref().map(|status| status.state) {
             Some(State::Open { root }) => Some(root.to_string()),
             _ => None,
@@ -84,6 +87,7 @@ impl EngineView {
             rotating: status.as_ref().is_some_and(|status| status.rotating),
             version: status.map(|status| status.version),
             root,
+            foreign: is_foreign,
         }
     }
 }
@@ -103,13 +107,22 @@ pub struct StatusView {
     pub now: u64,
 }
 
+/// What is costly to find out, and asked for by every page: by one at a time, and told again for a while.
+#[derive(Default)]
+pub(crate) struct Glances {
+    /// As long as no document has changed, and for half a minute.
+    attention: Mutex<Option<(u64, Instant, AttentionView)>>,
+    /// For as many minutes, and for a few seconds.
+    traffic: Mutex<Option<(u64, Instant, TrafficView)>>,
+}
+
 impl Manager {
     /// Whether the site can work.
     #[must_use]
     pub fn seal(&self) -> SealView {
         let state = Seal::from(self.engine.state());
         let statuses = self.rotation.statuses().into_iter();
-        let missing = statuses.filter_map(|(_, status)| status?.missing).min();
+        let missing = statuses.filter_map(|one| one.status?.missing).min();
         SealView { state, missing: missing.filter(|_| state != Seal::Open) }
     }
 
@@ -120,7 +133,7 @@ impl Manager {
         let engines = self.rotation.statuses().into_iter();
         StatusView {
             seal: self.seal(),
-            engines: engines.map(|(address, status)| EngineView::new(address, status)).collect(),
+            engines: engines.map(EngineView::new).collect(),
             revision,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: self.now(),

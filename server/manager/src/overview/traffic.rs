@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use sealwire_engine::audit::{AuditEvent, AuditRecord};
 use sealwire_keystore::AuditFilter;
@@ -14,6 +15,9 @@ use crate::{Manager, ManagerError};
 /// Minutes that are told of, unless another number is asked for, and at most.
 const MINUTES: u64 = 60;
 const MAX_MINUTES: u64 = 24 * 60;
+
+/// Time for which what was counted is told again.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// Records that are read at once, and in all: with more of them, the oldest minutes are left out, and that is said.
 const PAGE: u32 = 1000;
@@ -84,6 +88,8 @@ pub struct AppLogins {
     pub good: Vec<LoginView>,
     /// The last refused ones, the first of each kind in a minute.
     pub refused: Vec<LoginView>,
+    /// Whether there are older records of logins than were looked through.
+    pub cut: bool,
 }
 
 /// Counts, as they are gathered.
@@ -107,14 +113,14 @@ impl Tally {
             AuditEvent::Used { minute, counts } => {
                 for one in counts {
                     let Some(view) = self.minute(minute) else { return };
-                    view.enc += one.enc;
-                    view.dec += one.dec;
-                    view.reenc += one.reenc;
+                    view.enc = view.enc.saturating_add(one.enc);
+                    view.dec = view.dec.saturating_add(one.dec);
+                    view.reenc = view.reenc.saturating_add(one.reenc);
                     let app = self.apps.entry(one.who.clone()).or_default();
                     app.app_key = one.who;
-                    app.enc += one.enc;
-                    app.dec += one.dec;
-                    app.reenc += one.reenc;
+                    app.enc = app.enc.saturating_add(one.enc);
+                    app.dec = app.dec.saturating_add(one.dec);
+                    app.reenc = app.reenc.saturating_add(one.reenc);
                 }
             }
             AuditEvent::LoginRefused { who, from, .. } => {
@@ -125,10 +131,11 @@ impl Tally {
             AuditEvent::LoginsRefused { minute, counts, others } => {
                 for one in counts {
                     let counted = (minute, writer.clone(), one.who, one.from);
-                    self.refused.entry(counted).or_default().1 += one.count;
+                    let held = self.refused.entry(counted).or_default();
+                    held.1 = held.1.saturating_add(one.count);
                 }
                 if let Some(view) = self.minute(minute) {
-                    view.refused += others;
+                    view.refused = view.refused.saturating_add(others);
                 }
             }
             _ => {}
@@ -138,7 +145,7 @@ impl Tally {
     fn finish(mut self, cut: bool) -> TrafficView {
         for ((minute, ..), (single, counted)) in std::mem::take(&mut self.refused) {
             if let Some(view) = self.minute(minute) {
-                view.refused += single.max(counted);
+                view.refused = view.refused.saturating_add(single.max(counted));
             }
         }
         let mut apps: Vec<_> = self.apps.into_values().collect();
@@ -158,7 +165,21 @@ impl Manager {
     pub async fn traffic(&self, minutes: Option<u64>) -> Result<TrafficView, ManagerError> {
         self.must_be_open()?;
         let minutes = minutes.unwrap_or(MINUTES).clamp(1, MAX_MINUTES);
-        let last = self.now() - self.now() % 60;
+        let mut known = self.glances.traffic.lock().await;
+        if let Some((of, at, view)) = &*known
+            && *of == minutes
+            && at.elapsed() < KEPT
+        {
+            return Ok(view.clone());
+        }
+        let view = self.count(minutes).await?;
+        *known = Some((minutes, Instant::now(), view.clone()));
+        Ok(view)
+    }
+
+    async fn count(&self, minutes: u64) -> Result<TrafficView, ManagerError> {
+        let now = self.now();
+        let last = now - now % 60;
         let first = last.saturating_sub((minutes - 1) * 60);
         let mut tally = Tally::default();
         for at in (first..=last).step_by(60) {
@@ -194,20 +215,25 @@ impl Manager {
     /// [`ManagerError::NoSuchApp`], [`ManagerError`].
     pub async fn app_logins(&self, app: &str) -> Result<AppLogins, ManagerError> {
         let app_key = self.show_app(app).await?.app_key;
-        let good = self.logins_of(&app_key, "logged-in").await?;
-        let refused = self.logins_of(&app_key, "login-refused").await?;
-        Ok(AppLogins { good, refused })
+        let (good, cut) = self.logins_of(&app_key, "logged-in").await?;
+        let (refused, _) = self.logins_of(&app_key, "login-refused").await?;
+        Ok(AppLogins { good, refused, cut })
     }
 
-    async fn logins_of(&self, app_key: &str, event: &str) -> Result<Vec<LoginView>, ManagerError> {
+    /// The newest of an app, and whether there are records that were not looked through.
+    async fn logins_of(
+        &self,
+        app_key: &str,
+        event: &str,
+    ) -> Result<(Vec<LoginView>, bool), ManagerError> {
         let query = AuditQuery {
             event: Some(event.to_owned()),
             about: Some(app_key.to_owned()),
             limit: Some(LOGINS),
             ..AuditQuery::default()
         };
-        let records = self.list_audit(&query).await?.records.into_iter();
-        let genuine = records.filter(|view| view.genuine);
+        let page = self.list_audit(&query).await?;
+        let genuine = page.records.into_iter().filter(|view| view.genuine);
         let login = genuine.filter_map(|view| match view.record?.event {
             AuditEvent::LoggedIn { who, from } if who == app_key => {
                 Some(LoginView { at: view.at, from, why: None })
@@ -217,6 +243,6 @@ impl Manager {
             }
             _ => None,
         });
-        Ok(login.collect())
+        Ok((login.collect(), page.next.is_some()))
     }
 }

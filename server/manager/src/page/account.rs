@@ -8,10 +8,10 @@ use sealwire_protocol::ErrorCode;
 use serde::Deserialize;
 
 use super::cookies::Kept;
+use super::language::Language;
 use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Theme, Visit, Visitor, local, with_cookies};
-use super::words::Language;
 use crate::{ChangePassword, Password, SealView};
 
 #[derive(Template)]
@@ -88,19 +88,22 @@ pub(super) async fn sign_in(visit: Visit, Fields(form): Fields<SignInForm>) -> R
     match client.sign_in(form.name.trim(), form.password).await {
         Ok(signed_in) => {
             // Whatever session the browser came with is over: nobody goes on with one that somebody else knows.
-            let _ = client.sign_out().await;
+            if visit.has_session() {
+                let _ = client.sign_out().await;
+            }
             visit.begin_session(&signed_in.token, &form.to)
         }
         Err(error) => sign_in_page(&visit, (&form.name, &form.to), Some(error.into())).await,
     }
 }
 
-pub(super) async fn sign_out(visitor: Visitor) -> Response {
-    if let Err(error) = visitor.api.sign_out().await {
+/// Whatever becomes of the session: the browser keeps it no longer.
+pub(super) async fn sign_out(visit: Visit) -> Response {
+    if let Err(error) = visit.client().sign_out().await {
         let trouble = Trouble::from(error);
         tracing::warn!(error = trouble.message, "sign-out");
     }
-    let forgotten = [Kept::Session.forget(visitor.visit.front.is_tls)];
+    let forgotten = [Kept::Session.forget(visit.front.is_tls)];
     with_cookies(Redirect::to("/sign-in").into_response(), &forgotten)
 }
 

@@ -9,11 +9,10 @@ use ipnet::IpNet;
 use sealwire_engine::document::{AppState, Grant, lets_in};
 use serde::Deserialize;
 
-use super::keys::segment;
 use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Visitor};
-use crate::{AppList, AppLogins, AppView, ClientError, CreateApp, CreatedApp, RotateSecret};
+use crate::{AppList, AppLogins, AppView, ClientError, CreateApp, CreatedApp, RotateSecret, Wish};
 
 /// Hours for which the secret of before is taken, unless others are asked for.
 const OVERLAP_HOURS: u64 = 24;
@@ -106,6 +105,9 @@ pub(super) struct NewApp {
     /// One grant a line.
     #[serde(default)]
     grants: String,
+    /// The request that was approved, by id: then it is made as it was asked for.
+    #[serde(default)]
+    request: String,
 }
 
 impl NewApp {
@@ -139,7 +141,24 @@ struct NewPage<'a> {
     trouble: Option<Trouble>,
 }
 
-pub(super) async fn new(visitor: Visitor, Query(form): Query<NewApp>) -> Response {
+/// What a request asks for, which must be the visitor's.
+async fn wished(visitor: &Visitor, request: &str) -> Result<Wish, Trouble> {
+    Ok(visitor.api.show_request(request).await?.wish)
+}
+
+pub(super) async fn new(visitor: Visitor, Query(mut form): Query<NewApp>) -> Response {
+    if !form.request.is_empty() {
+        match wished(&visitor, &form.request).await {
+            Ok(Wish::CreateApp { name, allow, grants }) => {
+                let lines = |texts: Vec<String>| texts.join("\n");
+                form.name = name;
+                form.allow = lines(allow.iter().map(ToString::to_string).collect());
+                form.grants = lines(grants.iter().map(ToString::to_string).collect());
+            }
+            Ok(_) => return Trouble::no_such_page().into_response(),
+            Err(trouble) => return trouble.into_response(),
+        }
+    }
     render(&NewPage { f: visitor.frame(), form: &form, trouble: None })
 }
 
@@ -201,6 +220,9 @@ struct ActPage<'a> {
     name: &'a str,
     app: AppView,
     hours: u64,
+    request: &'a str,
+    /// What was approved: it is done just so.
+    approved: Option<Wish>,
 }
 
 #[derive(Deserialize)]
@@ -212,6 +234,9 @@ pub(super) struct ActForm {
     overlap_hours: Option<u64>,
     #[serde(default)]
     drop_older: bool,
+    /// The request that was approved, by id: then it is done as it was asked for.
+    #[serde(default)]
+    request: String,
     /// The revision that the form was made for, so that a page that is sent again does nothing.
     #[serde(default)]
     revision: u64,
@@ -219,7 +244,8 @@ pub(super) struct ActForm {
 
 #[derive(Deserialize)]
 pub(super) struct ActQuery {
-    overlap_seconds: Option<u64>,
+    #[serde(default)]
+    request: String,
 }
 
 pub(super) async fn confirm(
@@ -232,9 +258,19 @@ pub(super) async fn confirm(
         Ok(_) => return Trouble::no_such_page().into_response(),
         Err(trouble) => return trouble.into_response(),
     };
-    let hours = query.overlap_seconds.map_or(OVERLAP_HOURS, |seconds| seconds / 3600);
+    let approved = match query.request.as_str() {
+        "" => None,
+        request => match wished(&visitor, request).await {
+            Ok(wish) => Some(wish),
+            Err(trouble) => return trouble.into_response(),
+        },
+    };
+    let f = visitor.frame();
     match visitor.api.show_app(&app).await {
-        Ok(app) => render(&ActPage { f: visitor.frame(), act, name: &name, app, hours }),
+        Ok(app) => {
+            let (hours, request) = (OVERLAP_HOURS, query.request.as_str());
+            render(&ActPage { f, act, name: &name, app, hours, request, approved })
+        }
         Err(error) => Trouble::from(error).into_response(),
     }
 }
@@ -269,20 +305,22 @@ pub(super) async fn act(
         }
         AppAct::RotateSecret => {
             let hours = form.overlap_hours.unwrap_or(OVERLAP_HOURS);
-            let overlap_seconds = hours.saturating_mul(3600);
-            let wish = RotateSecret { overlap_seconds, drop_older: form.drop_older };
+            let own = (hours.saturating_mul(3600), form.drop_older);
+            let (overlap_seconds, drop_older) = match form.request.as_str() {
+                "" => own,
+                request => match wished(&visitor, request).await {
+                    Ok(Wish::RotateSecret { overlap_seconds, drop_older }) => {
+                        (overlap_seconds, drop_older)
+                    }
+                    Ok(_) => return Trouble::no_such_page().into_response(),
+                    Err(trouble) => return trouble.into_response(),
+                },
+            };
+            let wish = RotateSecret { overlap_seconds, drop_older };
             match api.rotate_app_secret(&app.app_key, wish).await {
                 Ok(created) => show_secret(&visitor, &created),
                 Err(error) => visitor.back_to(&here, Err::<(), _>(error), ""),
             }
         }
     }
-}
-
-/// Where an app's forms are filled in again, as a request that was approved says.
-pub(super) fn again(name: &str, allow: &[IpNet], grants: &[Grant]) -> String {
-    let lines = |texts: Vec<String>| segment(&texts.join("\n"));
-    let allow = allow.iter().map(ToString::to_string).collect();
-    let grants = grants.iter().map(ToString::to_string).collect();
-    format!("/new/app?name={}&allow={}&grants={}", segment(name), lines(allow), lines(grants))
 }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::visit::Visitor;
+use crate::Manager;
 use crate::audit::verify::{Report, everything};
 
 /// How far a check is.
@@ -58,12 +59,18 @@ impl CheckState {
 }
 
 /// The check that runs, or was run last.
-#[derive(Default)]
-pub(super) struct ChainCheck(Arc<Mutex<CheckState>>);
+pub(super) struct ChainCheck {
+    manager: Arc<Manager>,
+    state: Arc<Mutex<CheckState>>,
+}
 
 impl ChainCheck {
+    pub(super) fn new(manager: Arc<Manager>) -> Self {
+        Self { manager, state: Arc::default() }
+    }
+
     pub(super) fn state(&self) -> CheckState {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins one, unless one runs.
@@ -71,21 +78,21 @@ impl ChainCheck {
         let by = visitor.frame().name().to_owned();
         let progress = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if matches!(*state, CheckState::Running { .. }) {
                 return;
             }
             *state = CheckState::Running { by: by.clone(), progress: progress.clone() };
         }
-        let ending = Ending { state: self.0.clone(), by, end: None };
-        let api = visitor.api.clone();
+        let ending = Ending { state: self.state.clone(), by, end: None };
+        let manager = self.manager.clone();
         tokio::spawn(async move {
             let mut ending = ending;
             let told = |checked, total| {
                 progress.0.store(checked, Ordering::Relaxed);
                 progress.1.store(total, Ordering::Relaxed);
             };
-            let found = everything(&api, &[], &told).await;
+            let found = everything(&*manager, &[], &told).await;
             ending.end = Some(found.map_err(|error| error.to_string()));
         });
     }

@@ -48,7 +48,7 @@ pub(super) async fn guard(
         Err(trouble) => trouble.into_response(),
     };
     if let Some(trouble) = response.extensions_mut().remove::<Trouble>() {
-        response = trouble.page(&visit.frame);
+        response = visit.trouble(&trouble);
     }
     if let Some(cookie) = visit.new_cookie() {
         response.headers_mut().append(SET_COOKIE, cookie);
@@ -99,7 +99,7 @@ fn limit(headers: &mut HeaderMap, is_tls: bool) {
     headers.insert(CONTENT_SECURITY_POLICY, fixed(POLICY));
     headers.insert(X_FRAME_OPTIONS, fixed("DENY"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
-    headers.insert(REFERRER_POLICY, fixed("no-referrer"));
+    headers.insert(REFERRER_POLICY, fixed("same-origin"));
     headers.insert(CACHE_CONTROL, fixed("no-store"));
     let name = HeaderName::from_static;
     headers.insert(name("cross-origin-opener-policy"), fixed("same-origin"));

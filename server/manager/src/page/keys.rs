@@ -6,25 +6,22 @@ use askama::Template;
 use axum::extract::{Path as Segment, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sealwire_engine::document::{Grants, Op, VersionState};
+use sealwire_engine::document::{Grant, Grants, Op, VersionState};
 use sealwire_protocol::Suite;
 use serde::Deserialize;
 
-use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Visitor};
+use super::{render, text};
 use crate::{AppView, ChangeKey, ClientError, CreateKey, KeyView, ManagerClient, VersionView};
 
 /// Keys of a page, and keys that are looked through for a part of a name.
 const PAGE: u32 = 50;
 const LOOKED_THROUGH: u32 = 1000;
 
-/// A day, in seconds.
-const DAY: u64 = 86_400;
-
-/// Where a key's page is.
-pub(super) fn place(key: &str) -> String {
-    format!("/keys/{}", segment(key))
+/// Where a key's page is: by its index, as browsers make another path of some names.
+pub(super) fn place(key: &KeyView) -> String {
+    format!("/keys/{}", key.index)
 }
 
 /// A part of a path.
@@ -126,7 +123,10 @@ pub(super) async fn users(api: &ManagerClient, key: &str) -> Result<Vec<User>, C
         let mentioned =
             app.grants.iter().filter(|grant| Grants(vec![(*grant).clone()]).mentions(key));
         let ops: Vec<_> = mentioned.map(ToString::to_string).collect();
-        let opens = [Op::Dec, Op::Reenc].iter().any(|op| grants.allows(*op, key));
+        let crosses =
+            |grant: &Grant| matches!(grant, Grant::Cross { from, .. } if from.matches(key));
+        let opens = [Op::Dec, Op::Reenc].iter().any(|op| grants.allows(*op, key))
+            || app.grants.iter().any(crosses);
         (!ops.is_empty()).then(|| User { app, ops: ops.join("  "), opens })
     });
     Ok(user.collect())
@@ -142,7 +142,7 @@ struct KeyPage<'a> {
 
 impl KeyPage<'_> {
     fn place(&self) -> String {
-        place(&self.key.name)
+        place(&self.key)
     }
 
     fn limit(&self, suite: &str) -> u64 {
@@ -150,8 +150,7 @@ impl KeyPage<'_> {
     }
 
     fn renew_days(&self) -> String {
-        let days = self.key.renew_after_seconds.map(|seconds| seconds.div_ceil(DAY));
-        days.map(|days| days.to_string()).unwrap_or_default()
+        self.key.renew_after_seconds.map(text::days).unwrap_or_default()
     }
 }
 
@@ -208,14 +207,14 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewKey>) -> Re
         suites: form.suites.iter().filter(|suite| !suite.is_empty()).cloned().collect(),
         sensitive: form.sensitive,
     };
-    match visitor.api.create_key(&wish).await {
-        Ok(key) => {
-            let words = visitor.words();
-            let said = if key.created { words.key_made } else { words.key_was_there };
-            visitor.back_to(&place(&key.name), Ok(()), said)
-        }
-        Err(error) => {
-            let trouble = Trouble::from(error);
+    // One that is there would be taken for it, and changed.
+    let made = match visitor.api.show_key(&wish.name).await {
+        Ok(_) => Err(Trouble::taken(visitor.words().key_was_there)),
+        Err(_) => visitor.api.create_key(&wish).await.map_err(Trouble::from),
+    };
+    match made {
+        Ok(key) => visitor.back_to(&place(&key), Ok(()), visitor.words().key_made),
+        Err(trouble) => {
             let status = trouble.status;
             let page = NewPage { f: visitor.frame(), form: &form, trouble: Some(trouble) };
             (status, render(&page)).into_response()
@@ -227,6 +226,8 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewKey>) -> Re
 pub(super) struct Settings {
     #[serde(default)]
     sensitive: bool,
+    /// The document's revision that the form was made for.
+    revision: u64,
     min_enc: u32,
     min_dec: u32,
     #[serde(default)]
@@ -246,28 +247,29 @@ pub(super) async fn set(
         Ok(key) => key,
         Err(error) => return visitor.back_to("/keys", Err::<(), _>(error), ""),
     };
-    let days = match form.renew_days.trim() {
-        "" => Ok(0),
-        days => days.parse::<u64>(),
+    if form.revision != before.revision {
+        return Trouble::invalid(words.changed_meanwhile).into_response();
+    }
+    let renewal = text::seconds_of_days(&form.renew_days, before.renew_after_seconds);
+    let Some(renewal) = renewal else {
+        return Trouble::invalid(words.days_are_a_number).into_response();
     };
-    let Ok(days) = days else { return Trouble::invalid(words.days_are_a_number).into_response() };
     if form.min_dec > before.min_dec && form.name.trim() != before.name {
         return Trouble::invalid(words.name_differs).into_response();
     }
     // Only what is to change: the rest may take a second person.
-    let differs = |new: u64, old: Option<u64>| (new != old.unwrap_or(0)).then_some(new);
-    let old_days = before.renew_after_seconds.map(|seconds| seconds.div_ceil(DAY));
+    let renew_before = before.renew_after_seconds.unwrap_or(0);
     let wish = ChangeKey {
         suites: None,
         min_enc: (form.min_enc != before.min_enc).then_some(form.min_enc),
         min_dec: (form.min_dec != before.min_dec).then_some(form.min_dec),
         sensitive: (form.sensitive != before.sensitive).then_some(form.sensitive),
-        renew_after_seconds: differs(days, old_days).map(|days| days.saturating_mul(DAY)),
+        renew_after_seconds: (renewal != renew_before).then_some(renewal),
         renew_after_messages: None,
     };
     if wish == ChangeKey::default() {
-        return Redirect::to(&place(&key)).into_response();
+        return Redirect::to(&place(&before)).into_response();
     }
-    let done = visitor.api.set_key(&before.name, &wish).await;
-    visitor.back_to(&place(&before.name), done, words.key_set)
+    let done = visitor.api.set_key(&key, &wish).await;
+    visitor.back_to(&place(&before), done, words.key_set)
 }

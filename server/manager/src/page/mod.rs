@@ -10,7 +10,7 @@
 //! | `cookies` | what a browser keeps |
 //! | `visit` | who looks at a page, and in which language |
 //! | `trouble` | what was refused, for people |
-//! | `words`, `text` | the languages; times, numbers and durations |
+//! | `language`, `words`, `text` | the languages, and what is said in them; times, numbers and durations |
 //! | `assets` | the style sheet and the script |
 //! | `overview`, `keys`, `key_acts`, `apps`, `requests`, `audit`, `check`, `operators`, `root`, `account` | the pages |
 
@@ -23,6 +23,7 @@ mod cookies;
 mod guard;
 mod key_acts;
 mod keys;
+mod language;
 mod operators;
 mod overview;
 mod requests;
@@ -51,7 +52,7 @@ use visit::Front;
 /// Every page, and behind them the API. `is_tls` says whether browsers come over TLS. Around it must be what
 /// [`api::routes`] wants.
 pub(crate) fn routes(manager: &Arc<Manager>, is_tls: bool) -> Router {
-    let front = Arc::new(Front::new(api::routes(manager), is_tls));
+    let front = Arc::new(Front::new(api::routes(manager), manager.clone(), is_tls));
     let pages = Router::new()
         .route("/", get(overview::show))
         .route("/sign-in", get(account::sign_in_form).post(account::sign_in))
@@ -78,6 +79,7 @@ pub(crate) fn routes(manager: &Arc<Manager>, is_tls: bool) -> Router {
         .route("/operators/{operator}/{act}", post(operators::act))
         .route("/root", get(root::show).post(root::set_policy))
         .fallback(async || Trouble::no_such_page())
+        .method_not_allowed_fallback(async || Trouble::no_such_page())
         .layer(from_fn_with_state(front.clone(), guard::guard));
     Router::new()
         .route("/assets/{file}", get(assets::serve))

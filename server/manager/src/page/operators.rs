@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use sealwire_engine::document::{OperatorRole, OperatorState};
 use serde::Deserialize;
 
-use super::keys::segment;
 use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Visitor};
@@ -35,7 +34,7 @@ struct OperatorPage<'a> {
 
 impl OperatorPage<'_> {
     fn place(&self) -> String {
-        format!("/operators/{}", segment(&self.operator.name))
+        format!("/operators/{}", self.operator.id)
     }
 
     fn has(&self, role: &OperatorRole) -> bool {
@@ -82,14 +81,21 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewOperator>) 
         roles: form.roles.clone(),
         password: form.password.clone(),
     };
-    match visitor.api.create_operator(&wish).await {
+    let made = match form.roles.is_empty() {
+        true => Err(Trouble::invalid(visitor.words().a_role_at_least)),
+        false => match visitor.api.create_operator(&wish).await {
+            Err(asked @ ClientError::Asked(_)) => {
+                return visitor.back_to("/requests", Err::<(), _>(asked), "");
+            }
+            made => made.map_err(Trouble::from),
+        },
+    };
+    match made {
         Ok(made) => {
-            let place = format!("/operators/{}", segment(&made.name));
+            let place = format!("/operators/{}", made.id);
             visitor.back_to(&place, Ok(()), visitor.words().operator_made)
         }
-        Err(asked @ ClientError::Asked(_)) => visitor.back_to("/requests", Err::<(), _>(asked), ""),
-        Err(error) => {
-            let trouble = Trouble::from(error);
+        Err(trouble) => {
             let status = trouble.status;
             let page = NewPage { f: visitor.frame(), form: &form, trouble: Some(trouble) };
             (status, render(&page)).into_response()
@@ -116,27 +122,34 @@ pub(super) async fn act(
     Fields(form): Fields<ActForm>,
 ) -> Response {
     let (words, api) = (visitor.words(), &visitor.api);
-    let here = format!("/operators/{}", segment(&operator));
+    let known = match api.show_operator(&operator).await {
+        Ok(known) => known,
+        Err(error) => return Trouble::from(error).into_response(),
+    };
+    let (here, operator) = (format!("/operators/{}", known.id), known.id.as_str());
     // What keeps somebody out, or lets somebody in as them.
     let is_dangerous = ["disable", "roles", "password"].contains(&act.as_str());
-    if is_dangerous && form.name.trim() != operator {
+    if is_dangerous && form.name.trim() != known.name {
         return Trouble::invalid(words.name_differs).into_response();
+    }
+    if act == "roles" && form.roles.is_empty() {
+        return Trouble::invalid(words.a_role_at_least).into_response();
     }
     match act.as_str() {
         "enable" | "disable" => {
-            let done = api.enable_operator(&operator, act == "enable").await;
+            let done = api.enable_operator(operator, act == "enable").await;
             visitor.back_to(&here, done, words.operator_changed)
         }
         "roles" => {
-            let done = api.set_operator_roles(&operator, &SetRoles { roles: form.roles }).await;
+            let done = api.set_operator_roles(operator, &SetRoles { roles: form.roles }).await;
             visitor.back_to(&here, done, words.operator_changed)
         }
         "password" => {
-            let done = api.reset_operator_password(&operator, form.password).await;
+            let done = api.reset_operator_password(operator, form.password).await;
             visitor.back_to(&here, done, words.operator_changed)
         }
         "revoke-token" => {
-            let done = api.revoke_token(Some(&operator), &form.token).await;
+            let done = api.revoke_token(Some(operator), &form.token).await;
             visitor.back_to(&here, done, words.token_revoked)
         }
         _ => Trouble::no_such_page().into_response(),

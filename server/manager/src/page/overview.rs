@@ -6,7 +6,9 @@ use axum::response::{IntoResponse, Response};
 use super::render;
 use super::trouble::Trouble;
 use super::visit::{Frame, Visitor};
-use crate::{AppView, AttentionView, Concern, MinuteView, Seal, StatusView, TrafficView};
+use crate::{
+    AppView, AttentionView, Concern, EngineView, MinuteView, Seal, StatusView, TrafficView,
+};
 
 /// The size of a plot, in its own units.
 const WIDTH: u64 = 600;
@@ -39,6 +41,10 @@ struct Plot {
     last: u64,
 }
 
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
 impl Plot {
     /// Of each minute several counts, each with the class that gives it its colour.
     fn new(
@@ -47,7 +53,7 @@ impl Plot {
         counts: impl Fn(&MinuteView) -> Vec<u64>,
     ) -> Self {
         let of_all: Vec<Vec<u64>> = minutes.iter().map(counts).collect();
-        let most = of_all.iter().map(|counts| counts.iter().sum()).max().unwrap_or(0);
+        let most = of_all.iter().map(|counts| sum(counts)).max().unwrap_or(0);
         let step = WIDTH / (minutes.len() as u64).max(1);
         let mut columns = Vec::new();
         for (place, (minute, counts)) in (0..).zip(minutes.iter().zip(of_all.clone())) {
@@ -57,7 +63,8 @@ impl Plot {
                 // At least a line, so that one refusal among thousands is seen.
                 let height = match count {
                     0 => continue,
-                    count => (count * HEIGHT / most.max(1)).max(2),
+                    // Of counts that nobody can have, no more than the frame is taken.
+                    count => (count.saturating_mul(HEIGHT) / most.max(1)).clamp(2, HEIGHT),
                 };
                 below += height;
                 let y = HEIGHT.saturating_sub(below);
@@ -68,7 +75,7 @@ impl Plot {
         Self {
             columns,
             most,
-            total: of_all.iter().flatten().sum(),
+            total: of_all.iter().fold(0, |total, counts| total.saturating_add(sum(counts))),
             first: minutes.first().map_or(0, |minute| minute.at),
             last: minutes.last().map_or(0, |minute| minute.at),
         }
@@ -123,7 +130,8 @@ impl Page<'_> {
     }
 
     fn engines_open(&self) -> usize {
-        self.status.engines.iter().filter(|engine| engine.state == Seal::Open).count()
+        let open = |engine: &&EngineView| engine.state == Seal::Open && !engine.foreign;
+        self.status.engines.iter().filter(open).count()
     }
 }
 

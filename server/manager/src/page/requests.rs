@@ -5,14 +5,19 @@ use axum::extract::Path as Segment;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::key_acts::Consequence;
 use super::keys::segment;
+use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Visitor};
-use super::{apps, render};
 use crate::{PolicyView, RequestList, RequestView, Wish};
 
 /// Requests that are decided, and shown.
 const DECIDED: usize = 100;
+
+fn waits(request: &RequestView) -> bool {
+    ["pending", "approved"].contains(&request.state.as_str())
+}
 
 #[derive(Template)]
 #[template(path = "requests.html")]
@@ -23,13 +28,13 @@ struct ListPage<'a> {
 }
 
 impl ListPage<'_> {
-    fn pending(&self) -> Vec<&RequestView> {
-        self.list.requests.iter().filter(|one| one.state == "pending").collect()
+    /// What somebody must still do something about.
+    fn waiting(&self) -> Vec<&RequestView> {
+        self.list.requests.iter().filter(|one| waits(one)).collect()
     }
 
     fn others(&self) -> Vec<&RequestView> {
-        let others = self.list.requests.iter().filter(|one| one.state != "pending");
-        others.take(DECIDED).collect()
+        self.list.requests.iter().filter(|one| !waits(one)).take(DECIDED).collect()
     }
 }
 
@@ -46,11 +51,13 @@ pub(super) async fn list(visitor: Visitor) -> Response {
 struct RequestPage<'a> {
     f: &'a Frame,
     request: RequestView,
+    /// What becomes unreadable, if something does.
+    about: Option<Consequence>,
 }
 
 impl RequestPage<'_> {
-    fn is_pending(&self) -> bool {
-        self.request.state == "pending"
+    fn shows_a_secret(&self) -> bool {
+        matches!(self.request.wish, Wish::CreateApp { .. } | Wish::RotateSecret { .. })
     }
 
     /// Whether the visitor has asked for it.
@@ -64,16 +71,38 @@ impl RequestPage<'_> {
         self.f.officer() || self.f.me.as_ref().is_some_and(|me| me.roles.contains(&role))
     }
 
+    /// Whether the visitor can approve it; and what was approved and not done, because the server died between, is
+    /// done by approving it once more.
+    fn can_approve(&self) -> bool {
+        let open = match self.request.state.as_str() {
+            "pending" => true,
+            "approved" => !self.shows_a_secret(),
+            _ => false,
+        };
+        open && self.may_decide() && !self.is_own()
+    }
+
+    /// Whether the visitor can refuse it, or take it back.
+    fn can_refuse(&self) -> bool {
+        let open = match self.request.state.as_str() {
+            "pending" => true,
+            "approved" => self.shows_a_secret(),
+            _ => false,
+        };
+        open && (self.may_decide() || self.is_own())
+    }
+
     /// Where who has asked goes on, when it was approved and shows a secret.
     fn goes_on(&self) -> Option<String> {
         if self.request.state != "approved" || !self.is_own() {
             return None;
         }
+        let id = segment(&self.request.id);
         match &self.request.wish {
-            Wish::CreateApp { name, allow, grants } => Some(apps::again(name, allow, grants)),
-            Wish::RotateSecret { overlap_seconds, .. } => {
+            Wish::CreateApp { .. } => Some(format!("/new/app?request={id}")),
+            Wish::RotateSecret { .. } => {
                 let app = segment(self.request.target.as_deref()?);
-                Some(format!("/apps/{app}/rotate-secret?overlap_seconds={overlap_seconds}"))
+                Some(format!("/apps/{app}/rotate-secret?request={id}"))
             }
             _ => None,
         }
@@ -93,10 +122,7 @@ impl Frame {
                 self.say2(w.wish_destroy_key, target, self.duration(after_seconds))
             }
             Wish::UnmarkKey => self.say(w.wish_unmark, target),
-            Wish::CreateApp { name, allow, grants } => {
-                let from = if allow.is_empty() { w.nowhere.to_owned() } else { self.list(allow) };
-                self.say3(w.wish_app, name, self.list(grants), from)
-            }
+            Wish::CreateApp { name, .. } => self.say(w.wish_app, name),
             Wish::RotateSecret { overlap_seconds, .. } => {
                 self.say2(w.wish_secret, target, self.duration(overlap_seconds))
             }
@@ -115,10 +141,17 @@ impl Frame {
 }
 
 pub(super) async fn show(visitor: Visitor, Segment(request): Segment<String>) -> Response {
-    match visitor.api.show_request(&request).await {
-        Ok(request) => render(&RequestPage { f: visitor.frame(), request }),
-        Err(error) => Trouble::from(error).into_response(),
-    }
+    let request = match visitor.api.show_request(&request).await {
+        Ok(request) => request,
+        Err(error) => return Trouble::from(error).into_response(),
+    };
+    let about = match (&request.wish, &request.target) {
+        (Wish::DestroyKey { version, .. }, Some(key)) if waits(&request) => {
+            Consequence::of(&visitor.api, key, *version).await.ok()
+        }
+        _ => None,
+    };
+    render(&RequestPage { f: visitor.frame(), request, about })
 }
 
 #[derive(Deserialize)]

@@ -4,13 +4,10 @@ use askama::Template;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Visitor};
+use super::{render, text};
 use crate::{ClientError, PolicyView, RotationStage, RotationView, SetPolicy, StatusView};
-
-/// A day, in seconds.
-const DAY: u64 = 86_400;
 
 #[derive(Template)]
 #[template(path = "root.html")]
@@ -23,6 +20,13 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    fn wait_days(&self) -> String {
+        self.policy
+            .as_ref()
+            .map(|policy| text::days(policy.destroy_wait_seconds))
+            .unwrap_or_default()
+    }
+
     fn moves(&self) -> bool {
         let moving = [RotationStage::Moving, RotationStage::Stuck];
         self.rotation.as_ref().is_some_and(|view| moving.contains(&view.stage))
@@ -31,8 +35,14 @@ impl Page<'_> {
 
 async fn page(visitor: &Visitor) -> Result<Page<'_>, ClientError> {
     let api = &visitor.api;
-    let (status, rotation, policy) = tokio::join!(api.status(), api.rotation(), api.policy());
-    let (rotation, policy) = (rotation.ok(), policy.ok());
+    let rotation = async {
+        match visitor.frame().watches() {
+            true => api.rotation().await.ok(),
+            false => None,
+        }
+    };
+    let (status, rotation, policy) = tokio::join!(api.status(), rotation, api.policy());
+    let policy = policy.ok();
     Ok(Page { f: visitor.frame(), status: status?, rotation, policy })
 }
 
@@ -47,7 +57,9 @@ pub(super) async fn show(visitor: Visitor) -> Response {
 pub(super) struct PolicyForm {
     #[serde(default)]
     two_persons: bool,
-    wait_days: u64,
+    wait_days: String,
+    /// The policy's revision that the form was made for.
+    revision: u64,
 }
 
 pub(super) async fn set_policy(visitor: Visitor, Fields(form): Fields<PolicyForm>) -> Response {
@@ -55,12 +67,18 @@ pub(super) async fn set_policy(visitor: Visitor, Fields(form): Fields<PolicyForm
         Ok(before) => before,
         Err(error) => return Trouble::from(error).into_response(),
     };
-    // In days, as it is shown: a waiting time of hours stays what it is unless somebody changes it.
-    let stays = before.destroy_wait_seconds.div_ceil(DAY) == form.wait_days;
+    let words = visitor.words();
+    if form.revision != before.revision {
+        return Trouble::invalid(words.changed_meanwhile).into_response();
+    }
+    let wait = text::seconds_of_days(&form.wait_days, Some(before.destroy_wait_seconds));
+    let Some(wait) = wait else {
+        return Trouble::invalid(words.days_are_a_number).into_response();
+    };
     let wish = SetPolicy {
         two_persons: (form.two_persons != before.two_persons).then_some(form.two_persons),
-        destroy_wait_seconds: (!stays).then_some(form.wait_days.saturating_mul(DAY)),
+        destroy_wait_seconds: (wait != before.destroy_wait_seconds).then_some(wait),
     };
     let done = visitor.api.set_policy(&wish).await;
-    visitor.back_to("/root", done, visitor.words().policy_set)
+    visitor.back_to("/root", done, words.policy_set)
 }

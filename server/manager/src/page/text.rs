@@ -4,22 +4,49 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use sealwire_engine::document::{AppState, OperatorRole, OperatorState, VersionState};
 
+use super::language::Language;
 use super::visit::Frame;
-use super::words::Language;
 use crate::RotationStage;
+use crate::audit::plain;
 use crate::overview::Seal;
 
 /// Puts values in the places of a text: `{}`, one after another, or `{0}`, `{1}` where languages order them otherwise.
+/// A value makes no other text of it: neither does it have places of its own, nor does it turn the direction of
+/// what follows.
 fn fill(text: &str, values: &[String]) -> String {
-    let mut text = text.to_owned();
-    for (place, value) in values.iter().enumerate() {
-        let numbered = format!("{{{place}}}");
-        text = match text.contains(&numbered) {
-            true => text.replace(&numbered, value),
-            false => text.replacen("{}", value, 1),
-        };
+    let (mut filled, mut rest, mut next) = (String::new(), text, 0);
+    while let Some((before, after)) = rest.split_once('{') {
+        let (place, after) = after.split_once('}').unwrap_or((after, ""));
+        let value = values.get(place.parse().unwrap_or(next));
+        filled += before;
+        filled += &value.map(|value| plain(value)).unwrap_or_default();
+        (rest, next) = (after, next + 1);
     }
-    text
+    filled + rest
+}
+
+/// Days, of seconds: a fraction where it is not a whole number.
+pub(super) fn days(seconds: u64) -> String {
+    const DAY: u64 = 86_400;
+    match seconds % DAY {
+        0 => (seconds / DAY).to_string(),
+        // Within a century it is exact to less than a second.
+        _ => format!("{:.6}", Duration::from_secs(seconds).as_secs_f64() / 86_400.0),
+    }
+}
+
+/// Seconds, of days that somebody has filled in; nothing is none. What was shown of `before` and was left as it is,
+/// stays just that. `None` of what is no number.
+pub(super) fn seconds_of_days(text: &str, before: Option<u64>) -> Option<u64> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Some(0);
+    }
+    if let Some(before) = before.filter(|before| days(*before) == text) {
+        return Some(before);
+    }
+    let days: f64 = text.parse().ok().filter(|days| (0.0..=36_500.0).contains(days))?;
+    Duration::try_from_secs_f64(days * 86_400.0 + 0.5).ok().map(|time| time.as_secs())
 }
 
 impl Frame {
@@ -87,7 +114,7 @@ impl Frame {
         let mut text = String::new();
         for (place, digit) in digits.chars().enumerate() {
             if place > 0 && (digits.len() - place) % 3 == 0 {
-                text.push(if self.language == Language::Chinese { ',' } else { '\u{202f}' });
+                text.push(',');
             }
             text.push(digit);
         }
@@ -203,13 +230,28 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{days, fill, seconds_of_days};
+
+    #[test]
+    fn days_are_what_was_shown() {
+        for (seconds, shown) in [(0, "0"), (604_800, "7"), (43_200, "0.500000"), (5, "0.000058")] {
+            assert_eq!(days(seconds), shown);
+            assert_eq!(seconds_of_days(shown, Some(seconds)), Some(seconds));
+        }
+        assert_eq!(seconds_of_days(" 1 ", Some(43_200)), Some(86_400));
+        assert_eq!(seconds_of_days("0.5", None), Some(43_200));
+        assert_eq!(seconds_of_days("", Some(5)), Some(0));
+        for none in ["-1", "x", "NaN", "inf", "99999"] {
+            assert_eq!(seconds_of_days(none, None), None, "{none}");
+        }
+    }
 
     #[test]
     fn values_take_their_places() {
         let values = ["a".to_owned(), "b".to_owned()];
         assert_eq!(fill("{} and {}", &values), "a and b");
         assert_eq!(fill("{1} 和 {0}", &values), "b 和 a");
-        assert_eq!(fill("{}", &["{}".to_owned()]), "{}");
+        assert_eq!(fill("{0} {1}", &["{1}".to_owned(), "b".to_owned()]), "{1} b");
+        assert_eq!(fill("({})", &["a\u{202e}b".to_owned()]), "(a\u{fffd}b)");
     }
 }

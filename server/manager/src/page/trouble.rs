@@ -44,6 +44,12 @@ impl Trouble {
         Self { status: status_of(code), number: code.0, message: message.into() }
     }
 
+    /// A name that something else has.
+    pub(super) fn taken(message: &str) -> Self {
+        let code = ErrorCode::KEY_CONFLICT;
+        Self { status: status_of(code), number: code.0, message: message.to_owned() }
+    }
+
     pub(super) fn is(&self, code: ErrorCode) -> bool {
         self.number == code.0
     }

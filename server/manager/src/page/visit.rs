@@ -1,11 +1,12 @@
 //! Who looks at a page, and in which language.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use askama::Template;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{ACCEPT_LANGUAGE, SET_COOKIE};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderValue};
+use axum::http::{Extensions, HeaderValue, Method};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Router, body};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -20,10 +21,12 @@ use zeroize::Zeroizing;
 
 use super::check::ChainCheck;
 use super::cookies::Kept;
+use super::language::Language;
+use super::render;
 use super::trouble::Trouble;
-use super::words::{Language, Words};
-use crate::api::Admitted;
-use crate::{CallerView, ClientError, ManagerClient, ManagerError, SessionToken, Source};
+use super::words::Words;
+use crate::api::{Admitted, ByPage};
+use crate::{CallerView, ClientError, Manager, ManagerClient, ManagerError, SessionToken, Source};
 
 /// Visitors who are yet to be told something.
 const MOST_NEWS: usize = 1024;
@@ -41,11 +44,11 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(api: Router, is_tls: bool) -> Self {
+    pub(super) fn new(api: Router, manager: Arc<Manager>, is_tls: bool) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         // Without randomness no key of the site could have been made either.
         getrandom::fill(key.as_mut()).expect("the system gives randomness");
-        Self { api, is_tls, key, news: Cache::new(MOST_NEWS), check: ChainCheck::default() }
+        Self { api, is_tls, key, news: Cache::new(MOST_NEWS), check: ChainCheck::new(manager) }
     }
 
     fn mac(&self, kept: &str) -> Hmac<Sha256> {
@@ -153,6 +156,8 @@ pub(super) struct Visit {
     new_visit: Option<String>,
     /// Where the call comes from, for the API.
     origin: Extensions,
+    /// Who it turns out to be, for the page of what is refused to them.
+    known: Arc<OnceLock<CallerView>>,
 }
 
 impl Visit {
@@ -172,11 +177,12 @@ impl Visit {
         let language = Language::of(chosen.as_deref(), accepted.unwrap_or_default());
         let theme = Kept::Theme.read(headers, is_tls);
         let theme = Theme::ALL.into_iter().find(|known| Some(known.name()) == theme.as_deref());
-        let here = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let here = place_of(request);
         let mut origin = Extensions::new();
         if let Some(source) = request.extensions().get::<Source>() {
             origin.insert(*source);
         }
+        origin.insert(ByPage);
         if let Some(admitted) = request.extensions().get::<Admitted>() {
             origin.insert(admitted.clone());
         }
@@ -189,7 +195,13 @@ impl Visit {
             me: None,
             news: None,
         };
-        Ok(Self { front, frame, session, new_visit, origin })
+        Ok(Self { front, frame, session, new_visit, origin, known: Arc::default() })
+    }
+
+    /// The page of what was refused.
+    pub(super) fn trouble(&self, trouble: &Trouble) -> Response {
+        let me = self.known.get().cloned();
+        trouble.page(&Frame { me, ..self.frame.clone() })
     }
 
     /// Whether a form was made for this browser, and this session.
@@ -224,15 +236,28 @@ impl Visit {
         with_cookies(Redirect::to(local(to)).into_response(), &cookies)
     }
 
-    /// The way to the sign-in form; what the browser had kept is good for nothing any more.
+    /// The way to the sign-in form; a session that the browser came with is good for nothing any more.
     pub(super) fn to_sign_in(&self) -> Response {
-        let path = self.frame.here.as_str();
-        let to = match path {
-            "/" | "/sign-out" => "/sign-in".to_owned(),
+        let to = match self.frame.here.as_str() {
+            "/" => "/sign-in".to_owned(),
             path => format!("/sign-in?to={}", utf8_percent_encode(path, NON_ALPHANUMERIC)),
         };
-        let cookies = [Kept::Session.forget(self.front.is_tls)];
-        with_cookies(Redirect::to(&to).into_response(), &cookies)
+        let redirect = Redirect::to(&to).into_response();
+        if self.session.is_none() {
+            return redirect;
+        }
+        with_cookies(redirect, &[Kept::Session.forget(self.front.is_tls)])
+    }
+
+    /// Whether the browser has a session.
+    pub(super) fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Whether somebody has followed a link from another site: then a browser holds its cookies back.
+    fn follows_a_link(&self, parts: &Parts) -> bool {
+        let site = parts.headers.get("sec-fetch-site").map(|site| site.as_bytes());
+        self.session.is_none() && parts.method == Method::GET && site == Some(b"cross-site")
     }
 
     /// Has the visitor told something on the next page.
@@ -255,6 +280,30 @@ pub(super) fn with_cookies(mut response: Response, cookies: &[String]) -> Respon
 pub(super) fn local(to: &str) -> &str {
     let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains('\\');
     if is_path && to.bytes().all(|byte| byte.is_ascii_graphic()) { to } else { "/" }
+}
+
+/// Where a request leads to when it is made anew: of a form, to the page that it is on.
+fn place_of(request: &Request) -> String {
+    let path = match request.method() {
+        &Method::GET => request.uri().path_and_query().map_or("/", |path| path.as_str()),
+        _ => {
+            let path = request.uri().path();
+            let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
+            // `/keys/1/rotate` is a form of `/keys/1`, and `/new/key` a page itself.
+            if parent.matches('/').count() > 1 { parent } else { path }
+        }
+    };
+    match path {
+        "/sign-out" | "/look" | "/audit/check" => "/".to_owned(),
+        path => path.to_owned(),
+    }
+}
+
+/// The page that asks for itself.
+#[derive(Template)]
+#[template(path = "again.html")]
+struct Again<'a> {
+    here: &'a str,
 }
 
 fn random() -> Result<String, ManagerError> {
@@ -284,6 +333,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let visit = Visit::from_request_parts(parts, state).await;
         let mut visit = visit.map_err(IntoResponse::into_response)?;
+        if visit.follows_a_link(parts) {
+            // Asked for once more, by a page of our own, it comes with them.
+            return Err(render(&Again { here: &visit.frame.here }));
+        }
         if visit.session.is_none() {
             return Err(visit.to_sign_in());
         }
@@ -293,13 +346,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
             Err(trouble) if trouble.is(ErrorCode::SIGN_IN_NEEDED) => return Err(visit.to_sign_in()),
             Err(trouble) => return Err(trouble.into_response()),
         };
-        if me.must_change_password
-            && !["/account", "/sign-out", "/look"].contains(&parts.uri.path())
-        {
+        let _ = visit.known.set(me.clone());
+        if me.must_change_password && parts.uri.path() != "/account" {
             return Err(Redirect::to("/account").into_response());
         }
         visit.frame.me = Some(me);
-        if parts.method == axum::http::Method::GET {
+        if parts.method == Method::GET {
             visit.frame.news = visit.front.news.remove(&visit.frame.csrf).map(|(_, news)| news);
         }
         Ok(Self { visit, api })

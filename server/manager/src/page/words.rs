@@ -1,50 +1,21 @@
 //! The words of the pages, in each language. One that is missing in a language does not compile.
 
-/// A language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Language {
-    English,
-    Chinese,
-}
-
-impl Language {
-    /// The language that was chosen, or else the first one of `Accept-Language` that there is (RFC 9110, section
-    /// 12.5.4; browsers send it in the order of preference).
-    pub(super) fn of(chosen: Option<&str>, accepted: &str) -> Self {
-        let tags =
-            accepted.split(',').map(|part| part.split(';').next().unwrap_or_default().trim());
-        chosen.into_iter().chain(tags).find_map(Self::named).unwrap_or(Self::English)
-    }
-
-    /// The language of a tag (RFC 5646).
-    pub(super) fn named(tag: &str) -> Option<Self> {
-        match tag.split('-').next()?.to_ascii_lowercase().as_str() {
-            "en" => Some(Self::English),
-            "zh" => Some(Self::Chinese),
-            _ => None,
-        }
-    }
-
-    pub(super) const fn tag(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::Chinese => "zh-CN",
-        }
-    }
-
-    pub(super) const fn words(self) -> &'static Words {
-        match self {
-            Self::English => &ENGLISH,
-            Self::Chinese => &CHINESE,
-        }
-    }
-}
+use super::language::Language;
 
 macro_rules! words {
     ($($name:ident: $english:literal, $chinese:literal;)+) => {
         /// The words of a language.
         pub(super) struct Words {
             $(pub(super) $name: &'static str,)+
+        }
+
+        impl Language {
+            pub(super) const fn words(self) -> &'static Words {
+                match self {
+                    Self::English => &ENGLISH,
+                    Self::Chinese => &CHINESE,
+                }
+            }
         }
 
         static ENGLISH: Words = Words { $($name: $english,)+ };
@@ -73,6 +44,7 @@ words! {
     theme_light: "Light", "浅色";
     theme_dark: "Dark", "深色";
     to_overview: "To the overview", "回到概览";
+    back: "Back", "返回";
     copy: "Copy", "复制";
     copied: "Copied", "已复制";
     search: "Search", "搜索";
@@ -86,6 +58,7 @@ words! {
     from: "from", "自";
     leave_it: "Leave it as it is", "保持不变";
     name: "Name", "名称";
+    key: "Key", "密钥";
     state: "State", "状态";
     made: "Made", "创建时间";
     version: "Version", "版本";
@@ -95,7 +68,7 @@ words! {
     settings: "Settings", "设置";
     expires: "Expires", "过期时间";
     what: "What", "内容";
-    who: "Who", "谁";
+    who: "Who", "操作者";
     when: "When", "时间";
 
     // Signing in
@@ -104,17 +77,18 @@ words! {
     password: "Password", "密码";
     site_open: "The site is open.", "站点已解封。";
     sealed_sign_in: "Nobody can sign in until key cards are shown at an engine.", "在加密引擎出示密钥卡之前，无法登录。";
-    away_sign_in: "The encryption servers cannot be reached, so nobody can sign in.", "无法连接加密服务器，因此无法登录。";
+    away_sign_in: "The engines cannot be reached, so nobody can sign in.", "无法连接加密引擎，因此无法登录。";
     first_operator: "The first operator is made on the server:", "第一位操作员须在服务器上创建：";
     roles: "Roles", "角色";
     role_key_admin: "makes and manages keys", "创建和管理密钥";
     role_app_admin: "makes and manages apps", "创建和管理应用";
     role_auditor: "sees everything, changes nothing", "查看一切，不做更改";
     role_root_officer: "leads root rotations, makes operators, approves everything", "主持根密钥轮换，创建操作员，审批一切请求";
+    a_role_at_least: "Choose a role at least: nothing was done", "请至少选择一个角色：未做任何操作";
     change_password: "Change the password", "修改密码";
-    password_now: "The password of now", "当前密码";
-    password_new: "The new password", "新密码";
-    password_again: "The new password once more", "再次输入新密码";
+    password_now: "Current password", "当前密码";
+    password_new: "New password", "新密码";
+    password_again: "New password once more", "再次输入新密码";
     password_rules: "At least 12 characters, and none that a program would guess first.", "至少 12 个字符，且不能是容易被程序猜到的密码。";
     password_first: "Somebody else has chosen your password. Change it, then everything else is open to you.", "您的密码由他人设定。请先修改密码，然后才能进行其他操作。";
     passwords_differ: "The two new passwords differ", "两次输入的新密码不一致";
@@ -132,7 +106,7 @@ words! {
     name_taken: "The name is taken", "名称已被占用";
     not_in_this_state: "Its state does not allow this", "当前状态不允许此操作";
     site_sealed: "The site is sealed", "站点已封存";
-    site_away: "The encryption servers or the database cannot be reached", "无法连接加密服务器或数据库";
+    site_away: "The engines or the database cannot be reached", "无法连接加密引擎或数据库";
     nothing_recorded: "Nothing can be recorded now, so nothing is done", "目前无法写入审计记录，因此不执行任何操作";
     not_possible: "This is not possible", "无法执行";
     no_such_page: "There is no such page", "没有这个页面";
@@ -152,8 +126,8 @@ words! {
     open_means: "Messages are sealed and opened, and keys can be managed.", "消息可加密和解密，密钥可管理。";
     cards_missing: "Key cards still missing: {}.", "还缺密钥卡：{} 张。";
     unseal_how: "Nothing is sealed or opened. Custodians show their cards at an engine:", "目前不能加密或解密。请保管人在加密引擎出示密钥卡：";
-    away_means: "No encryption server can be reached: look whether they run, and at the network between.", "无法连接任何加密服务器：请检查其是否运行以及之间的网络。";
-    engines_open: "Engines open", "已解封的引擎";
+    away_means: "No engine can be reached: look whether they run, and at the network between.", "无法连接任何加密引擎：请检查其是否运行以及之间的网络。";
+    engines_open: "Engines open", "已解封的加密引擎";
     keystore: "Keystore", "密钥库";
     attention: "What needs attention", "需要注意";
     attention_none: "Nothing: no version near its limit, none old, no destruction scheduled, no request waiting.", "无：没有接近用量上限的版本、过旧的密钥、计划中的销毁或等待审批的请求。";
@@ -182,11 +156,12 @@ words! {
     search_keys: "Part of a name", "名称的一部分";
     all_keys: "All keys", "全部密钥";
     no_keys: "There are no keys yet.", "还没有密钥。";
+    no_keys_here: "There is no key on this page.", "这一页没有密钥。";
     no_keys_do: "Make the first one, then an app that may use it.", "先创建一个密钥，再创建可使用它的应用。";
     no_keys_ask: "A key-admin makes the first one.", "由 key-admin 创建第一个密钥。";
     none_found: "Nothing is called like “{}”.", "没有名称类似“{}”的条目。";
     search_cut: "There may be more: give more of the name.", "可能还有更多：请输入更完整的名称。";
-    from_first: "From the first", "回到首页";
+    from_first: "From the first", "回到第一页";
     next_page: "Next page", "下一页";
     index: "Index", "索引";
     suite: "Suite", "算法套件";
@@ -198,9 +173,10 @@ words! {
     sensitive_means: "Granting DEC on it takes two persons, and each opened message is on record.", "授予 DEC 权限须两人批准，且每次解密都会记录。";
     key_name_rules: "1 to 128 bytes, in any language. It cannot be changed later.", "1 到 128 字节，任何语言均可。之后不能更改。";
     key_made: "The key was made.", "密钥已创建。";
-    key_was_there: "A key of this name was there already: this is it.", "同名密钥已存在，即为此密钥。";
+    key_was_there: "A key of this name is there already: nothing was made or changed", "同名密钥已存在：未创建也未更改任何内容";
     key_rotated: "The key has a new version, which seals from now on.", "密钥已有新版本，此后用它加密。";
     key_changed: "Done.", "已完成。";
+    called_off: "The destruction is called off. The version is disabled: enable it, and it opens again.", "销毁已取消。该版本处于停用状态：启用后可再次解密。";
     key_set: "The settings were saved.", "设置已保存。";
     rotate: "Rotate", "轮换";
     active: "Active", "启用";
@@ -233,7 +209,7 @@ words! {
     disable_key: "Disable every version of “{}”?", "停用“{}”的所有版本？";
     close_version_of: "Have version {0} of “{1}” seal nothing more?", "让“{1}”的版本 {0} 不再加密？";
     destroy_consequence: "Every message that was sealed with it becomes unreadable, for everybody and for ever. Nobody can bring it back: not you, not the custodians, not Sealwire.", "用它加密的所有消息将永远无法读取，对任何人都是如此。无人能恢复：您不能，保管人不能，Sealwire 也不能。";
-    disable_consequence: "From within a second on, no message that was sealed with it can be read, until it is enabled again.", "一秒之内起，用它加密的消息都无法读取，直到重新启用。";
+    disable_consequence: "From within a second on, no message that was sealed with it can be read, until it is enabled again.", "一秒之内，用它加密的消息都将无法读取，直到重新启用。";
     close_consequence: "It seals no new message. What it has sealed stays readable.", "它不再加密新消息。已加密的消息仍可读取。";
     sealed_since: "sealed messages from", "加密消息自";
     sealed_until: "to", "至";
@@ -241,7 +217,7 @@ words! {
     at_most_messages: "at most {} messages", "最多 {} 条消息";
     openers_lose: "Apps that can read these messages now, and will not:", "现在可读、之后将不可读这些消息的应用：";
     no_app: "none", "无";
-    destroy_waits: "It is done at the earliest {} after it was approved, and can be called off until then; meanwhile these versions open nothing.", "最早在批准 {} 之后执行，在此之前可以取消；其间这些版本不能解密。";
+    destroy_waits: "It is done at the earliest {} after it was approved, and can be called off until then; meanwhile these versions open nothing.", "批准后至少经过 {} 才会执行，在此之前可以取消；其间这些版本不能解密。";
     destroy_two: "A second person must approve it.", "必须由第二人审批。";
     destroy_backups: "Backups and exports of the database still hold the wrapped key until they are deleted, too.", "数据库的备份和导出中仍含封装后的密钥，直到它们也被删除。";
     disable_back: "It can be enabled again at any time.", "可随时重新启用。";
@@ -278,6 +254,8 @@ words! {
     last_seen: "Last seen", "最近登录";
     never_seen: "never", "从未";
     never_seen_means: "It has never logged in, as far as the records go back.", "在现有记录中从未登录。";
+    not_lately: "not among the newest records", "不在最近的记录中";
+    not_lately_means: "It is not among the newest logins: it may have logged in before, and be connected still.", "不在最近的登录中：可能更早登录过，且仍保持连接。";
     last_logins: "Last logins", "最近的登录";
     last_refused: "Last refused logins", "最近被拒绝的登录";
     none_refused: "None was refused.", "没有被拒绝的登录。";
@@ -289,6 +267,7 @@ words! {
     rotate_secret_of: "Give “{}” a new secret?", "为“{}”更换 AppSecret？";
     rotate_secret_means: "The new secret is shown once. The one of before is taken for the hours below: put the new one in place within that time, or the app is locked out.", "新的 AppSecret 只显示一次。旧的在下面的小时数内仍然有效：请在此期间换上新的，否则应用将无法登录。";
     overlap_hours: "Hours for which the secret of before is taken", "旧 AppSecret 仍有效的小时数";
+    overlap: "The secret of before is taken for", "旧 AppSecret 仍有效";
     drop_older: "Drop a still older secret at once", "立即作废更早的 AppSecret";
     type_app_name: "Type the app's name, “{}”, to go on", "输入应用名称“{}”以继续";
     app_enabled: "The app may log in again.", "应用可以重新登录。";
@@ -303,12 +282,12 @@ words! {
     nothing_waits: "Nothing waits.", "没有待审批的请求。";
     nothing_waits_means: "What cannot be undone, or opens doors, appears here when somebody asks for it.", "不可撤销或放宽权限的操作在有人申请时会出现在这里。";
     two_persons_are_off: "Two-person control is off: everything is done at once, by one person.", "双人控制已关闭：一切由一人立即执行。";
-    decided: "Decided", "已决定";
-    asked: "Asked", "申请";
+    decided: "Decided", "已处理";
+    asked: "Asked by", "申请人";
     asked_by: "Asked by {}", "申请人 {}";
     asked_for: "Asked for. Another operator must approve it.", "已提交申请，必须由另一位操作员审批。";
-    decided_by: "Decided", "决定";
-    approved_by_role: "Approved by", "审批角色";
+    decided_by: "Decided by", "审批人";
+    approved_by_role: "May be approved by", "可审批的角色";
     pending: "Waiting", "等待中";
     approved: "Approved", "已批准";
     done: "Done", "已执行";
@@ -320,15 +299,19 @@ words! {
     another_must: "You have asked for it: another operator must approve it.", "这是您的申请：必须由另一位操作员审批。";
     not_yours: "Your roles do not decide about this.", "您的角色无权决定此请求。";
     approved_go_on: "It is approved. It shows a secret, so you do it yourself: the form is filled in.", "已批准。因会显示 AppSecret，须由您亲自执行：表单已填好。";
+    approved_not_done: "It was approved, and is not done yet: the server stopped in between.", "已批准但尚未执行：其间服务曾中断。";
+    do_it: "Do it now", "立即执行";
     go_on: "Go on", "继续";
     type_name_of: "Type the name, “{}”, to approve", "输入名称“{}”以批准";
     be_sure_person: "Who has asked knows the password. Be sure that there is such a person.", "申请人知道该密码。请确认确有其人。";
+    asker_sees_secret: "Who has asked sees the secret once it is approved.", "批准后，申请人将看到 AppSecret。";
+    as_approved: "This was approved, and is done just so. With another content it is asked for anew.", "此操作已获批准，将按原样执行。更改内容则须重新申请。";
     request_approved: "Approved.", "已批准。";
     request_refused: "Refused.", "已拒绝。";
-    wish_destroy_version: "Destroy version {0} of key “{1}”, {2} after the approval", "批准 {2} 后销毁密钥“{1}”的版本 {0}";
-    wish_destroy_key: "Destroy every version of key “{0}”, {1} after the approval", "批准 {1} 后销毁密钥“{0}”的所有版本";
+    wish_destroy_version: "Destroy version {0} of key “{1}”, {2} after the approval", "销毁密钥“{1}”的版本 {0}（批准后满 {2}执行）";
+    wish_destroy_key: "Destroy every version of key “{0}”, {1} after the approval", "销毁密钥“{0}”的所有版本（批准后满 {1}执行）";
     wish_unmark: "Key “{}” is sensitive no longer", "密钥“{}”不再标为敏感";
-    wish_app: "Make app “{0}” with {1} from {2}", "创建应用“{0}”，授权 {1}，来源 {2}";
+    wish_app: "Make app “{}”", "创建应用“{}”";
     wish_secret: "Give app “{0}” a new secret; the one of before is taken for {1}", "为应用“{0}”更换 AppSecret；旧的 {1} 内仍有效";
     wish_enable_operator: "Let operator “{}” sign in again", "允许操作员“{}”重新登录";
     wish_operator: "Make operator “{0}”: {1}", "创建操作员“{0}”：{1}";
@@ -354,7 +337,7 @@ words! {
     records: "Records", "记录";
     heads_hint: "Heads that are kept outside the database also tell whether newest records were cut off:", "保存在数据库之外的链头还能揭示最新记录是否被截断：";
     event: "Event", "事件";
-    about: "About", "关于";
+    about: "About", "涉及对象";
     about_what: "A name, an id, an address", "名称、编号或地址";
     from_day: "From (UTC)", "起始日（UTC）";
     until_day: "To (UTC)", "截止日（UTC）";
@@ -387,7 +370,7 @@ words! {
     password_foreign: "to be changed", "待修改";
     only_you: "There is only one operator.", "只有一位操作员。";
     only_you_do: "Make a second root-officer: what takes two persons is possible from then on, and nobody is locked out when one of them leaves.", "请创建第二位 root-officer：此后才能进行双人操作，且一人离开时不致无人可用。";
-    signed_in_from: "Signed in from", "已登录自";
+    signed_in_from: "Signed in from", "登录来源";
     not_signed_in: "not signed in at this manager", "未在此管理服务登录";
     no_tokens: "No tokens.", "没有令牌。";
     revoke: "Revoke", "吊销";
@@ -402,8 +385,9 @@ words! {
 
     // Root key
     engines: "Engines", "加密引擎";
-    engine: "Engine", "引擎";
-    since: "Since", "自";
+    engine: "Engine", "加密引擎";
+    foreign_root: "Another root key", "根密钥不同";
+    since: "Since", "起始时间";
     root_key_id: "Root key", "根密钥编号";
     software: "Version", "软件版本";
     in_this_process: "in this process", "本进程内";
@@ -414,7 +398,7 @@ words! {
     rotation_waiting: "The ceremony was cut off: a root-officer goes on with it on the command line.", "仪式中断：请 root-officer 在命令行继续。";
     rotation_moving: "What is wrapped under the old root key is being moved.", "正在迁移由旧根密钥封装的内容。";
     rotation_stuck: "Some rows cannot be moved: put them right, or leave them behind.", "部分记录无法迁移：请修复，或予以舍弃。";
-    rotation_done: "Done: the old root key is forgotten.", "已完成：旧根密钥已销毁。";
+    rotation_done: "Done: the engines keep the old root key no longer.", "已完成：引擎已不再保存旧根密钥。";
     moved_of: "{0} of {1} moved", "已迁移 {0} / {1}";
     ceremonies: "Ceremonies", "密钥仪式";
     ceremonies_where: "They take key cards, and happen at an engine, never over a network:", "需要密钥卡，只能在加密引擎上进行，不经过网络：";
@@ -433,15 +417,6 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_language_is_chosen_or_accepted() {
-        assert_eq!(Language::of(None, ""), Language::English);
-        assert_eq!(Language::of(None, "zh-CN,zh;q=0.9,en;q=0.8"), Language::Chinese);
-        assert_eq!(Language::of(None, "fr, en-GB;q=0.8, zh"), Language::English);
-        assert_eq!(Language::of(Some("zh-CN"), "en"), Language::Chinese);
-        assert_eq!(Language::of(Some("xx"), "en"), Language::English);
-    }
 
     #[test]
     fn both_languages_say_the_same_things() {
