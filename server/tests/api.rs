@@ -227,6 +227,8 @@ async fn every_answer_is_what_the_description_says() {
     caller.done(("POST", "/v1/apps"), &[], app).await;
     caller.done(("GET", "/v1/apps"), &[], json!({})).await;
     caller.done(("GET", "/v1/apps/{app}"), &["im"], json!({})).await;
+    let set = json!({"allow": ["127.0.0.0/8", "10.0.0.0/8"], "grants": ["enc:*"]});
+    caller.done(("PATCH", "/v1/apps/{app}"), &["im"], set).await;
     let logins = caller.done(("GET", "/v1/apps/{app}/logins"), &["im"], json!({})).await;
     assert_eq!(logins, json!({"good": [], "refused": [], "cut": false}));
     for change in ["disable", "enable"] {

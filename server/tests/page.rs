@@ -38,6 +38,10 @@ const FORMS: &[(&str, &[(&str, &str)])] = &[
     ),
     ("/keys/chat/close", &[("name", "chat"), ("version", "1")]),
     ("/keys/chat/cancel-destroy", &[("version", "1")]),
+    (
+        "/apps/im/set",
+        &[("name", "im"), ("allow", "0.0.0.0/0"), ("grants", "enc:*"), ("revision", "6")],
+    ),
     ("/apps/im/enable", &[]),
     ("/requests/rq_000000000000000000000000/approve", &[]),
     ("/requests/rq_000000000000000000000000/refuse", &[]),
@@ -297,6 +301,7 @@ async fn a_page_lets_nobody_do_what_the_api_does_not() {
         "/keys/chat/disable",
         "/keys/chat/destroy",
         "/apps/im/disable",
+        "/apps/im/set",
         "/apps/im/rotate-secret",
         "/operators/bob/disable",
         "/operators/bob/roles",
@@ -395,6 +400,22 @@ async fn what_was_approved_is_done_just_so_by_who_has_asked() {
     let made = visitor.post("/apps/reader/rotate-secret", &fields).await;
     assert!(made.body.contains("sws1_"), "{}", made.body);
     assert_eq!(alice.show_request(&asked.id).await.expect("there").state, "done");
+    // Other permissions, that take nobody else as they open no door.
+    let app = alice.show_app("im").await.expect("an app");
+    let page = visitor.get("/apps/im/set").await.body;
+    assert!(page.contains("10.0.0.0/8") && page.contains("enc,dec:chat"), "{page}");
+    let revision = app.revision.to_string();
+    let fields = [
+        ("name", "im"),
+        ("revision", revision.as_str()),
+        ("allow", "10.0.0.0/8, 192.0.2.7"),
+        ("grants", "enc:chat\r\nenc:more*"),
+    ];
+    let set = visitor.post("/apps/im/set", &fields).await;
+    assert_eq!(set.status, StatusCode::SEE_OTHER, "{}", set.body);
+    let app = alice.show_app("im").await.expect("an app");
+    assert_eq!((app.allow.len(), app.grants.len()), (2, 2));
+    assert!(visitor.post("/apps/im/set", &fields).await.body.contains("sent twice"));
     // Settings that somebody else has changed meanwhile are not changed back.
     let key = alice.show_key("chat").await.expect("a key");
     visitor.post("/keys/chat/rotate", &[]).await;

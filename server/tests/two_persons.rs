@@ -5,8 +5,8 @@ mod support;
 use sealwire_engine::document::OperatorRole::{AppAdmin, Auditor, KeyAdmin, RootOfficer};
 use sealwire_engine::document::VersionState;
 use sealwire_manager::{
-    ChangeKey, CreateApp, CreateKey, CreateToken, DestroyKey, ManagerClient, RotateSecret,
-    SetPolicy, SetRoles,
+    ChangeApp, ChangeKey, CreateApp, CreateKey, CreateToken, DestroyKey, ManagerClient,
+    RotateSecret, SetPolicy, SetRoles,
 };
 use sealwire_protocol::ErrorCode;
 use sqlx::ConnectOptions;
@@ -141,6 +141,61 @@ async fn an_app_that_opens_doors_takes_two() {
     assert!(site.carol.show_key("vault").await.expect("shown").sensitive);
     site.dave.decide_request(&request.id, true).await.expect("approved");
     assert!(!site.carol.show_key("vault").await.expect("shown").sensitive);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_app_may_do_is_widened_by_two_and_narrowed_by_one() {
+    let site = Site::start().await;
+    site.key("chat").await;
+    site.key("vault").await;
+    let mark = ChangeKey { sensitive: Some(true), ..ChangeKey::default() };
+    site.carol.set_key("vault", &mark).await.expect("marked");
+    let made = site.carol.create_app(&app("im", &["enc,dec:chat"])).await.expect("made");
+    let credentials =
+        App { key: made.app.app_key.clone(), secret: made.app_secret.as_str().to_owned() };
+    let client = site.server.client(&credentials).await;
+    let set = |allow: Option<&[&str]>, grants: Option<&[&str]>| ChangeApp {
+        allow: allow.map(|all| all.iter().map(|one| one.parse().expect("a network")).collect()),
+        grants: grants.map(|all| all.iter().map(|one| one.parse().expect("a grant")).collect()),
+    };
+    let key = site.carol.show_key("chat").await.expect("a key").index;
+    let envelope = client.enc(key, b"", b"m").await.expect("sealed");
+    // What opens no door takes one, and is in force at once: also for who is connected.
+    let changed = site.carol.set_app("im", &set(None, Some(&["enc:chat"]))).await.expect("set");
+    assert_eq!(changed.allow, made.app.allow, "what is not given stays");
+    let begun = std::time::Instant::now();
+    loop {
+        let opened = client.dec(b"", &envelope).await;
+        if opened.is_err_and(|error| error.code() == Some(ErrorCode::KEY_NOT_FOUND)) {
+            break;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "DEC is granted still");
+    }
+    client.enc(key, b"", b"m").await.expect("sealed");
+    // What opens one takes two.
+    let wider = set(None, Some(&["enc:chat", "dec:vault"]));
+    let request = asked(site.carol.set_app("im", &wider).await);
+    assert!(request.what.contains("dec:vault"), "{}", request.what);
+    assert_eq!(site.carol.show_app("im").await.expect("shown").grants, changed.grants);
+    let own = site.carol.decide_request(&request.id, true).await;
+    assert_eq!(number(own), Some(ErrorCode::SECOND_PERSON.0));
+    site.dave.decide_request(&request.id, true).await.expect("approved");
+    let app = site.carol.show_app("im").await.expect("shown");
+    assert_eq!(Some(app.grants), wider.grants);
+    // From elsewhere, too, once it may: and from less, or less, by one again.
+    let request = asked(site.carol.set_app("im", &set(Some(&["0.0.0.0/0"]), None)).await);
+    site.carol.set_app("im", &set(Some(&["127.0.0.1/32"]), None)).await.expect("narrower");
+    let moved = site.dave.decide_request(&request.id, true).await;
+    assert_eq!(number(moved), Some(ErrorCode::KEY_STATE.0), "it has changed meanwhile");
+    asked(site.carol.set_app("im", &set(Some(&["127.0.0.0/8"]), None)).await);
+    site.carol.set_app("im", &set(Some(&[]), Some(&["dec:vault"]))).await.expect("narrower");
+    // Nowhere is nowhere.
+    let url = site.server.url();
+    let refused = sealwire_client::Client::connect(&url, credentials.credentials());
+    refused.await.map(drop).expect_err("from nowhere");
+    let mapped = set(Some(&["::ffff:10.0.0.0/104"]), None);
+    assert_eq!(number(site.carol.set_app("im", &mapped).await), Some(ErrorCode::MALFORMED_BODY.0));
+    assert_eq!(number(site.carol.set_app("none", &wider).await), Some(ErrorCode::KEY_NOT_FOUND.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,15 @@ fn said(app: &AppDocument) -> String {
     format!("grants {}; allowed from {}", grants.join(" "), allow.join(" "))
 }
 
+pub(crate) fn check_networks(allow: &[IpNet]) -> Result<(), ManagerError> {
+    match allow.iter().find(|network| is_mapped(network)) {
+        None => Ok(()),
+        Some(network) => Err(ManagerError::Invalid(format!(
+            "{network} is an IPv4 network in IPv6 form, which no peer has: write it as IPv4"
+        ))),
+    }
+}
+
 fn taken(name: &str) -> ManagerError {
     ManagerError::Conflict(format!("an app called `{name}` exists already"))
 }
@@ -85,11 +94,7 @@ impl Manager {
                 "an app's name has 1 to 128 bytes and no control characters".into(),
             ));
         }
-        if let Some(network) = request.allow.iter().find(|network| is_mapped(network)) {
-            return Err(ManagerError::Invalid(format!(
-                "{network} is an IPv4 network in IPv6 form, which no peer has: write it as IPv4"
-            )));
-        }
+        check_networks(&request.allow)?;
         match self.read::<AppDocument>(By::Name(name)).await? {
             Some(_) => Err(taken(name)),
             None => Ok(()),
@@ -123,6 +128,36 @@ impl Manager {
             };
             if let Some(app) = change.commit(Draft::of(document, act)).await? {
                 tracing::info!(app = %app.id, ?state, "app changed");
+                return Ok(AppView::new(&app));
+            }
+        }
+    }
+
+    /// Lets an app do other things, or from elsewhere, if its document has this revision. Its sessions end, and it logs
+    /// in again.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchApp`]; [`ManagerError::IllegalChange`] when it has changed.
+    pub(crate) async fn set_app(
+        &self,
+        app: &str,
+        (allow, grants): (&[IpNet], &Grants),
+        bound: Option<u64>,
+    ) -> Result<AppView, ManagerError> {
+        let mut change = self.begin().await?;
+        loop {
+            let revision = change.revision().await?;
+            let mut document = self.find_app(app).await?.into_inner();
+            check_bound(bound, document.revision, &document.name)?;
+            if document.allow == allow && document.grants == *grants {
+                return Ok(AppView::new(&document));
+            }
+            document.revision = revision;
+            document.allow = allow.to_vec();
+            document.grants = grants.clone();
+            let deed = ("app.set", said(&document));
+            if let Some(app) = change.commit(Draft::of(document, deed)).await? {
+                tracing::info!(app = %app.id, "app set");
                 return Ok(AppView::new(&app));
             }
         }

@@ -55,6 +55,6 @@ pub use overview::{
 pub use pin::RootPin;
 pub use requests::{Outcome, PolicyView, RequestList, RequestView, SetPolicy, Wish};
 pub use views::{
-    AppList, AppView, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage, KeyView,
-    RotateSecret, RotationStage, RotationView, VersionView, Versions,
+    AppList, AppView, ChangeApp, ChangeKey, CreateApp, CreateKey, CreatedApp, DestroyKey, KeyPage,
+    KeyView, RotateSecret, RotationStage, RotationView, VersionView, Versions,
 };

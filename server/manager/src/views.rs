@@ -220,6 +220,20 @@ impl AppView {
     }
 }
 
+/// What an app may do, and from where, from now on. What is not given stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeApp {
+    /// Addresses that it may log in from; empty denies all.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub allow: Option<Vec<IpNet>>,
+    /// What it may do; empty denies everything.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub grants: Option<Vec<Grant>>,
+}
+
 /// Every app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppList {

@@ -222,6 +222,22 @@ pub(crate) enum App {
     /// Show an app.
     #[command(after_help = "Example:\n  sealwire app show im-gateway")]
     Show(OneApp),
+    /// Set what an app may do, and from where. What is given takes the place of all that was; its sessions end, and it
+    /// logs in again.
+    #[command(
+        after_help = "Examples:\n  sealwire app set im-gateway --allow 10.1.0.0/16 10.2.0.0/16\n  \
+                            sealwire app set im-gateway --grant enc,dec:chat enc:archive"
+    )]
+    Set {
+        #[command(flatten)]
+        app: OneApp,
+        /// Addresses and networks that it may log in from.
+        #[arg(long, num_args = 1.., value_parser = network, required_unless_present = "grant")]
+        allow: Vec<IpNet>,
+        /// What it may do.
+        #[arg(long, num_args = 1..)]
+        grant: Vec<Grant>,
+    },
     /// Keep an app from logging in, and end its sessions, on every gateway within a second.
     #[command(after_help = "Example:\n  sealwire app disable im-gateway")]
     Disable(OneApp),

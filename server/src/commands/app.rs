@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use sealwire_engine::document::AppState;
-use sealwire_manager::{AppView, CreateApp, CreatedApp, RotateSecret};
+use sealwire_manager::{AppView, ChangeApp, CreateApp, CreatedApp, RotateSecret};
 
 use super::identity::manager;
 use super::{print, print_json, warn_unverified};
@@ -26,6 +26,14 @@ pub(super) async fn run(command: App) -> Result<()> {
         }
         App::Show(OneApp { app, json, socket }) => {
             let app = manager(&socket)?.show_app(&app).await?;
+            if json { print_json(&app) } else { print(&table(&[app])) }
+        }
+        App::Set { app: OneApp { app, json, socket }, allow, grant } => {
+            let wish = ChangeApp {
+                allow: Some(allow).filter(|allow| !allow.is_empty()),
+                grants: Some(grant).filter(|grant| !grant.is_empty()),
+            };
+            let app = manager(&socket)?.set_app(&app, &wish).await?;
             if json { print_json(&app) } else { print(&table(&[app])) }
         }
         App::Disable(app) => {

@@ -152,6 +152,7 @@ pub(crate) const PAGES: &[&str] = &[
     "/apps/im",
     "/apps/im?address=10.1.2.3",
     "/apps/im/disable",
+    "/apps/im/set",
     "/apps/im/rotate-secret",
     "/requests",
     "/audit",

@@ -35,6 +35,13 @@ pub enum Act {
         /// Whether a still older one is dropped at once.
         drop_older: bool,
     },
+    /// Let an app do other things, or from elsewhere, where that opens doors.
+    SetApp {
+        /// Addresses that it may log in from.
+        allow: Vec<IpNet>,
+        /// What it may do.
+        grants: Grants,
+    },
     /// Let an operator sign in again.
     EnableOperator,
     /// Make an operator.
@@ -73,7 +80,9 @@ impl Act {
     pub const fn role(&self) -> OperatorRole {
         match self {
             Self::DestroyKey { .. } | Self::UnmarkKey => OperatorRole::KeyAdmin,
-            Self::CreateApp { .. } | Self::RotateSecret { .. } => OperatorRole::AppAdmin,
+            Self::CreateApp { .. } | Self::RotateSecret { .. } | Self::SetApp { .. } => {
+                OperatorRole::AppAdmin
+            }
             Self::CreateOperator { .. }
             | Self::EnableOperator
             | Self::SetRoles { .. }
@@ -95,10 +104,12 @@ impl Act {
             | Self::RotateSecret { .. }
             | Self::EnableOperator
             | Self::SetPolicy { .. } => Ok(()),
-            Self::CreateApp { allow, .. } => match allow.iter().any(|net| net.trunc() != *net) {
-                true => Err("a network of the allow-list has host bits".into()),
-                false => Ok(()),
-            },
+            Self::CreateApp { allow, .. } | Self::SetApp { allow, .. } => {
+                match allow.iter().any(|net| net.trunc() != *net) {
+                    true => Err("a network of the allow-list has host bits".into()),
+                    false => Ok(()),
+                }
+            }
             Self::CreateOperator { id, name, roles, password } => {
                 check_id(id, "op_")?;
                 check_name(name)?;

@@ -6,7 +6,9 @@ use sealwire_engine::document::AppState;
 
 use super::Shared;
 use super::answer::Body;
-use crate::{AppList, AppView, Caller, CreateApp, CreatedApp, ManagerError, Outcome, RotateSecret};
+use crate::{
+    AppList, AppView, Caller, ChangeApp, CreateApp, CreatedApp, ManagerError, Outcome, RotateSecret,
+};
 
 type Answer = Result<Json<AppView>, ManagerError>;
 
@@ -24,6 +26,15 @@ pub(super) async fn list(State(manager): Shared) -> Result<Json<AppList>, Manage
 
 pub(super) async fn show(State(manager): Shared, Segment(app): Segment<String>) -> Answer {
     manager.show_app(&app).await.map(Json)
+}
+
+pub(super) async fn set(
+    State(manager): Shared,
+    Extension(caller): Extension<Caller>,
+    Segment(app): Segment<String>,
+    Body(wish): Body<ChangeApp>,
+) -> Result<Outcome<AppView>, ManagerError> {
+    manager.ask_set_app(&app, &wish, &caller).await
 }
 
 pub(super) async fn disable(State(manager): Shared, Segment(app): Segment<String>) -> Answer {

@@ -12,11 +12,12 @@ use crate::audit::{
     AuditChains, AuditPage, AuditRows, ChainPart, CheckChain, CheckHeads, CheckedHeads,
 };
 use crate::{
-    AppList, AppLogins, AppView, AttentionView, BreakGlass, CallerView, ChangeKey, ChangePassword,
-    CreateApp, CreateKey, CreateOperator, CreateToken, CreatedApp, CreatedToken, DestroyKey, Done,
-    KeyPage, KeyView, Manager, OperatorList, OperatorView, PolicyView, RequestList, RequestView,
-    ResetPassword, RotateSecret, RotationView, SealView, SetPolicy, SetRoles, SignIn, SignedIn,
-    StateChange, Statement, StatusView, TrafficView, Versions, Warranted,
+    AppList, AppLogins, AppView, AttentionView, BreakGlass, CallerView, ChangeApp, ChangeKey,
+    ChangePassword, CreateApp, CreateKey, CreateOperator, CreateToken, CreatedApp, CreatedToken,
+    DestroyKey, Done, KeyPage, KeyView, Manager, OperatorList, OperatorView, PolicyView,
+    RequestList, RequestView, ResetPassword, RotateSecret, RotationView, SealView, SetPolicy,
+    SetRoles, SignIn, SignedIn, StateChange, Statement, StatusView, TrafficView, Versions,
+    Warranted,
 };
 
 /// Who may make a call.
@@ -137,6 +138,7 @@ pub static CALLS: &[Call] = &[
     call(("POST", "/v1/apps"), by(APPS), || post(apps::create), "Make an app", of::<CreatedApp>).takes(of::<CreateApp>).asks(),
     call(("GET", "/v1/apps/{app}"), by(ALL), || get(apps::show), "An app", of::<AppView>),
     call(("GET", "/v1/apps/{app}/logins"), by(ALL), || get(overview::logins), "When an app was seen last, and from where", of::<AppLogins>),
+    call(("PATCH", "/v1/apps/{app}"), by(APPS), || patch(apps::set), "Set what an app may do, and from where", of::<AppView>).takes(of::<ChangeApp>).asks(),
     call(("POST", "/v1/apps/{app}/disable"), by(APPS), || post(apps::disable), "Keep an app from logging in", of::<AppView>),
     call(("POST", "/v1/apps/{app}/enable"), by(APPS), || post(apps::enable), "Let an app log in again", of::<AppView>),
     call(("POST", "/v1/apps/{app}/rotate-secret"), by(APPS), || post(apps::rotate_secret), "Give an app a new secret", of::<CreatedApp>).takes(of::<RotateSecret>).asks(),

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::{ClientError, ManagerClient, segment};
-use crate::{AppList, AppView, CreateApp, CreatedApp, RotateSecret};
+use crate::{AppList, AppView, ChangeApp, CreateApp, CreatedApp, RotateSecret};
 
 impl ManagerClient {
     /// An app, by AppKey or name.
@@ -12,6 +12,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn show_app(&self, app: &str) -> Result<AppView, ClientError> {
         self.call(Method::GET, &format!("/v1/apps/{}", segment(app)), None::<&()>).await
+    }
+
+    /// Sets what an app may do, and from where.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_app(&self, app: &str, wish: &ChangeApp) -> Result<AppView, ClientError> {
+        self.call(Method::PATCH, &format!("/v1/apps/{}", segment(app)), Some(wish)).await
     }
 
     /// Keeps an app from logging in, and ends its sessions; or lets it.

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use super::render;
 use super::trouble::Trouble;
 use super::visit::{Fields, Frame, Visitor};
-use crate::{AppList, AppLogins, AppView, ClientError, CreateApp, CreatedApp, RotateSecret, Wish};
+use crate::{
+    AppList, AppLogins, AppView, ChangeApp, ClientError, CreateApp, CreatedApp, RotateSecret, Wish,
+};
 
 /// Hours for which the secret of before is taken, unless others are asked for.
 const OVERLAP_HOURS: u64 = 24;
@@ -110,25 +112,36 @@ pub(super) struct NewApp {
     request: String,
 }
 
+/// One a line.
+fn lines<T: ToString>(things: &[T]) -> String {
+    let texts: Vec<_> = things.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+/// The networks and grants of a form, one a line.
+fn permissions(allow_text: &str, grants_text: &str) -> Result<(Vec<IpNet>, Vec<Grant>), Trouble> {
+    let parts = |text: &str| {
+        let parts = text.split_whitespace().map(str::to_owned);
+        parts.collect::<Vec<_>>()
+    };
+    let mut allow = Vec::new();
+    for text in parts(&allow_text.replace(',', " ")) {
+        // One address by itself is a network, too.
+        let network = text.parse::<IpNet>().ok().or_else(|| text.parse().ok().map(IpAddr::into));
+        let problem =
+            || Trouble::invalid(format!("`{text}`: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32"));
+        allow.push(network.ok_or_else(problem)?);
+    }
+    let mut grants: Vec<Grant> = Vec::new();
+    for text in parts(grants_text) {
+        grants.push(text.parse().map_err(|error| Trouble::invalid(format!("{error}")))?);
+    }
+    Ok((allow, grants))
+}
+
 impl NewApp {
     fn wish(&self) -> Result<CreateApp, Trouble> {
-        let lines = |text: &str| {
-            let lines = text.lines().flat_map(|line| line.split_whitespace());
-            lines.map(str::to_owned).collect::<Vec<_>>()
-        };
-        let mut allow = Vec::new();
-        for text in lines(&self.allow.replace(',', " ")) {
-            // One address by itself is a network, too.
-            let network =
-                text.parse::<IpNet>().ok().or_else(|| text.parse().ok().map(IpAddr::into));
-            let problem =
-                || Trouble::invalid(format!("`{text}`: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32"));
-            allow.push(network.ok_or_else(problem)?);
-        }
-        let mut grants: Vec<Grant> = Vec::new();
-        for text in lines(&self.grants) {
-            grants.push(text.parse().map_err(|error| Trouble::invalid(format!("{error}")))?);
-        }
+        let (allow, grants) = permissions(&self.allow, &self.grants)?;
         Ok(CreateApp { name: self.name.trim().to_owned(), allow, grants })
     }
 }
@@ -150,10 +163,7 @@ pub(super) async fn new(visitor: Visitor, Query(mut form): Query<NewApp>) -> Res
     if !form.request.is_empty() {
         match wished(&visitor, &form.request).await {
             Ok(Wish::CreateApp { name, allow, grants }) => {
-                let lines = |texts: Vec<String>| texts.join("\n");
-                form.name = name;
-                form.allow = lines(allow.iter().map(ToString::to_string).collect());
-                form.grants = lines(grants.iter().map(ToString::to_string).collect());
+                (form.name, form.allow, form.grants) = (name, lines(&allow), lines(&grants));
             }
             Ok(_) => return Trouble::no_such_page().into_response(),
             Err(trouble) => return trouble.into_response(),
@@ -196,6 +206,7 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewApp>) -> Re
 /// What can be done to an app beside letting it in again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AppAct {
+    Set,
     Disable,
     Enable,
     RotateSecret,
@@ -204,6 +215,7 @@ enum AppAct {
 impl AppAct {
     fn named(name: &str) -> Result<Self, Trouble> {
         Ok(match name {
+            "set" => Self::Set,
             "disable" => Self::Disable,
             "enable" => Self::Enable,
             "rotate-secret" => Self::RotateSecret,
@@ -220,6 +232,9 @@ struct ActPage<'a> {
     name: &'a str,
     app: AppView,
     hours: u64,
+    /// One a line, to be changed.
+    allow: String,
+    grants: String,
     request: &'a str,
     /// What was approved: it is done just so.
     approved: Option<Wish>,
@@ -230,6 +245,11 @@ pub(super) struct ActForm {
     /// The app's name, typed.
     #[serde(default)]
     name: String,
+    /// One network a line, and one grant a line.
+    #[serde(default)]
+    allow: String,
+    #[serde(default)]
+    grants: String,
     #[serde(default)]
     overlap_hours: Option<u64>,
     #[serde(default)]
@@ -269,7 +289,8 @@ pub(super) async fn confirm(
     match visitor.api.show_app(&app).await {
         Ok(app) => {
             let (hours, request) = (OVERLAP_HOURS, query.request.as_str());
-            render(&ActPage { f, act, name: &name, app, hours, request, approved })
+            let (allow, grants) = (lines(&app.allow), lines(&app.grants));
+            render(&ActPage { f, act, name: &name, app, hours, allow, grants, request, approved })
         }
         Err(error) => Trouble::from(error).into_response(),
     }
@@ -300,9 +321,17 @@ pub(super) async fn act(
         AppAct::Disable => {
             visitor.back_to(&here, api.enable_app(&app.app_key, false).await, words.app_disabled)
         }
-        AppAct::RotateSecret if form.revision != app.revision => {
+        AppAct::Set | AppAct::RotateSecret if form.revision != app.revision => {
             Trouble::invalid(words.changed_meanwhile).into_response()
         }
+        AppAct::Set => match permissions(&form.allow, &form.grants) {
+            Ok((allow, grants)) => {
+                let wish = ChangeApp { allow: Some(allow), grants: Some(grants) };
+                let done = api.set_app(&app.app_key, &wish).await;
+                visitor.back_to(&here, done, words.app_set)
+            }
+            Err(trouble) => trouble.into_response(),
+        },
         AppAct::RotateSecret => {
             let hours = form.overlap_hours.unwrap_or(OVERLAP_HOURS);
             let own = (hours.saturating_mul(3600), form.drop_older);

@@ -126,6 +126,7 @@ impl Frame {
             Wish::RotateSecret { overlap_seconds, .. } => {
                 self.say2(w.wish_secret, target, self.duration(overlap_seconds))
             }
+            Wish::SetApp { .. } => self.say(w.wish_set_app, target),
             Wish::EnableOperator => self.say(w.wish_enable_operator, target),
             Wish::CreateOperator { name, roles } => {
                 self.say2(w.wish_operator, name, self.roles(roles))

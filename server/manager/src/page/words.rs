@@ -262,6 +262,9 @@ words! {
     why_proof: "unknown AppKey, wrong secret, or disabled", "AppKey 未知、AppSecret 错误或已停用";
     why_address: "the address is not on the allow-list", "地址不在 IP 白名单上";
     rotate_secret: "New secret", "更换 AppSecret";
+    set_permissions: "Set permissions", "修改权限";
+    set_app: "What may “{}” do, and from where?", "“{}”可以做什么、从哪里登录？";
+    set_app_means: "Its connections end within a second, and it logs in again under what is set here. What opens doors takes a second person.", "其连接在一秒内断开，并按此处设置重新登录。放宽权限的更改须由第二人审批。";
     disable_app: "Disable “{}”?", "停用“{}”？";
     disable_app_means: "Its connections end within a second, and it cannot log in: whatever it serves stops sealing and opening messages. It can be enabled again.", "其连接在一秒内断开，且不能登录：依赖它的业务将停止加解密消息。可以重新启用。";
     rotate_secret_of: "Give “{}” a new secret?", "为“{}”更换 AppSecret？";
@@ -272,6 +275,7 @@ words! {
     type_app_name: "Type the app's name, “{}”, to go on", "输入应用名称“{}”以继续";
     app_enabled: "The app may log in again.", "应用可以重新登录。";
     app_disabled: "The app is disabled.", "应用已停用。";
+    app_set: "The permissions are set.", "权限已设置。";
     secret_of: "The secret of “{}”", "“{}”的 AppSecret";
     secret_once: "This is the only time it is shown.", "仅此一次显示。";
     secret_once_means: "Put it into the app's secret store now. Nobody can look it up later; a lost one is replaced by a new one.", "请立即存入应用的机密存储。之后无人能查看；丢失只能更换新的。";
@@ -312,6 +316,7 @@ words! {
     wish_destroy_key: "Destroy every version of key “{0}”, {1} after the approval", "销毁密钥“{0}”的所有版本（批准后满 {1}执行）";
     wish_unmark: "Key “{}” is sensitive no longer", "密钥“{}”不再标为敏感";
     wish_app: "Make app “{}”", "创建应用“{}”";
+    wish_set_app: "Give app “{}” other permissions", "修改应用“{}”的权限";
     wish_secret: "Give app “{0}” a new secret; the one of before is taken for {1}", "为应用“{0}”更换 AppSecret；旧的 {1} 内仍有效";
     wish_enable_operator: "Let operator “{}” sign in again", "允许操作员“{}”重新登录";
     wish_operator: "Make operator “{0}”: {1}", "创建操作员“{0}”：{1}";

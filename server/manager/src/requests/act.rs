@@ -1,5 +1,6 @@
 //! What takes two persons, and how it is done once it is approved.
 
+use ipnet::IpNet;
 use sealwire_engine::document::{
     Act, AppDocument, Grant, Grants, KeyDocument, Op, OperatorDocument, OperatorRole,
     OperatorState, PasswordHash, Pattern, PolicyDocument, RequestDocument, Target,
@@ -7,10 +8,11 @@ use sealwire_engine::document::{
 use sealwire_keystore::By;
 
 use super::{Claimed, Outcome};
+use crate::apps::check_networks;
 use crate::keys::Which;
 use crate::{
-    Caller, ChangeKey, CreateApp, CreatedApp, KeyView, Manager, ManagerError, OperatorView,
-    Password, RotateSecret, StateChange,
+    AppView, Caller, ChangeApp, ChangeKey, CreateApp, CreatedApp, KeyView, Manager, ManagerError,
+    OperatorView, Password, RotateSecret, StateChange,
 };
 
 impl Manager {
@@ -108,7 +110,7 @@ impl Manager {
         self.check_app(request).await?;
         let act = Act::CreateApp {
             name: request.name.trim().to_owned(),
-            allow: request.allow.iter().map(ipnet::IpNet::trunc).collect(),
+            allow: request.allow.iter().map(IpNet::trunc).collect(),
             grants: Grants(request.grants.clone()),
         };
         match self.claim_or_ask(by, act, None).await? {
@@ -147,6 +149,34 @@ impl Manager {
                 made.map(Outcome::Done)
             }
         }
+    }
+
+    /// Lets an app do other things, or from elsewhere, or asks for it when that opens doors. What only takes something
+    /// away opens none.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchApp`], [`ManagerError::Invalid`]; [`ManagerError::IllegalChange`] when it has changed.
+    pub async fn ask_set_app(
+        &self,
+        app: &str,
+        wish: &ChangeApp,
+        by: &Caller,
+    ) -> Result<Outcome<AppView>, ManagerError> {
+        let known = self.find_app(app).await?;
+        let allow = wish.allow.as_ref().unwrap_or(&known.allow);
+        check_networks(allow)?;
+        let allow: Vec<_> = allow.iter().map(IpNet::trunc).collect();
+        let grants = wish.grants.clone().map_or_else(|| known.grants.clone(), Grants);
+        let within = |network: &IpNet| known.allow.iter().any(|held| held.contains(network));
+        let restricts =
+            allow.iter().all(within) && grants.0.iter().all(|grant| known.grants.0.contains(grant));
+        if restricts || !self.takes_two(by).await? || !self.opens_doors(&grants.0).await? {
+            let set = self.set_app(&known.id, (&allow, &grants), Some(known.revision)).await;
+            return set.map(Outcome::Done);
+        }
+        let (id, name, revision) = (known.id.clone(), known.name.clone(), known.revision);
+        let target = Target { id, name, revision };
+        self.ask(by, Act::SetApp { allow, grants }, Some(target)).await.map(Outcome::Asked)
     }
 
     /// Whether grants open one key to another's readers, or DEC on anything but keys that are named, are there, and
@@ -237,7 +267,9 @@ impl Manager {
             Act::DestroyKey { .. } | Act::UnmarkKey => {
                 self.read::<KeyDocument>(by).await?.map(|key| key.revision)
             }
-            Act::RotateSecret { .. } => self.read::<AppDocument>(by).await?.map(|app| app.revision),
+            Act::RotateSecret { .. } | Act::SetApp { .. } => {
+                self.read::<AppDocument>(by).await?.map(|app| app.revision)
+            }
             Act::SetRoles { .. } | Act::ResetPassword { .. } | Act::EnableOperator => {
                 self.read::<OperatorDocument>(by).await?.map(|operator| operator.revision)
             }
@@ -268,6 +300,9 @@ impl Manager {
             Act::UnmarkKey => self.mark_key(Which::Uid(id), false, bound).await.map(drop),
             // Who has asked does it, and sees the secret.
             Act::CreateApp { .. } | Act::RotateSecret { .. } => Ok(()),
+            Act::SetApp { allow, grants } => {
+                self.set_app(id, (&allow, &grants), bound).await.map(drop)
+            }
             Act::EnableOperator => {
                 self.set_operator_state(id, OperatorState::Active, bound).await.map(drop)
             }

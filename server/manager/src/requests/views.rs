@@ -1,7 +1,9 @@
 //! What the API takes and shows of requests.
 
 use ipnet::IpNet;
-use sealwire_engine::document::{Act, Grant, OperatorRole, Person, RequestDocument, RequestState};
+use sealwire_engine::document::{
+    Act, Grant, Grants, OperatorRole, Person, RequestDocument, RequestState,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -96,6 +98,15 @@ pub enum Wish {
         /// Whether a still older one is dropped at once.
         drop_older: bool,
     },
+    /// That an app may do other things, or from elsewhere.
+    SetApp {
+        /// Addresses that it may log in from.
+        #[schema(value_type = Vec<String>)]
+        allow: Vec<IpNet>,
+        /// What it may do.
+        #[schema(value_type = Vec<String>)]
+        grants: Vec<Grant>,
+    },
     /// That an operator may sign in again.
     EnableOperator,
     /// An operator.
@@ -136,6 +147,7 @@ impl Wish {
             Act::RotateSecret { overlap_seconds, drop_older } => {
                 Self::RotateSecret { overlap_seconds, drop_older }
             }
+            Act::SetApp { allow, grants } => Self::SetApp { allow, grants: grants.0 },
             Act::EnableOperator => Self::EnableOperator,
             Act::CreateOperator { name, roles, .. } => Self::CreateOperator { name, roles },
             Act::SetRoles { roles } => Self::SetRoles { roles },
@@ -173,13 +185,10 @@ fn raw_words(request: &RequestDocument) -> String {
             format!("key `{name}` is sensitive no longer: one person may then grant DEC on it")
         }
         Act::CreateApp { name, allow, grants } => {
-            let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
-            let grants: Vec<_> = grants.0.iter().map(ToString::to_string).collect();
-            format!(
-                "make app `{name}` with {} from {}",
-                grants.join(" "),
-                if allow.is_empty() { "nowhere".to_owned() } else { allow.join(", ") }
-            )
+            format!("make app `{name}` with {}", from_where(grants, allow))
+        }
+        Act::SetApp { allow, grants } => {
+            format!("app `{name}` has from now on {}", from_where(grants, allow))
         }
         Act::CreateOperator { name, roles, .. } => format!(
             "make operator `{name}`: {}; who has asked knows the password: be sure that there is such a person",
@@ -198,6 +207,14 @@ fn raw_words(request: &RequestDocument) -> String {
             format!("two persons are {two}; a destruction waits {destroy_wait_seconds} s")
         }
     }
+}
+
+fn from_where(grants: &Grants, allow: &[IpNet]) -> String {
+    let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
+    let grants: Vec<_> = grants.0.iter().map(ToString::to_string).collect();
+    let grants = if grants.is_empty() { "no grant".to_owned() } else { grants.join(" ") };
+    let allow = if allow.is_empty() { "nowhere".to_owned() } else { allow.join(", ") };
+    format!("{grants} from {allow}")
 }
 
 /// Every request.
