@@ -56,7 +56,7 @@ impl World {
 
     /// Waits until a key is as it should be: for what happens by itself.
     async fn until(&self, key: &str, as_it_should: impl Fn(&KeyView) -> bool) -> KeyView {
-        for _ in 0..100 {
+        for _ in 0..300 {
             let view = self.server.manager().show_key(key).await.expect("shown");
             if as_it_should(&view) {
                 return view;
