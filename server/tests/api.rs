@@ -230,7 +230,7 @@ async fn every_answer_is_what_the_description_says() {
     let set = json!({"allow": ["127.0.0.0/8", "10.0.0.0/8"], "grants": ["enc:*"]});
     caller.done(("PATCH", "/v1/apps/{app}"), &["im"], set).await;
     let logins = caller.done(("GET", "/v1/apps/{app}/logins"), &["im"], json!({})).await;
-    assert_eq!(logins, json!({"good": [], "refused": [], "cut": false}));
+    assert_eq!(logins, json!({"good": [], "refused": [], "cut": false, "refused_cut": false}));
     for change in ["disable", "enable"] {
         caller.done(("POST", &format!("/v1/apps/{{app}}/{change}")), &["im"], json!({})).await;
     }

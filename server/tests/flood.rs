@@ -139,6 +139,11 @@ async fn a_flood_of_wrong_auths_stops_nobody_else() {
          {loud} meanwhile, p99 {before:?} and {during:?}; {made} keys made, in {managed:?} at most"
     );
     assert!(refused > 0 && turned_away > 0 && made > 0 && loud > 0);
+    // One turn in 5 ms, after the first 64 and those that were on their way by then; and a line of the log for few.
+    let took = u64::try_from(flooded.elapsed().as_millis()).expect("not long");
+    assert!(refused <= 64 + 256 + took / 5, "{refused} refused in {took} ms");
+    let lines = server.log().matches("AUTH refused").count();
+    assert!((1..=64 + 256).contains(&lines), "{lines} lines");
 
     // Each that was refused is counted once; the first of its minute is a record by itself.
     let counted = counted(server, &app).await;

@@ -1,6 +1,6 @@
 //! Who has sent many wrong AUTHs takes turns: one AUTH after another of a source, with a pause between. What a wrong
-//! AUTH costs, others do not notice then, and nobody is locked out: the turns go round in the order in which they were
-//! asked for, and no source has more of them than connections that have not authenticated.
+//! AUTH costs, others do not notice then. An app at such an address gets its turn, too: they go round in the order in
+//! which they were asked for, and few wait. When more do, it may have to connect several times, as everybody there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use sealwire_engine::host::admission::source;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 /// Sources that are remembered; beyond, those that were not heard of for longest are forgotten.
@@ -25,6 +25,14 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// Time between two turns of a source.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// Those of a source that wait for their turn: the last has it within a third of a second, long before its time for AUTH
+/// is over. Beyond, connections are ended at once, and their places are free for others.
+const WAITING: usize = 64;
+
+/// Too many connections of a source wait for their turn.
+#[derive(Debug)]
+pub(crate) struct Crowd;
+
 /// Sources that have sent wrong AUTHs.
 pub(crate) struct Guesses {
     begun: Instant,
@@ -36,6 +44,8 @@ struct Source {
     arrival: AtomicU64,
     /// When the last turn began.
     turn: Mutex<Instant>,
+    /// Who may wait for one.
+    waiting: Semaphore,
 }
 
 impl Guesses {
@@ -48,21 +58,30 @@ impl Guesses {
     }
 
     /// Waits until it is an address's turn: not at all, unless many wrong AUTHs have come from there.
-    pub(crate) async fn turn(&self, address: IpAddr) {
-        let Some(known) = self.sources.get(&source(address)) else { return };
+    ///
+    /// # Errors
+    /// When too many of its connections wait already.
+    pub(crate) async fn turn(&self, address: IpAddr) -> Result<(), Crowd> {
+        let Some(known) = self.sources.get(&source(address)) else { return Ok(()) };
         if known.arrival.load(Ordering::Relaxed) <= self.now() + millis(PACE * BURST) {
-            return;
+            return Ok(());
         }
+        let _place = known.waiting.try_acquire().map_err(|_| Crowd)?;
         // Fair: in the order in which they were asked for.
         let mut last = known.turn.lock().await;
         sleep_until(*last + PAUSE).await;
         *last = Instant::now();
+        Ok(())
     }
 
     /// Notes that an AUTH from an address was refused; whether that is worth a line of the log by itself. The audit
     /// counts all of them.
     pub(crate) fn refused(&self, address: IpAddr) -> bool {
-        let made = || Source { arrival: AtomicU64::new(0), turn: Mutex::new(Instant::now()) };
+        let made = || Source {
+            arrival: AtomicU64::new(0),
+            turn: Mutex::new(Instant::now()),
+            waiting: Semaphore::new(WAITING),
+        };
         let known = self.sources.get_or_insert_with(&source(address), || Ok(Arc::new(made())));
         let known = known.unwrap_or_else(|never: std::convert::Infallible| match never {});
         let now = self.now();
@@ -89,7 +108,7 @@ mod tests {
 
     async fn waits(guesses: &Guesses, from: &str) -> Duration {
         let asked = Instant::now();
-        guesses.turn(address(from)).await;
+        guesses.turn(address(from)).await.expect("few wait");
         asked.elapsed()
     }
 
@@ -120,15 +139,19 @@ mod tests {
         for _ in 0..1000 {
             guesses.refused(address("192.0.2.1"));
         }
-        let turns = (0..128).map(|_| {
+        let turns = (0..WAITING).map(|_| {
             let guesses = guesses.clone();
             tokio::spawn(async move { waits(&guesses, "192.0.2.1").await })
         });
+        let turns: Vec<_> = turns.collect();
+        tokio::task::yield_now().await;
+        guesses.turn(address("192.0.2.1")).await.expect_err("too many wait");
         let mut waited = Vec::new();
-        for turn in turns.collect::<Vec<_>>() {
+        for turn in turns {
             waited.push(turn.await.expect("no panic"));
         }
         assert!(waited.is_sorted(), "{waited:?}");
-        assert!(waited[127] <= PAUSE * 128, "{waited:?}");
+        let last = waited.last().expect("many");
+        assert!(*last <= PAUSE * u32::try_from(WAITING).expect("few"), "{waited:?}");
     }
 }

@@ -13,6 +13,7 @@ use sealwire_protocol::message::{AuthRequest, AuthResponse};
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, credential, frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::guesses::Crowd;
 use crate::link::{End, Link};
 use crate::session::{Session, request_id_0};
 use crate::{Gateway, Refusal};
@@ -43,7 +44,8 @@ pub(crate) async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     })
     .await?;
     let (client_nonce, app_key) = hello;
-    gateway.guesses.turn(peer.address).await;
+    let crowd = |Crowd| End::refused(header, ErrorCode::TOO_MANY_CONNECTIONS.into());
+    gateway.guesses.turn(peer.address).await.map_err(crowd)?;
     let server_nonce = challenge(gateway).await.map_err(|refusal| End::refused(header, refusal))?;
     let challenge = AuthResponse::Challenge { server_nonce, limits: offered };
     answer(link, header, &challenge).await?;

@@ -49,7 +49,7 @@ use password::Passwords;
 use sessions::{Holder, Sessions};
 
 /// What a token of an operator begins with; a session's does not.
-const TOKEN_PREFIX: &str = "swt_";
+pub(crate) const TOKEN_PREFIX: &str = "swt_";
 
 /// Whom an unknown name stands for.
 const NOBODY: &str = "op_000000000000000000000000";

@@ -66,7 +66,7 @@ pub(super) async fn authorize(
     // What was refused to somebody is on record; a sign-in that was sees to itself.
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answered.status());
     // So is a page's session that has ended: nobody has done anything.
-    let ended = by_page && answered.status() == StatusCode::UNAUTHORIZED;
+    let ended = by_page && who.is_none() && answered.status() == StatusCode::UNAUTHORIZED;
     if refused && !ended && call.may != May::Anybody && (given || who.is_some()) {
         let who = who.unwrap_or_else(|| "(a session or token that is none)".into());
         let source = source.unwrap_or(Source::Socket);

@@ -172,9 +172,10 @@ pub struct RowView {
 }
 
 /// Text that strangers have had a hand in, as it may be shown: nothing of it moves a cursor, or hides what follows.
+/// Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji are written with them, and they turn nothing.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let turns = |letter: char| matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let turns = |letter: char| matches!(letter, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let plain = |letter: char| {
         if turns(letter) || letter.is_control() { '\u{fffd}' } else { letter }
     };

@@ -90,7 +90,12 @@ pub struct AppLogins {
     pub refused: Vec<LoginView>,
     /// Whether there are older records of logins than were looked through.
     pub cut: bool,
+    /// The same of refused ones; the counts of a minute do not say why, and are not looked at.
+    pub refused_cut: bool,
 }
+
+/// In which minute, in whose chain, who, and from where.
+type Stranger = (u64, String, String, Option<IpAddr>);
 
 /// Counts, as they are gathered.
 #[derive(Default)]
@@ -99,7 +104,7 @@ struct Tally {
     apps: HashMap<String, AppTraffic>,
     /// Refused logins by minute, chain and source: as single records, and as counted at the minute's end. The count
     /// contains the single ones.
-    refused: HashMap<(u64, String, String, Option<IpAddr>), (u64, u64)>,
+    refused: HashMap<Stranger, (u64, u64)>,
 }
 
 impl Tally {
@@ -124,7 +129,7 @@ impl Tally {
                 }
             }
             AuditEvent::LoginRefused { who, from, .. } => {
-                let seconds = u64::try_from(record.at / 1000).unwrap_or(0);
+                let seconds = record.at / 1000;
                 let minute = seconds - seconds % 60;
                 self.refused.entry((minute, writer, who, from)).or_default().0 += 1;
             }
@@ -216,8 +221,8 @@ impl Manager {
     pub async fn app_logins(&self, app: &str) -> Result<AppLogins, ManagerError> {
         let app_key = self.show_app(app).await?.app_key;
         let (good, cut) = self.logins_of(&app_key, "logged-in").await?;
-        let (refused, _) = self.logins_of(&app_key, "login-refused").await?;
-        Ok(AppLogins { good, refused, cut })
+        let (refused, refused_cut) = self.logins_of(&app_key, "login-refused").await?;
+        Ok(AppLogins { good, refused, cut, refused_cut })
     }
 
     /// The newest of an app, and whether there are records that were not looked through.

@@ -107,8 +107,8 @@ pub(super) struct NewApp {
     /// One grant a line.
     #[serde(default)]
     grants: String,
-    /// The request that was approved, by id: then it is made as it was asked for.
-    #[serde(default)]
+    /// The request that was approved, by id.
+    #[serde(skip)]
     request: String,
 }
 
@@ -154,16 +154,23 @@ struct NewPage<'a> {
     trouble: Option<Trouble>,
 }
 
-/// What a request asks for, which must be the visitor's.
-async fn wished(visitor: &Visitor, request: &str) -> Result<Wish, Trouble> {
-    Ok(visitor.api.show_request(request).await?.wish)
+/// What a request asks for: one of the visitor's own that was approved, and is about this app, if it is about one.
+async fn wished(visitor: &Visitor, request: &str, app: Option<&str>) -> Result<Wish, Trouble> {
+    let view = visitor.api.show_request(request).await?;
+    let is_own = view.asked.name == visitor.frame().name();
+    if view.state != "approved" || !is_own || view.target.as_deref() != app {
+        return Err(Trouble::no_such_page());
+    }
+    Ok(view.wish)
 }
 
-pub(super) async fn new(visitor: Visitor, Query(mut form): Query<NewApp>) -> Response {
-    if !form.request.is_empty() {
-        match wished(&visitor, &form.request).await {
+pub(super) async fn new(visitor: Visitor, Query(query): Query<ActQuery>) -> Response {
+    let mut form = NewApp::default();
+    if !query.request.is_empty() {
+        match wished(&visitor, &query.request, None).await {
             Ok(Wish::CreateApp { name, allow, grants }) => {
                 (form.name, form.allow, form.grants) = (name, lines(&allow), lines(&grants));
+                form.request = query.request;
             }
             Ok(_) => return Trouble::no_such_page().into_response(),
             Err(trouble) => return trouble.into_response(),
@@ -278,16 +285,16 @@ pub(super) async fn confirm(
         Ok(_) => return Trouble::no_such_page().into_response(),
         Err(trouble) => return trouble.into_response(),
     };
-    let approved = match query.request.as_str() {
-        "" => None,
-        request => match wished(&visitor, request).await {
-            Ok(wish) => Some(wish),
-            Err(trouble) => return trouble.into_response(),
-        },
-    };
     let f = visitor.frame();
     match visitor.api.show_app(&app).await {
         Ok(app) => {
+            let approved = match query.request.as_str() {
+                "" => None,
+                request => match wished(&visitor, request, Some(&app.name)).await {
+                    Ok(wish) => Some(wish),
+                    Err(trouble) => return trouble.into_response(),
+                },
+            };
             let (hours, request) = (OVERLAP_HOURS, query.request.as_str());
             let (allow, grants) = (lines(&app.allow), lines(&app.grants));
             render(&ActPage { f, act, name: &name, app, hours, allow, grants, request, approved })
@@ -337,7 +344,7 @@ pub(super) async fn act(
             let own = (hours.saturating_mul(3600), form.drop_older);
             let (overlap_seconds, drop_older) = match form.request.as_str() {
                 "" => own,
-                request => match wished(&visitor, request).await {
+                request => match wished(&visitor, request, Some(&app.name)).await {
                     Ok(Wish::RotateSecret { overlap_seconds, drop_older }) => {
                         (overlap_seconds, drop_older)
                     }

@@ -12,6 +12,8 @@ pub(super) enum Kept {
     Session,
     /// Who fills in the sign-in form.
     Visit,
+    /// That a page that somebody was led to by another site was asked for once more.
+    Again,
     /// The language that somebody has chosen.
     Language,
     /// Light or dark.
@@ -26,6 +28,7 @@ impl Kept {
             (Self::Session, false) => "sealwire-session",
             (Self::Visit, true) => "__Host-sealwire-visit",
             (Self::Visit, false) => "sealwire-visit",
+            (Self::Again, _) => "sealwire-again",
             (Self::Language, _) => "sealwire-language",
             (Self::Theme, _) => "sealwire-theme",
         }
@@ -48,6 +51,7 @@ impl Kept {
             .same_site(SameSite::Strict);
         match self {
             Self::Session | Self::Visit => cookie.build().to_string(),
+            Self::Again => cookie.max_age(cookie::time::Duration::seconds(2)).build().to_string(),
             Self::Language | Self::Theme => {
                 cookie.max_age(cookie::time::Duration::days(365)).build().to_string()
             }

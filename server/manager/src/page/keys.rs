@@ -6,8 +6,8 @@ use askama::Template;
 use axum::extract::{Path as Segment, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sealwire_engine::document::{Grant, Grants, Op, VersionState};
-use sealwire_protocol::Suite;
+use sealwire_engine::document::{AppState, Grant, Grants, Op, VersionState};
+use sealwire_protocol::{ErrorCode, Suite};
 use serde::Deserialize;
 
 use super::trouble::Trouble;
@@ -45,10 +45,10 @@ async fn search(api: &ManagerClient, text: &str) -> Result<Found, ClientError> {
     let mut keys: Vec<_> =
         begins.keys.into_iter().filter(|key| key.name.starts_with(text)).collect();
     // The list is what is behind a name, and not the name itself.
-    if let Ok(exact) = api.show_key(text).await {
-        if keys.iter().all(|key| key.uid != exact.uid) {
-            keys.insert(0, exact);
-        }
+    if let Ok(exact) = api.show_key(text).await
+        && keys.iter().all(|key| key.uid != exact.uid)
+    {
+        keys.insert(0, exact);
     }
     let all = api.list_page("", LOOKED_THROUGH).await?;
     let lower = text.to_lowercase();
@@ -118,7 +118,7 @@ pub(super) struct User {
 /// The apps that may use a key.
 pub(super) async fn users(api: &ManagerClient, key: &str) -> Result<Vec<User>, ClientError> {
     let apps = api.list_apps().await?.apps.into_iter();
-    let user = apps.filter_map(|app| {
+    let user = apps.filter(|app| app.state == AppState::Active).filter_map(|app| {
         let grants = Grants(app.grants.clone());
         let mentioned =
             app.grants.iter().filter(|grant| Grants(vec![(*grant).clone()]).mentions(key));
@@ -210,9 +210,17 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewKey>) -> Re
     // One that is there would be taken for it, and changed.
     let made = match visitor.api.show_key(&wish.name).await {
         Ok(_) => Err(Trouble::taken(visitor.words().key_was_there)),
-        Err(_) => visitor.api.create_key(&wish).await.map_err(Trouble::from),
+        Err(error) => match Trouble::from(error) {
+            none if none.is(ErrorCode::KEY_NOT_FOUND) => {
+                visitor.api.create_key(&wish).await.map_err(Trouble::from)
+            }
+            trouble => Err(trouble),
+        },
     };
     match made {
+        Ok(key) if !key.created => {
+            visitor.back_to(&place(&key), Ok(()), visitor.words().key_was_there)
+        }
         Ok(key) => visitor.back_to(&place(&key), Ok(()), visitor.words().key_made),
         Err(trouble) => {
             let status = trouble.status;

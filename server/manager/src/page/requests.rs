@@ -53,6 +53,8 @@ struct RequestPage<'a> {
     request: RequestView,
     /// What becomes unreadable, if something does.
     about: Option<Consequence>,
+    /// The app that gets a new secret, by AppKey.
+    app: Option<String>,
 }
 
 impl RequestPage<'_> {
@@ -101,7 +103,7 @@ impl RequestPage<'_> {
         match &self.request.wish {
             Wish::CreateApp { .. } => Some(format!("/new/app?request={id}")),
             Wish::RotateSecret { .. } => {
-                let app = segment(self.request.target.as_deref()?);
+                let app = self.app.as_ref()?;
                 Some(format!("/apps/{app}/rotate-secret?request={id}"))
             }
             _ => None,
@@ -148,11 +150,20 @@ pub(super) async fn show(visitor: Visitor, Segment(request): Segment<String>) ->
     };
     let about = match (&request.wish, &request.target) {
         (Wish::DestroyKey { version, .. }, Some(key)) if waits(&request) => {
-            Consequence::of(&visitor.api, key, *version).await.ok()
+            match Consequence::of(&visitor.api, key, *version).await {
+                Ok(about) => Some(about),
+                // Nobody approves what he cannot see the consequence of.
+                Err(error) => return Trouble::from(error).into_response(),
+            }
         }
         _ => None,
     };
-    render(&RequestPage { f: visitor.frame(), request, about })
+    let app = match (&request.wish, &request.target) {
+        (Wish::RotateSecret { .. }, Some(app)) => visitor.api.show_app(app).await.ok(),
+        _ => None,
+    };
+    let app = app.map(|app| app.app_key);
+    render(&RequestPage { f: visitor.frame(), request, about, app })
 }
 
 #[derive(Deserialize)]

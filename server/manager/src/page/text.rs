@@ -51,16 +51,19 @@ pub(super) fn seconds_of_days(text: &str, before: Option<u64>) -> Option<u64> {
 
 impl Frame {
     /// A text with a value in it.
+    #[allow(clippy::needless_pass_by_value, reason = "templates have values and references")]
     pub(super) fn say(&self, text: &str, value: impl ToString) -> String {
         fill(text, &[value.to_string()])
     }
 
     /// A text with two values in it.
+    #[allow(clippy::needless_pass_by_value, reason = "as above")]
     pub(super) fn say2(&self, text: &str, one: impl ToString, two: impl ToString) -> String {
         fill(text, &[one.to_string(), two.to_string()])
     }
 
     /// A text with three values in it.
+    #[allow(clippy::needless_pass_by_value, reason = "as above")]
     pub(super) fn say3(
         &self,
         text: &str,
@@ -98,7 +101,9 @@ impl Frame {
             (60, "minute", "分钟"),
             (1, "second", "秒"),
         ];
-        let unit = units.iter().find(|(length, ..)| *seconds >= *length && seconds % length == 0);
+        let unit = units
+            .iter()
+            .find(|(length, ..)| *seconds >= *length && seconds.is_multiple_of(*length));
         let (length, english, chinese) = unit.unwrap_or(&units[3]);
         let count = seconds / length;
         match (self.language, count) {
@@ -113,7 +118,7 @@ impl Frame {
         let digits = number.to_string();
         let mut text = String::new();
         for (place, digit) in digits.chars().enumerate() {
-            if place > 0 && (digits.len() - place) % 3 == 0 {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
                 text.push(',');
             }
             text.push(digit);

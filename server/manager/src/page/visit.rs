@@ -25,6 +25,7 @@ use super::language::Language;
 use super::render;
 use super::trouble::Trouble;
 use super::words::Words;
+use crate::access::TOKEN_PREFIX;
 use crate::api::{Admitted, ByPage};
 use crate::{CallerView, ClientError, Manager, ManagerClient, ManagerError, SessionToken, Source};
 
@@ -164,6 +165,8 @@ impl Visit {
     pub(super) fn new(front: Arc<Front>, request: &Request) -> Result<Self, ManagerError> {
         let (headers, is_tls) = (request.headers(), front.is_tls);
         let session = Kept::Session.read(headers, is_tls).map(Zeroizing::new);
+        // A program's token is no session.
+        let session = session.filter(|session| !session.starts_with(TOKEN_PREFIX));
         let visit = Kept::Visit.read(headers, is_tls).filter(|visit| visit.len() == 32);
         let new_visit = match (&session, &visit) {
             (None, None) => Some(random()?),
@@ -257,7 +260,9 @@ impl Visit {
     /// Whether somebody has followed a link from another site: then a browser holds its cookies back.
     fn follows_a_link(&self, parts: &Parts) -> bool {
         let site = parts.headers.get("sec-fetch-site").map(|site| site.as_bytes());
-        self.session.is_none() && parts.method == Method::GET && site == Some(b"cross-site")
+        let asked_again = Kept::Again.read(&parts.headers, self.front.is_tls).is_some();
+        let is_link = parts.method == Method::GET && site == Some(b"cross-site");
+        self.session.is_none() && is_link && !asked_again
     }
 
     /// Has the visitor told something on the next page.
@@ -335,7 +340,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
         let mut visit = visit.map_err(IntoResponse::into_response)?;
         if visit.follows_a_link(parts) {
             // Asked for once more, by a page of our own, it comes with them.
-            return Err(render(&Again { here: &visit.frame.here }));
+            let again = render(&Again { here: &visit.frame.here });
+            return Err(with_cookies(again, &[Kept::Again.set("1", visit.front.is_tls)]));
         }
         if visit.session.is_none() {
             return Err(visit.to_sign_in());

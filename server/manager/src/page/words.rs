@@ -44,7 +44,7 @@ words! {
     theme_light: "Light", "浅色";
     theme_dark: "Dark", "深色";
     to_overview: "To the overview", "回到概览";
-    back: "Back", "返回";
+    try_again: "To that page", "回到该页";
     copy: "Copy", "复制";
     copied: "Copied", "已复制";
     search: "Search", "搜索";
@@ -171,7 +171,7 @@ words! {
     seals_nothing: "seals nothing", "不能加密";
     sensitive: "Sensitive", "敏感";
     sensitive_means: "Granting DEC on it takes two persons, and each opened message is on record.", "授予 DEC 权限须两人批准，且每次解密都会记录。";
-    key_name_rules: "1 to 128 bytes, in any language. It cannot be changed later.", "1 到 128 字节，任何语言均可。之后不能更改。";
+    key_name_rules: "1 to 128 bytes, in any language; no spaces, no * and no >, and not digits alone. It cannot be changed later.", "1 到 128 字节，任何语言均可；不含空格、* 和 >，且不能全是数字。之后不能更改。";
     key_made: "The key was made.", "密钥已创建。";
     key_was_there: "A key of this name is there already: nothing was made or changed", "同名密钥已存在：未创建也未更改任何内容";
     key_rotated: "The key has a new version, which seals from now on.", "密钥已有新版本，此后用它加密。";
@@ -259,6 +259,7 @@ words! {
     last_logins: "Last logins", "最近的登录";
     last_refused: "Last refused logins", "最近被拒绝的登录";
     none_refused: "None was refused.", "没有被拒绝的登录。";
+    none_refused_lately: "None among the newest records.", "最近的记录中没有。";
     why_proof: "unknown AppKey, wrong secret, or disabled", "AppKey 未知、AppSecret 错误或已停用";
     why_address: "the address is not on the allow-list", "地址不在 IP 白名单上";
     rotate_secret: "New secret", "更换 AppSecret";
@@ -282,7 +283,7 @@ words! {
     secret_kept: "It is kept: go on", "已保存，继续";
 
     // Approvals
-    wait_for_approval: "Waiting for a second person", "等待第二人审批";
+    wait_for_approval: "Waiting", "等待处理";
     nothing_waits: "Nothing waits.", "没有待审批的请求。";
     nothing_waits_means: "What cannot be undone, or opens doors, appears here when somebody asks for it.", "不可撤销或放宽权限的操作在有人申请时会出现在这里。";
     two_persons_are_off: "Two-person control is off: everything is done at once, by one person.", "双人控制已关闭：一切由一人立即执行。";
@@ -303,7 +304,7 @@ words! {
     another_must: "You have asked for it: another operator must approve it.", "这是您的申请：必须由另一位操作员审批。";
     not_yours: "Your roles do not decide about this.", "您的角色无权决定此请求。";
     approved_go_on: "It is approved. It shows a secret, so you do it yourself: the form is filled in.", "已批准。因会显示 AppSecret，须由您亲自执行：表单已填好。";
-    approved_not_done: "It was approved, and is not done yet: the server stopped in between.", "已批准但尚未执行：其间服务曾中断。";
+    approved_not_done: "It was approved, and is not done yet: an earlier try did not succeed.", "已批准但尚未执行：之前的尝试未成功。";
     do_it: "Do it now", "立即执行";
     go_on: "Go on", "继续";
     type_name_of: "Type the name, “{}”, to approve", "输入名称“{}”以批准";

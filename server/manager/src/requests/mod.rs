@@ -45,7 +45,7 @@ enum Claimed {
     /// It is approved: the request, by id.
     Approved(String),
     /// It is asked for.
-    Asked(RequestView),
+    Asked(Box<RequestView>),
 }
 
 impl Manager {
@@ -76,7 +76,7 @@ impl Manager {
         by: &Caller,
         act: Act,
         target: Option<Target>,
-    ) -> Result<RequestView, ManagerError> {
+    ) -> Result<Box<RequestView>, ManagerError> {
         let asked = self.person(by)?;
         let now = self.now();
         let size = serde_json::to_vec(&act).map_or(usize::MAX, |bytes| bytes.len());
@@ -91,7 +91,7 @@ impl Manager {
             known.act == act && known.target == target && known.asked.id == asked.id
         };
         if let Some(same) = pending().find(same) {
-            return Ok(RequestView::new(same, now));
+            return Ok(Box::new(RequestView::new(same, now)));
         }
         let own = pending().filter(|known| known.asked.id == asked.id).count();
         if own >= MOST_OF_ONE {
@@ -117,7 +117,7 @@ impl Manager {
             if let Some(request) = change.commit(Draft::of(document, deed)).await? {
                 let view = RequestView::new(&request, now);
                 tracing::info!(request = %id, by = by.name(), "asked: {}", view.what);
-                return Ok(view);
+                return Ok(Box::new(view));
             }
         }
     }

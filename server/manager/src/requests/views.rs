@@ -15,7 +15,7 @@ pub enum Outcome<T> {
     /// It is done.
     Done(T),
     /// It is asked for, and another operator must approve it.
-    Asked(RequestView),
+    Asked(Box<RequestView>),
 }
 
 /// A request, as shown.
