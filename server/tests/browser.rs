@@ -259,6 +259,10 @@ async fn whole_way(server: &Server, said: &'static Said) {
         ("/new/app", "app-new"),
     ] {
         desk.go(page).await;
+        let hidden =
+            "return [...document.querySelectorAll('[hidden]')].every(e => !e.offsetParent)";
+        assert_eq!(browser.run(hidden).await, true, "{page}: what is hidden is seen");
+        browser.find(".me").await;
         desk.picture(name).await;
     }
     browser.close().await;

@@ -47,7 +47,7 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::{Manager, api};
 use trouble::Trouble;
-use visit::Front;
+use visit::{Front, Visitor};
 
 /// Every page, and behind them the API. `is_tls` says whether browsers come over TLS. Around it must be what
 /// [`api::routes`] wants.
@@ -78,7 +78,7 @@ pub(crate) fn routes(manager: &Arc<Manager>, is_tls: bool) -> Router {
         .route("/operators/{operator}", get(operators::show))
         .route("/operators/{operator}/{act}", post(operators::act))
         .route("/root", get(root::show).post(root::set_policy))
-        .fallback(async || Trouble::no_such_page())
+        .fallback(async |_: Visitor| Trouble::no_such_page())
         .method_not_allowed_fallback(async || Trouble::no_such_page())
         .layer(from_fn_with_state(front.clone(), guard::guard));
     Router::new()
