@@ -207,7 +207,7 @@ impl Visit {
         trouble.page(&Frame { me, ..self.frame.clone() })
     }
 
-    /// Whether a form was made for this browser, and this session.
+    /// Whether a form was made for the browser that has sent it, signed in as it is.
     pub(super) fn is_own_form(&self, csrf: &str) -> bool {
         // The number was made just now: no form has it.
         if self.new_visit.is_some() {
