@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealwire_protocol::message::{
-    DecRequest, EncRequest, GenkeyRequest, GenkeyResponse, KeyinfoRequest, KeyinfoResponse,
-    PingRequest, ReencRequest,
+    DatakeyRequest, DatakeyResponse, DecRequest, EncRequest, GenkeyRequest, GenkeyResponse,
+    KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
 };
 use sealwire_protocol::{Binding, BodyError, Opcode, Suite};
 use tokio::time::Instant;
@@ -26,6 +26,14 @@ pub struct Key {
     pub version: u32,
     /// The suites that the key may seal with, the first being its default.
     pub suites: Vec<Suite>,
+}
+
+/// A data key. It has no Debug: it is a secret.
+pub struct DataKey {
+    /// In clear: wiped when it goes.
+    pub key: Zeroizing<Vec<u8>>,
+    /// Its envelope, for the store.
+    pub envelope: Vec<u8>,
 }
 
 /// A client: cheap to clone, all clones share the connections. See the crate.
@@ -142,6 +150,30 @@ impl Client {
     /// [`Error`].
     pub async fn reenc_bulk_with(&self, request: &ReencRequest<'_>) -> Result<Bytes, Error> {
         self.ask_in(Lane::Bulk, Opcode::REENC, |out| request.encode(out)).await
+    }
+
+    /// DATAKEY: a fresh key of 32 bytes for something large, an attachment say: in clear, to seal it with and to
+    /// be forgotten, and its envelope, to be stored beside it. [`dec`](Self::dec) opens that later.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn datakey(&self, key: u32, aad: &[u8]) -> Result<DataKey, Error> {
+        let (binding, suite) = (Binding::aad(aad), None);
+        self.datakey_with(&DatakeyRequest { key_index: key, suite, length: 32, binding }).await
+    }
+
+    /// DATAKEY with everything it can say.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn datakey_with(&self, request: &DatakeyRequest<'_>) -> Result<DataKey, Error> {
+        let body = self.ask(Opcode::DATAKEY, |out| request.encode(out)).await?;
+        let DatakeyResponse { data_key, envelope } =
+            DatakeyResponse::parse(&body).map_err(|error| Error::protocol(error.to_string()))?;
+        if data_key.len() != usize::from(request.length) {
+            return Err(Error::protocol("DATAKEY was answered with a key of another length"));
+        }
+        Ok(DataKey { key: Zeroizing::new(data_key.to_vec()), envelope: envelope.to_vec() })
     }
 
     /// KEYINFO: a key by its name.

@@ -86,10 +86,10 @@ mod vigil;
 pub use aad::MessageAad;
 pub use address::Address;
 pub use builder::Builder;
-pub use client::{Client, Key};
+pub use client::{Client, DataKey, Key};
 pub use credentials::Credentials;
 pub use error::Error;
 pub use sealwire_protocol::message::{
-    DecRequest, EncRequest, GenkeyResponse, ReencRequest, SessionLimits,
+    DatakeyRequest, DecRequest, EncRequest, GenkeyResponse, ReencRequest, SessionLimits,
 };
 pub use sealwire_protocol::{Binding, ErrorCode, Suite, is_envelope};

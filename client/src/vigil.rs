@@ -99,7 +99,7 @@ impl Vigil {
     /// Learns from an answer, or a refusal, whether the server does its work. What it may refuse for
     /// other reasons, or answers without its engine, says nothing about that.
     pub(crate) fn judge(&mut self, opcode: Opcode, refusal: Option<ErrorCode>, gauge: &Gauge) {
-        let work = matches!(opcode, Opcode::ENC | Opcode::DEC | Opcode::REENC);
+        let work = matches!(opcode, Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::DATAKEY);
         match refusal {
             None | Some(ErrorCode::OPEN_FAILED) if work => {
                 self.refusing = false;

@@ -44,6 +44,7 @@ const WORDS: [Opcode; 25] = [
     word::ENC,
     word::DEC,
     word::REENC,
+    word::DATAKEY,
     word::SIGN,
     word::MAKE_SITE,
     word::GENKEY,
@@ -76,8 +77,8 @@ const OF_MANAGERS: [Opcode; 12] = [
     word::CEREMONIES,
 ];
 
-const OF_GATEWAYS: [Opcode; 6] =
-    [word::SESSION, word::CHALLENGE, word::AUTH_VERIFY, word::ENC, word::DEC, word::REENC];
+const OF_GATEWAYS: [Opcode; 7] =
+    [word::SESSION, word::CHALLENGE, word::AUTH_VERIFY, word::ENC, word::DEC, word::REENC, word::DATAKEY];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -154,7 +155,7 @@ fn check(input: &Input, mut answers: &[u8], asked: &HashMap<u64, Opcode>) {
         assert_eq!(opcode, asked);
         let others = if input.manager { &OF_GATEWAYS[..] } else { &OF_MANAGERS[..] };
         let denied = others.contains(&opcode) || UNKNOWN.contains(&opcode);
-        let uses_a_key = [word::ENC, word::DEC, word::REENC].contains(&opcode);
+        let uses_a_key = [word::ENC, word::DEC, word::REENC, word::DATAKEY].contains(&opcode);
         if denied || uses_a_key {
             assert_eq!(flags, Flags::FAILURE, "{opcode:?}");
         }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use sealwire_protocol::codec::FrameCodec;
 use sealwire_protocol::message::{
-    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
+    AuthRequest, AuthResponse, DatakeyRequest, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
     Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
 };
 use sealwire_protocol::{BodyError, Frame, Opcode, frame};
@@ -65,6 +65,9 @@ fn bodies(opcode: Opcode, body: &[u8]) {
             Opcode::ENC => EncRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
             Opcode::DEC => DecRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
             Opcode::REENC => ReencRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
+            Opcode::DATAKEY => {
+                DatakeyRequest::parse(body).and_then(|m| encode(&|out| m.encode(out)))
+            }
             Opcode::GENKEY => GenkeyRequest::parse(body).and_then(|m| encode(&|out| m.encode(out))),
             Opcode::KEYINFO => {
                 KeyinfoRequest::parse(body).and_then(|m| encode(&|out| m.encode(out)))

@@ -31,6 +31,8 @@ impl Opcode {
     pub const PING: Self = Self(0x07);
     /// The server asks the client to move to another connection.
     pub const GOAWAY: Self = Self(0x08);
+    /// Make a data key: in clear for the caller, and sealed for the store.
+    pub const DATAKEY: Self = Self(0x09);
 }
 
 /// The flags of a frame.

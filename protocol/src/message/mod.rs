@@ -2,6 +2,7 @@
 //! body alone, and payloads are borrowed.
 
 mod auth;
+mod datakey;
 mod dec;
 mod enc;
 mod failure;
@@ -12,6 +13,7 @@ mod ping;
 mod reenc;
 
 pub use auth::{AuthRequest, AuthResponse, SessionLimits};
+pub use datakey::{DATA_KEY_LENGTHS, DatakeyRequest, DatakeyResponse};
 pub use dec::DecRequest;
 pub use enc::EncRequest;
 pub use failure::Failure;

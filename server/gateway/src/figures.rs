@@ -114,7 +114,7 @@ impl Figures {
 }
 
 /// The operations that a connection counts without asking anybody.
-const BUSY: [Opcode; 3] = [Opcode::ENC, Opcode::DEC, Opcode::REENC];
+const BUSY: [Opcode; 4] = [Opcode::ENC, Opcode::DEC, Opcode::REENC, Opcode::DATAKEY];
 
 fn busy(opcode: Opcode) -> Option<usize> {
     BUSY.iter().position(|busy| *busy == opcode)
@@ -125,6 +125,7 @@ fn op_name(opcode: Opcode) -> &'static str {
         Opcode::ENC => "enc",
         Opcode::DEC => "dec",
         Opcode::REENC => "reenc",
+        Opcode::DATAKEY => "datakey",
         Opcode::GENKEY => "genkey",
         Opcode::KEYINFO => "keyinfo",
         Opcode::PING => "ping",
@@ -157,7 +158,7 @@ pub(crate) struct Tally {
 /// Keys whose counts a connection keeps at a fixed place.
 const USED: usize = 16;
 
-/// ENC, DEC and REENC by key, for the audit.
+/// ENC, DEC, REENC and DATAKEY by key, for the audit.
 #[derive(Default)]
 struct Used {
     /// By the rest of the index; 0 for none yet.

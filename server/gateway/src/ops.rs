@@ -1,4 +1,4 @@
-//! ENC, DEC, REENC: parse in place, find the key, hand it to the engine. Each appends the body of its
+//! ENC, DEC, REENC, DATAKEY: parse in place, find the key, hand it to the engine. Each appends the body of its
 //! response to `out`, or leaves `out` as it was: then it was refused, or it is on its way to an engine
 //! of another process.
 
@@ -6,7 +6,7 @@ use sealwire_engine::document::{Op, UsableKey, VersionState};
 use sealwire_engine::wire::message::Lane;
 use sealwire_engine::{Done, EngineError, Opened, Session as EngineSession, Tag};
 use sealwire_protocol::envelope::EnvelopeError;
-use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
+use sealwire_protocol::message::{DatakeyRequest, DecRequest, EncRequest, ReencRequest};
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Opcode, Suite, limits};
 
 use crate::Refusal;
@@ -68,6 +68,7 @@ impl Tools<'_> {
             Opcode::ENC => self.enc(tag, body, out),
             Opcode::DEC => self.dec(tag, body, out),
             Opcode::REENC => self.reenc(tag, body, out),
+            Opcode::DATAKEY => self.datakey(tag, body, out),
             _ => Err(ErrorCode::UNKNOWN_OPCODE.into()),
         }
     }
@@ -77,24 +78,45 @@ impl Tools<'_> {
         let request = EncRequest::parse(body)?;
         tag.key = request.key_index;
         self.check_size(request.message.len())?;
-        let mut held = self.keyring.get(request.key_index)?;
-        let suite = chosen(held.key(), request.suite)
-            .map_err(|code| seen_by(self.engine, held.key(), &[Op::Enc], code))?;
+        let (key, suite) = (request.key_index, request.suite);
+        self.seal(tag, (key, suite, Op::Enc), |engine, tag, sealing| {
+            engine.enc(tag, sealing, &request.binding, request.message, out)
+        })
+    }
+
+    fn datakey(&mut self, tag: &mut Tag, body: &[u8], out: &mut Vec<u8>) -> Result<Done, Stop> {
+        let request = DatakeyRequest::parse(body)?;
+        tag.key = request.key_index;
+        let (key, suite) = (request.key_index, request.suite);
+        self.seal(tag, (key, suite, Op::Datakey), |engine, tag, sealing| {
+            engine.datakey(tag, sealing, &request.binding, request.length, out)
+        })
+    }
+
+    /// Seals something under a key, when the key has a message left for it.
+    #[inline]
+    fn seal(
+        &mut self,
+        tag: &mut Tag,
+        (index, suite, op): (u32, Option<Suite>, Op),
+        seal: impl FnOnce(&mut EngineSession, Tag, (&UsableKey, Suite)) -> Result<Done, EngineError>,
+    ) -> Result<Done, Stop> {
+        let mut held = self.keyring.get(index)?;
+        let suite = chosen(held.key(), suite)
+            .map_err(|code| seen_by(self.engine, held.key(), &[op], code))?;
         tag.suite = Some(suite);
-        let (engine, ops) = (&*self.engine, [Op::Enc]);
+        let (engine, ops) = (&*self.engine, [op]);
         if !held.charge(suite, |key| is_granted(engine, key, &ops)) {
             return Err(unpaid(self.engine, held.key(), &ops, suite));
         }
         let done = match held.key().sealing() {
-            Some(key) => {
-                self.engine.enc(*tag, (key, suite), &request.binding, request.message, out)
-            }
+            Some(key) => seal(self.engine, *tag, (key, suite)),
             None => Err(EngineError::NotUsable),
         };
         if done.is_err() {
             held.uncharge(suite);
         }
-        done.map_err(|error| self.keyring.refused(error, [request.key_index; 2]))
+        done.map_err(|error| self.keyring.refused(error, [index; 2]))
     }
 
     #[inline]

@@ -146,10 +146,15 @@ impl Session {
         let large = here
             && (frame.body.len() >= self.gateway.limits.offload || header.flags == Flags::BULK);
         match header.opcode {
-            Opcode::ENC | Opcode::DEC | Opcode::REENC if !large => self.run(frame, out),
-            Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::GENKEY | Opcode::KEYINFO => {
-                Handled::Later(self.job(frame, self.batch_began))
+            Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::DATAKEY if !large => {
+                self.run(frame, out)
             }
+            Opcode::ENC
+            | Opcode::DEC
+            | Opcode::REENC
+            | Opcode::DATAKEY
+            | Opcode::GENKEY
+            | Opcode::KEYINFO => Handled::Later(self.job(frame, self.batch_began)),
             Opcode::PING => {
                 match PingRequest::parse(frame.body) {
                     Ok(ping) => {

@@ -183,6 +183,9 @@ pub struct AuditUse {
     pub dec: u64,
     /// Messages sealed again.
     pub reenc: u64,
+    /// Data keys made.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub datakey: u64,
 }
 
 impl AuditEvent {
@@ -272,6 +275,11 @@ impl AuditActor {
             Self::Socket | Self::Quorum | Self::Manager => Ok(()),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn few(count: usize) -> Result<(), String> {

@@ -17,10 +17,15 @@ pub enum Op {
     Reenc = 4,
     /// Make keys of these names.
     Genkey = 8,
+    /// Have data keys made: in clear for the app, and sealed under the key.
+    Datakey = 16,
+    /// Manage keys over HTTP: make, rotate, set, and ask for their destruction.
+    Manage = 32,
 }
 
 impl Op {
-    const ALL: [Self; 4] = [Self::Enc, Self::Dec, Self::Reenc, Self::Genkey];
+    const ALL: [Self; 6] =
+        [Self::Enc, Self::Dec, Self::Reenc, Self::Genkey, Self::Datakey, Self::Manage];
 
     const fn name(self) -> &'static str {
         match self {
@@ -28,6 +33,8 @@ impl Op {
             Self::Dec => "dec",
             Self::Reenc => "reenc",
             Self::Genkey => "genkey",
+            Self::Datakey => "datakey",
+            Self::Manage => "manage",
         }
     }
 }
@@ -135,8 +142,8 @@ pub enum Grant {
 /// A text that is not a grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a grant: write operations (enc, dec, reenc, genkey; separated by commas), a colon \
-     and a key's name, `PREFIX*` or `*`, as in `enc,dec:chat`; or `reenc:A>B` for REENC from A to B"
+    "`{0}` is not a grant: write operations (enc, dec, reenc, genkey, datakey, manage; separated by \
+     commas), a colon and a key's name, `PREFIX*` or `*`, as in `enc,dec:chat`; or `reenc:A>B` for REENC from A to B"
 )]
 pub struct GrantError(pub String);
 
@@ -238,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_grant_survives_its_text_form() {
-        for text in ["enc:chat", "enc,dec,reenc:im-*", "genkey:*", "reenc:a>b", "reenc:im-*>x"] {
+        for text in ["enc:chat", "enc,dec,reenc:im-*", "genkey:*", "datakey,manage:k", "reenc:a>b", "reenc:im-*>x"] {
             assert_eq!(text.parse::<Grant>().expect(text).to_string(), text);
         }
         assert_eq!("dec,enc:k".parse::<Grant>().expect("grant").to_string(), "enc,dec:k");

@@ -107,7 +107,7 @@ impl Refused {
         let (batch, at) = &self.request;
         let frame = Frame::parse(batch.frame(*at), MAX_FRAME).ok()??;
         let crypt = match frame.header.opcode {
-            word::ENC => Crypt::parse_enc(frame.body),
+            word::ENC | word::DATAKEY => Crypt::parse_enc(frame.body),
             word::DEC => Crypt::parse_dec(frame.body),
             word::REENC => Crypt::parse_reenc(frame.body),
             _ => return None,
@@ -119,7 +119,7 @@ impl Refused {
 
 /// See [`Refused::client_request`].
 pub struct ClientRequest<'a> {
-    /// ENC, DEC or REENC.
+    /// ENC, DEC, REENC or DATAKEY.
     pub opcode: Opcode,
     crypt: Crypt<'a>,
 }
@@ -137,7 +137,7 @@ impl ClientRequest<'_> {
     /// # Errors
     /// [`sealwire_protocol::BodyError`]: never, for what was sent once.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), sealwire_protocol::BodyError> {
-        use sealwire_protocol::message::{DecRequest, EncRequest, ReencRequest};
+        use sealwire_protocol::message::{DatakeyRequest, DecRequest, EncRequest, ReencRequest};
         let crypt = &self.crypt;
         match (self.opcode, crypt.target) {
             (Opcode::ENC, _) => EncRequest {
@@ -145,6 +145,13 @@ impl ClientRequest<'_> {
                 suite: crypt.suite,
                 binding: crypt.binding,
                 message: crypt.data,
+            }
+            .encode(out),
+            (Opcode::DATAKEY, _) => DatakeyRequest {
+                key_index: index_of(crypt.key),
+                suite: crypt.suite,
+                length: crypt.data.first().copied().unwrap_or(0),
+                binding: crypt.binding,
             }
             .encode(out),
             (_, Some((target, new_binding))) => ReencRequest {

@@ -67,6 +67,19 @@ impl RemoteSession {
         })
     }
 
+    pub(crate) fn datakey(
+        &mut self,
+        tag: Tag,
+        (key, suite): (&WrappedKey, Suite),
+        binding: &Binding<'_>,
+        length: u8,
+    ) -> Result<(), EngineError> {
+        let session = self.ticket.number;
+        self.put(word::DATAKEY, (tag, Lane::Live), |out| {
+            message::push_enc(out, session, key, (suite, binding), &[length])
+        })
+    }
+
     pub(crate) fn dec(
         &mut self,
         tag: Tag,

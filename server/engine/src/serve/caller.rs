@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use quick_cache::unsync::Cache;
 use sealwire_protocol::envelope::Envelope;
-use sealwire_protocol::message::{Failure, PingRequest};
+use sealwire_protocol::message::{DATA_KEY_LENGTHS, Failure, PingRequest};
 use sealwire_protocol::{
     BodyError, ErrorCode, Flags, Frame, Header, Opcode, Reader, frame, limits,
 };
@@ -140,6 +140,7 @@ impl Caller {
             word::ENC => self.enc(body, out),
             word::DEC => self.dec(body, out),
             word::REENC => self.reenc(body, out),
+            word::DATAKEY => self.datakey(body, out),
             _ => self.say_rarer(header.opcode, body, out),
         }
     }
@@ -327,6 +328,23 @@ impl Caller {
         let key = self.keys.get(request.key)?;
         let suite = request.suite.ok_or(BodyError::Value("suite"))?;
         named.session.enc(&mut self.bench, (key, suite), &request.binding, request.data, out)?;
+        self.done.enc += 1;
+        Ok(())
+    }
+
+    fn datakey(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let request = Crypt::parse_enc(body)?;
+        let mut named =
+            self.sessions.get_mut(&request.session).ok_or(Refusal::from(ErrorCode::NO_SESSION))?;
+        in_time(named.expires, self.now)?;
+        let &[length] = request.data else { return Err(BodyError::Value("length").into()) };
+        if !DATA_KEY_LENGTHS.contains(&length) {
+            return Err(BodyError::Value("length").into());
+        }
+        let key = self.keys.get(request.key)?;
+        let suite = request.suite.ok_or(BodyError::Value("suite"))?;
+        named.session.datakey(&mut self.bench, (key, suite), &request.binding, length, out)?;
+        self.told_secret = true;
         self.done.enc += 1;
         Ok(())
     }

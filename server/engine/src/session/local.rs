@@ -1,11 +1,11 @@
-//! ENC, DEC and REENC in place on the caller's buffer, in the engine's process.
+//! ENC, DEC, REENC and DATAKEY in place on the caller's buffer, in the engine's process.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use sealwire_protocol::envelope::{self, Envelope, EnvelopeHeader};
 use sealwire_protocol::{Binding, Suite};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::{Cipher, TAG_LEN};
 use crate::document::{Grants, Op, Ops};
@@ -81,9 +81,47 @@ impl LocalSession {
         message: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EngineError> {
+        self.seal(bench, (Op::Enc, key, suite), binding, message, out)
+    }
+
+    /// DATAKEY: appends a fresh key of `length` bytes behind its length, and its envelope to `out`.
+    ///
+    /// # Errors
+    /// [`EngineError`]; `out` is as it was before then, and holds no key behind its end.
+    pub(crate) fn datakey(
+        &mut self,
+        bench: &mut Workbench,
+        (key, suite): (&WrappedKey, Suite),
+        binding: &Binding<'_>,
+        length: u8,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let mut data_key = Zeroizing::new([0; u8::MAX as usize]);
+        let data_key = &mut data_key[..usize::from(length)];
+        getrandom::fill(data_key)?;
+        let start = out.len();
+        out.reserve(1 + 2 * data_key.len() + envelope::MAX_OVERHEAD);
+        out.push(length);
+        out.extend_from_slice(data_key);
+        let sealed = self.seal(bench, (Op::Datakey, key, suite), binding, data_key, out);
+        if sealed.is_err() {
+            wipe(out, start);
+        }
+        sealed
+    }
+
+    #[inline]
+    fn seal(
+        &mut self,
+        bench: &mut Workbench,
+        (op, key, suite): (Op, &WrappedKey, Suite),
+        binding: &Binding<'_>,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
         let start = out.len();
         let header = header_of(key, suite);
-        let slot = self.slot(key, suite, Some(Op::Enc))?;
+        let slot = self.slot(key, suite, Some(op))?;
         let Workbench { nonces, aad } = bench;
         binding.bound_aad(header, aad)?;
         let nonce = nonces.next(suite.nonce_len())?;

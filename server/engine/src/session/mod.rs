@@ -140,6 +140,29 @@ impl Session {
         }
     }
 
+    /// DATAKEY: appends a fresh key of `length` bytes, 255 at most, behind its length, and its envelope to `out`.
+    ///
+    /// # Errors
+    /// [`EngineError`]; `out` is as it was before then, and holds no key behind its end.
+    pub fn datakey(
+        &mut self,
+        tag: Tag,
+        (key, suite): (&UsableKey, Suite),
+        binding: &Binding<'_>,
+        length: u8,
+        out: &mut Vec<u8>,
+    ) -> Result<Done, EngineError> {
+        let key = sealing(key, suite)?;
+        match &mut self.0 {
+            Place::Here(local, bench) => {
+                local.datakey(bench, (key, suite), binding, length, out).map(|()| Done::Here)
+            }
+            Place::There(remote) => {
+                remote.datakey(tag, (key, suite), binding, length).map(|()| Done::Sent)
+            }
+        }
+    }
+
     /// DEC: appends the message of `envelope` to `out`.
     ///
     /// # Errors

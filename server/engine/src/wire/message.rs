@@ -63,7 +63,7 @@ impl Status {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Figures {
-    /// Messages sealed, ENC.
+    /// Messages sealed, ENC, and data keys, DATAKEY.
     pub enc: u64,
     /// Envelopes opened, DEC.
     pub dec: u64,
@@ -288,19 +288,19 @@ impl<'a> AuthVerify<'a> {
     }
 }
 
-/// ENC, DEC, REENC: what they have in common, and what each adds.
+/// ENC, DEC, REENC, DATAKEY: what they have in common, and what each adds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crypt<'a> {
     /// The number that a SESSION on this connection has given.
     pub(crate) session: u64,
-    /// The key that opens, or, for ENC, that seals.
+    /// The key that opens, or, for ENC and DATAKEY, that seals.
     pub(crate) key: &'a [u8],
     pub(crate) binding: Binding<'a>,
     /// What seals again: REENC alone.
     pub(crate) target: Option<(&'a [u8], Binding<'a>)>,
     /// What it seals with; DEC takes the envelope's.
     pub(crate) suite: Option<Suite>,
-    /// A message, or an envelope.
+    /// A message, or an envelope; for DATAKEY the length of the data key, in one byte.
     pub(crate) data: &'a [u8],
 }
 

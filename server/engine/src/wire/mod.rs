@@ -65,6 +65,8 @@ pub mod word {
     pub const REENC: Opcode = Opcode(0x48);
     /// Sign audit records.
     pub const AUDIT: Opcode = Opcode(0x49);
+    /// Make a data key, and seal it.
+    pub const DATAKEY: Opcode = Opcode(0x4A);
     /// Sign a document.
     pub const SIGN: Opcode = Opcode(0x50);
     /// The keys of a new site.

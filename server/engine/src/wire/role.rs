@@ -73,6 +73,7 @@ impl Role {
                     | word::ENC
                     | word::DEC
                     | word::REENC
+                    | word::DATAKEY
             ),
             Self::Manager => matches!(
                 opcode,

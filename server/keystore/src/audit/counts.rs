@@ -88,12 +88,15 @@ impl Refusals {
     }
 }
 
+/// How often ENC, DEC, REENC and DATAKEY.
+pub type Counts = [u64; 4];
+
 /// What apps have done in a minute.
 #[derive(Default)]
 pub(super) struct Uses {
     minute: u64,
-    /// ENC, DEC and REENC, by app and key.
-    counts: HashMap<(String, u32), [u64; 3]>,
+    /// By app and key.
+    counts: HashMap<(String, u32), Counts>,
 }
 
 impl Uses {
@@ -102,7 +105,7 @@ impl Uses {
         &mut self,
         now: u64,
         who: &str,
-        uses: impl Iterator<Item = (u32, [u64; 3])>,
+        uses: impl Iterator<Item = (u32, Counts)>,
     ) -> Vec<AuditEvent> {
         let mut events = self.end_minute(now);
         let who = cut(who);
@@ -133,7 +136,14 @@ impl Uses {
         let minute = self.minute;
         let counts = std::mem::take(&mut self.counts).into_iter();
         let mut counts: Vec<_> = counts
-            .map(|((who, key), [enc, dec, reenc])| AuditUse { who, key, enc, dec, reenc })
+            .map(|((who, key), [enc, dec, reenc, datakey])| AuditUse {
+                who,
+                key,
+                enc,
+                dec,
+                reenc,
+                datakey,
+            })
             .collect();
         counts.sort_by(|one, other| (&one.who, one.key).cmp(&(&other.who, other.key)));
         let chunks = counts.chunks(MAX_AUDIT_COUNTS);

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Keystore, KeystoreError};
 pub use chain::Appending;
 use chain::{Chain, MAX_BEHIND};
+pub use counts::Counts;
 use counts::{Refusals, Uses};
 use heads::Heads;
 pub use heads::SignedHead;
@@ -230,7 +231,7 @@ impl Auditor {
     }
 
     /// Counts what an app has done since it was counted last: ENC, DEC and REENC by key.
-    pub fn tell_used(&self, who: &str, used: impl Iterator<Item = (u32, [u64; 3])>) {
+    pub fn tell_used(&self, who: &str, used: impl Iterator<Item = (u32, Counts)>) {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let events = uses.used(now(), who, used);
         drop(uses);

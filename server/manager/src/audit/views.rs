@@ -212,7 +212,12 @@ pub(crate) fn words(event: &AuditEvent) -> String {
             let mut text = Vec::new();
             for one in counts.iter().take(3) {
                 let (who, key) = (&one.who, one.key);
-                let done = [(one.enc, "ENC"), (one.dec, "DEC"), (one.reenc, "REENC")];
+                let done = [
+                    (one.enc, "ENC"),
+                    (one.dec, "DEC"),
+                    (one.reenc, "REENC"),
+                    (one.datakey, "DATAKEY"),
+                ];
                 let done = done.iter().filter(|(count, _)| *count > 0);
                 let done: Vec<_> = done.map(|(count, op)| format!("{count} {op}")).collect();
                 text.push(format!("{who} with key {key}: {}", done.join(", ")));

@@ -240,7 +240,7 @@ words! {
     grants: "Grants", "授权";
     no_grants: "none", "无";
     no_grants_means: "None: it may log in, and do nothing.", "无：可以登录，但不能做任何事。";
-    grant_rules: "One a line: operations (enc, dec, reenc, genkey), a colon, and a key's name, a beginning with *, or * for all. reenc:a>b seals again from key a under key b.", "每行一条：操作（enc、dec、reenc、genkey）、冒号，然后是密钥名称、以 * 结尾的前缀，或表示全部的 *。reenc:a>b 表示从密钥 a 转加密到密钥 b。";
+    grant_rules: "One a line: operations (enc, dec, reenc, genkey, datakey, manage), a colon, and a key's name, a beginning with *, or * for all. reenc:a>b seals again from key a under key b.", "每行一条：操作（enc、dec、reenc、genkey、datakey、manage）、冒号，然后是密钥名称、以 * 结尾的前缀，或表示全部的 *。reenc:a>b 表示从密钥 a 转加密到密钥 b。";
     allow_list: "Allow-list", "IP 白名单";
     allow_rules: "One network or address a line. Nobody gets in from elsewhere; with an empty list, nobody at all.", "每行一个网段或地址。其他地址一律拒绝；列表为空则全部拒绝。";
     no_allow_means: "Empty: it can log in from nowhere.", "为空：无法从任何地址登录。";
