@@ -82,6 +82,7 @@ async fn world() -> World {
         allow: vec!["0.0.0.0/0".parse().expect("a network")],
         grants: Grants(vec!["enc,dec,reenc,genkey:*".parse().expect("a grant")]),
         secrets: vec![AppSecret::new(&wrapped, None)],
+        http_secrets: Vec::new(),
     };
     let key = KeyDocument {
         kind: DocumentKind::Key,

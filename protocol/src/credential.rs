@@ -1,4 +1,4 @@
-//! The text forms of AppKey and AppSecret (spec.md, "Credentials").
+//! The text forms of AppKey, AppSecret and HTTP secret (spec.md, "Credentials").
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
@@ -8,10 +8,13 @@ use crate::limits;
 /// Every AppSecret's text begins so.
 pub const APP_SECRET_PREFIX: &str = "sws1_";
 
-/// Bytes of an AppSecret.
+/// Every HTTP secret's text begins so.
+pub const HTTP_SECRET_PREFIX: &str = "swh1_";
+
+/// Bytes of an AppSecret, and of an HTTP secret.
 pub const APP_SECRET_LEN: usize = 32;
 
-/// Characters of an AppSecret's text: the prefix and 43 characters of base64url.
+/// Characters of a secret's text: the prefix and 43 characters of base64url.
 const APP_SECRET_TEXT_LEN: usize = APP_SECRET_PREFIX.len() + 43;
 
 /// Whether a text may be an AppKey: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
@@ -45,8 +48,18 @@ pub fn key_name(bytes: &[u8]) -> Result<&str, KeyNameError> {
 /// The text of an AppSecret: `sws1_` and base64url without padding (RFC 4648, section 5).
 #[must_use]
 pub fn encode_app_secret(secret: &[u8; APP_SECRET_LEN]) -> Zeroizing<String> {
+    encode(APP_SECRET_PREFIX, secret)
+}
+
+/// The text of an HTTP secret: `swh1_` and the same.
+#[must_use]
+pub fn encode_http_secret(secret: &[u8; APP_SECRET_LEN]) -> Zeroizing<String> {
+    encode(HTTP_SECRET_PREFIX, secret)
+}
+
+fn encode(prefix: &str, secret: &[u8; APP_SECRET_LEN]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(APP_SECRET_TEXT_LEN));
-    text.push_str(APP_SECRET_PREFIX);
+    text.push_str(prefix);
     URL_SAFE_NO_PAD.encode_string(secret, &mut text);
     text
 }
@@ -54,11 +67,21 @@ pub fn encode_app_secret(secret: &[u8; APP_SECRET_LEN]) -> Zeroizing<String> {
 /// Reads the text of an AppSecret; `None` when it is not one.
 #[must_use]
 pub fn decode_app_secret(text: &str) -> Option<Zeroizing<[u8; APP_SECRET_LEN]>> {
+    decode(APP_SECRET_PREFIX, text)
+}
+
+/// Reads the text of an HTTP secret; `None` when it is not one.
+#[must_use]
+pub fn decode_http_secret(text: &str) -> Option<Zeroizing<[u8; APP_SECRET_LEN]>> {
+    decode(HTTP_SECRET_PREFIX, text)
+}
+
+fn decode(prefix: &str, text: &str) -> Option<Zeroizing<[u8; APP_SECRET_LEN]>> {
     if text.len() != APP_SECRET_TEXT_LEN {
         return None;
     }
     let mut secret = Zeroizing::new([0; APP_SECRET_LEN]);
-    let body = text.strip_prefix(APP_SECRET_PREFIX)?;
+    let body = text.strip_prefix(prefix)?;
     let length = URL_SAFE_NO_PAD.decode_slice(body, secret.as_mut_slice()).ok()?;
     (length == APP_SECRET_LEN).then_some(secret)
 }
@@ -72,6 +95,10 @@ mod tests {
         let secret = std::array::from_fn(|i| u8::try_from(i * 7).expect("small"));
         let text = encode_app_secret(&secret);
         assert_eq!(decode_app_secret(&text).as_deref(), Some(&secret));
+        assert!(decode_http_secret(&text).is_none(), "one is not taken for the other");
+        let text = encode_http_secret(&secret);
+        assert_eq!(decode_http_secret(&text).as_deref(), Some(&secret));
+        assert!(decode_app_secret(&text).is_none());
     }
 
     #[test]

@@ -107,6 +107,7 @@ registry! {
     104 NO_SESSION Client false true "no such session, or no site, was named on this connection";
     105 NO_ROTATION Client false false "no root rotation is under way in this engine, or another one";
     106 NO_WARRANT Policy false false "no quorum of the site's key cards has allowed this";
+    107 NO_TOKEN Policy false false "the token is not good, or its app may not use it any more";
     112 SIGN_IN_NEEDED Client false false "the management service wants to know who calls: sign in, or name a token";
     113 SIGN_IN_REFUSED Policy false false "name or password is wrong, or the operator is disabled";
     114 SLOW_DOWN Policy false true "too many wrong passwords from there: wait, and try again";

@@ -36,6 +36,7 @@ fn warm() -> (Session, UsableKey) {
         allow: Vec::new(),
         grants: Grants(vec!["enc,dec,reenc:*".parse().expect("a grant")]),
         secrets: vec![AppSecret::new(&wrapped, None)],
+        http_secrets: Vec::new(),
     };
     let signed = manager.sign(&site, &app).now().expect("signed");
     let limits = SessionLimits { max_frame: 65_536, max_in_flight: 1, session_seconds: 1 };

@@ -39,6 +39,9 @@ pub enum EngineError {
     /// A capability was changed, or is not one.
     #[error("the capability does not verify")]
     Capability,
+    /// A token's record was changed, or it does not stand for this token of this app any more.
+    #[error("the token is not good")]
+    Token,
     /// A capability is past its time.
     #[error("the capability has expired")]
     CapabilityExpired,

@@ -21,13 +21,21 @@ impl Engine {
         self.make(binding).map(|(wrapped, _)| wrapped)
     }
 
-    pub(crate) fn make_app_secret(
+    /// A secret of an app, for one of the two purposes that it may have.
+    pub(crate) fn make_secret(
         &self,
+        purpose: Purpose,
         app: &str,
         version: u32,
     ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
-        let (wrapped, secret) = self.make(KeyBinding::of_secret(app, Uid::generate()?, version))?;
-        Ok((wrapped, credential::encode_app_secret(secret.expose())))
+        let encode = match purpose {
+            Purpose::AppSecret => credential::encode_app_secret,
+            Purpose::HttpSecret => credential::encode_http_secret,
+            _ => return Err(EngineError::Document("not the purpose of an app's secret".into())),
+        };
+        let binding = KeyBinding::of_secret(purpose, app, Uid::generate()?, version);
+        let (wrapped, secret) = self.make(binding)?;
+        Ok((wrapped, encode(secret.expose())))
     }
 
     fn make(&self, binding: KeyBinding) -> Result<(WrappedKey, Secret<32>), EngineError> {

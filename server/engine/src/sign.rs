@@ -15,6 +15,7 @@ use crate::{Engine, EngineError, KeyBinding, Purpose, RootKeyId, Uid, WrappedKey
 
 const DOCUMENT_LABEL: &str = "sealwire document v1";
 const CAPABILITY_LABEL: &str = "sealwire capability v1";
+const TOKEN_LABEL: &str = "sealwire token v1";
 const CHALLENGE_LABEL: &str = "sealwire challenge v1";
 const PASSWORD_LABEL: &str = "sealwire password v1";
 const AUDIT_RECORD_LABEL: &str = "sealwire audit record v1";
@@ -24,7 +25,7 @@ const AUDIT_HEAD_LABEL: &str = "sealwire audit head v1";
 /// since the engine keeps nothing but the root key.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// Signs documents and capabilities.
+    /// Signs documents, capabilities and tokens.
     pub document_mac: WrappedKey,
     /// Signs audit records.
     pub audit_mac: WrappedKey,
@@ -149,6 +150,7 @@ impl<D> Verified<D> {
 pub(crate) enum Signs {
     Document,
     Capability,
+    Token,
     Challenge,
     Password,
     AuditRecord,
@@ -161,6 +163,7 @@ impl Signs {
         match self {
             Self::Document => DOCUMENT_LABEL,
             Self::Capability => CAPABILITY_LABEL,
+            Self::Token => TOKEN_LABEL,
             Self::Challenge => CHALLENGE_LABEL,
             Self::Password => PASSWORD_LABEL,
             Self::AuditRecord => AUDIT_RECORD_LABEL,

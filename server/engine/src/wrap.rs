@@ -40,12 +40,20 @@ pub enum Purpose {
     AuditMac,
     /// The root key of before, while a root rotation lasts.
     RootKey,
+    /// An app shows it over HTTP.
+    HttpSecret,
 }
 
 impl Purpose {
     /// Every purpose, in the order of their numbers in the engine protocol, from 1.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::BusinessKey, Self::AppSecret, Self::DocumentMac, Self::AuditMac, Self::RootKey];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::BusinessKey,
+        Self::AppSecret,
+        Self::DocumentMac,
+        Self::AuditMac,
+        Self::RootKey,
+        Self::HttpSecret,
+    ];
 
     /// The name that is bound into the wrapped key.
     #[must_use]
@@ -56,6 +64,7 @@ impl Purpose {
             Self::DocumentMac => "document MAC key",
             Self::AuditMac => "audit MAC key",
             Self::RootKey => "root key",
+            Self::HttpSecret => "http secret",
         }
     }
 }
@@ -128,7 +137,7 @@ pub struct KeyBinding {
     pub index: u32,
     /// The version, from 1.
     pub version: u32,
-    /// The name of a business key, the AppKey of an app secret, else empty.
+    /// The name of a business key, the AppKey of an app's secret, else empty.
     pub name: String,
 }
 
@@ -138,9 +147,9 @@ impl KeyBinding {
         Self { purpose, uid, index: 0, version: 1, name: String::new() }
     }
 
-    /// The binding of an AppSecret.
-    pub(crate) fn of_secret(app: &str, uid: Uid, version: u32) -> Self {
-        Self { purpose: Purpose::AppSecret, uid, index: 0, version, name: app.to_owned() }
+    /// The binding of a secret of an app, for one of the two purposes that it may have.
+    pub(crate) fn of_secret(purpose: Purpose, app: &str, uid: Uid, version: u32) -> Self {
+        Self { purpose, uid, index: 0, version, name: app.to_owned() }
     }
 
     /// The binding of an older root key: its id takes the uid's place.

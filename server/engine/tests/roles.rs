@@ -86,6 +86,7 @@ impl World {
             allow: vec!["127.0.0.0/8".parse().expect("a network")],
             grants: Grants(grants.iter().map(|text| text.parse().expect(text)).collect()),
             secrets: vec![AppSecret::new(&wrapped, None)],
+            http_secrets: Vec::new(),
         };
         (app, *credential::decode_app_secret(&secret).expect("its own form"))
     }

@@ -29,15 +29,15 @@ pub use marks::{Marks, Newest};
 pub use mysql::{MysqlKeystore, MysqlOptions};
 pub use rows::{
     AuditChain, AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Page, Reservation,
-    Rewrapped, RotationRow, Rows, SiteRow, UsageRow, WrappedRow,
+    Rewrapped, RotationRow, Rows, SiteRow, TokenRow, UsageRow, WrappedRow,
 };
 pub use sqlite::SqliteKeystore;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sealwire_engine::RootKeyId;
 use sealwire_engine::document::DocumentKind;
+use sealwire_engine::{RootKeyId, TokenHash};
 
 /// A store of audit records: what is in it stays as it is.
 #[async_trait]
@@ -81,9 +81,32 @@ pub trait AuditLog: Send + Sync {
     ) -> Result<Vec<AuditRow>, KeystoreError>;
 }
 
+/// A store of what the tokens of apps stand for that come over HTTP: never of tokens.
+#[async_trait]
+pub trait TokenStore: Send + Sync {
+    /// Stores a row, unless its app has as many as it may; whether it did. `now` is Unix time in seconds: rows
+    /// whose time is over do not count.
+    async fn put_token(&self, row: &TokenRow, now: u64, limit: u32) -> Result<bool, KeystoreError>;
+
+    /// One row.
+    async fn token(&self, hash: &TokenHash) -> Result<Option<TokenRow>, KeystoreError>;
+
+    /// Those hashes that are still there, in any order.
+    async fn tokens_left(&self, hashes: &[TokenHash]) -> Result<Vec<TokenHash>, KeystoreError>;
+
+    /// Replaces a row; whether it was there.
+    async fn renew_token(&self, row: &TokenRow) -> Result<bool, KeystoreError>;
+
+    /// Removes a row.
+    async fn remove_token(&self, hash: &TokenHash) -> Result<(), KeystoreError>;
+
+    /// Removes the rows whose time is over at `now`, Unix time in seconds; how many there were.
+    async fn sweep_tokens(&self, now: u64) -> Result<u64, KeystoreError>;
+}
+
 /// A store of documents and wrapped keys.
 #[async_trait]
-pub trait Keystore: AuditLog {
+pub trait Keystore: AuditLog + TokenStore {
     /// The site's row; `None` before [`Keystore::init_site`].
     async fn site(&self) -> Result<Option<SiteRow>, KeystoreError>;
 

@@ -1,7 +1,7 @@
 //! What the keystore stores, row by row.
 
 use sealwire_engine::document::Document;
-use sealwire_engine::{RootKeyId, SignedDocument};
+use sealwire_engine::{RootKeyId, SignedDocument, TokenHash};
 
 use crate::KeystoreError;
 
@@ -229,4 +229,17 @@ pub enum By<'a> {
     Name(&'a str),
     /// A key's index.
     Number(u32),
+}
+
+/// What a token stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// SHA-256 of the token's text.
+    pub hash: TokenHash,
+    /// The AppKey.
+    pub app: String,
+    /// The engine's [record](sealwire_engine::TokenRecord) of it, as bytes.
+    pub record: Vec<u8>,
+    /// Unix time in seconds from which it is no longer taken.
+    pub expires: u64,
 }

@@ -2,83 +2,22 @@
 
 #[path = "support/mariadb.rs"]
 mod mariadb;
+#[path = "support/place.rs"]
+mod place;
 
 use std::io::{BufReader, Cursor};
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use mariadb::Mariadb;
+use place::{Place, over_both, signed, site};
+use sealwire_engine::RootKeyId;
 use sealwire_engine::document::DocumentKind;
-use sealwire_engine::{RootKeyId, SignedDocument};
 use sealwire_keystore::transfer::{self, TransferError};
 use sealwire_keystore::{
     AuditChain, AuditFilter, AuditPlace, AuditRow, By, Change, DocumentRow, Keystore,
-    KeystoreError, MysqlKeystore, MysqlOptions, Reservation, Rewrapped, RotationRow, SiteRow,
-    SqliteKeystore, Taken, WrappedRow,
+    KeystoreError, Reservation, Rewrapped, RotationRow, SiteRow, Taken, WrappedRow,
 };
-use tempfile::TempDir;
-
-static MARIADB: LazyLock<Mariadb> = LazyLock::new(Mariadb::start);
-static DATABASES: AtomicU32 = AtomicU32::new(0);
-
-/// Where a keystore is.
-enum Place {
-    Sqlite(TempDir),
-    Mysql(MysqlOptions),
-}
-
-impl Place {
-    fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn mysql() -> Self {
-        let name = format!("ks{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        let (url, patience) = (MARIADB.database(&name), Duration::from_secs(10));
-        Self::Mysql(MysqlOptions { url, password: None, tls_ca: None, connections: 4, patience })
-    }
-
-    /// Opens the keystore; another handle when it is open already.
-    async fn open_bare(&self) -> Arc<dyn Keystore> {
-        match self {
-            Self::Sqlite(folder) => {
-                let path = folder.path().join("k.db");
-                Arc::new(SqliteKeystore::open(&path).await.expect("opens"))
-            }
-            Self::Mysql(options) => {
-                MysqlKeystore::migrate(options).await.expect("migrates");
-                Arc::new(MysqlKeystore::open(options.clone()).await.expect("opens"))
-            }
-        }
-    }
-
-    async fn open(&self) -> Arc<dyn Keystore> {
-        let keystore = self.open_bare().await;
-        if keystore.site().await.expect("reads").is_none() {
-            keystore.init_site(&site()).await.expect("writes");
-        }
-        keystore
-    }
-}
-
-/// Has every test run over both.
-macro_rules! over_both {
-    ($($test:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(super::Place::sqlite()).await;
-            })+
-        }
-        mod mysql {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(super::Place::mysql()).await;
-            })+
-        }
-    };
-}
 
 over_both!(
     what_was_committed_is_there_after_a_restart,
@@ -103,15 +42,6 @@ over_both!(
     records_are_found_by_chain_and_by_time,
     rows_of_another_form_hide_nothing,
 );
-
-fn site() -> SiteRow {
-    SiteRow { keys: b"keys".to_vec(), decoy: signed(DocumentKind::App, "decoy", 0) }
-}
-
-fn signed(kind: DocumentKind, id: &str, revision: u64) -> SignedDocument {
-    let body = format!("{id} {revision}").into_bytes();
-    SignedDocument { kind, id: id.into(), revision, body, mac: [7; 32] }
-}
 
 fn key(id: &str, name: &str, number: u32, upon: u64) -> Change {
     Change {

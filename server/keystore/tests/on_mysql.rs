@@ -37,7 +37,7 @@ async fn the_schema_is_made_by_migrate_alone_once_and_a_newer_one_is_refused() {
     for one in several.collect::<Vec<_>>() {
         steps += one.await.expect("ended");
     }
-    assert_eq!(steps, 6, "each step was made once");
+    assert_eq!(steps, 7, "each step was made once");
     MysqlKeystore::open(options.clone()).await.expect("opens").close().await;
 
     // Cut off in its midst: noted as begun, and the table is not there.

@@ -68,6 +68,7 @@ impl Manager {
                 allow: request.allow.iter().map(IpNet::trunc).collect(),
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
+                http_secrets: Vec::new(),
             };
             let deed = ("app.create", said(&document));
             match change.commit(Draft::of(document, deed)).await {

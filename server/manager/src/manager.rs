@@ -194,6 +194,7 @@ impl Manager {
             allow: Vec::new(),
             grants: Grants::default(),
             secrets: vec![AppSecret::new(&wrapped, None)],
+            http_secrets: Vec::new(),
         };
         Ok(self.engine.sign(site, &decoy).await?)
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Document, DocumentKind, Grants};
 use crate::{EngineError, KeyBinding, Purpose, Uid, WrappedKey};
 
-/// Most secrets that an app has at once: the current one, and one that is on its way out.
+/// Most secrets of a kind that an app has at once: the current one, and one that is on its way out.
 const MAX_SECRETS: usize = 2;
 
 /// Whether an app may log in.
@@ -24,7 +24,7 @@ pub enum AppState {
     Disabled,
 }
 
-/// An AppSecret, wrapped.
+/// An AppSecret or an HTTP secret, wrapped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppSecret {
@@ -47,11 +47,20 @@ impl AppSecret {
         Self { uid: binding.uid, version: binding.version, wrapped: blob, until }
     }
 
+    /// The wrapped AppSecret.
     pub(crate) fn key(&self, app: &str) -> Result<WrappedKey, EngineError> {
-        let purpose = Purpose::AppSecret;
+        self.key_for(Purpose::AppSecret, app)
+    }
+
+    /// The wrapped HTTP secret.
+    pub(crate) fn http_key(&self, app: &str) -> Result<WrappedKey, EngineError> {
+        self.key_for(Purpose::HttpSecret, app)
+    }
+
+    fn key_for(&self, purpose: Purpose, app: &str) -> Result<WrappedKey, EngineError> {
         let blob =
             STANDARD.decode(&self.wrapped).map_err(|_| EngineError::Unwrap(purpose.name()))?;
-        WrappedKey::new(KeyBinding::of_secret(app, self.uid, self.version), &blob)
+        WrappedKey::new(KeyBinding::of_secret(purpose, app, self.uid, self.version), &blob)
     }
 }
 
@@ -76,8 +85,11 @@ pub struct AppDocument {
     pub allow: Vec<IpNet>,
     /// What it may do; empty denies everything.
     pub grants: Grants,
-    /// Its secrets.
+    /// Its AppSecrets.
     pub secrets: Vec<AppSecret>,
+    /// Its HTTP secrets; none when it may not come over HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_secrets: Vec<AppSecret>,
 }
 
 impl AppDocument {
@@ -89,7 +101,7 @@ impl AppDocument {
     #[must_use]
     pub fn substance(&self) -> [u8; 32] {
         let mut bare = Self { revision: 0, ..self.clone() };
-        for secret in &mut bare.secrets {
+        for secret in bare.secrets.iter_mut().chain(&mut bare.http_secrets) {
             secret.wrapped.clear();
         }
         Sha256::digest(serde_json::to_vec(&bare).expect("plain fields")).into()
@@ -136,6 +148,9 @@ impl Document for AppDocument {
         }
         if self.secrets.is_empty() || self.secrets.len() > MAX_SECRETS {
             return Err("an app has one secret, or two while one is on its way out".into());
+        }
+        if self.http_secrets.len() > MAX_SECRETS {
+            return Err("an app has two HTTP secrets at most, while one is on its way out".into());
         }
         if self.allow.iter().any(|net| net.trunc() != *net) {
             return Err("a network of the allow-list has host bits".into());

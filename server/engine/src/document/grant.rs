@@ -245,7 +245,14 @@ mod tests {
 
     #[test]
     fn a_grant_survives_its_text_form() {
-        for text in ["enc:chat", "enc,dec,reenc:im-*", "genkey:*", "datakey,manage:k", "reenc:a>b", "reenc:im-*>x"] {
+        for text in [
+            "enc:chat",
+            "enc,dec,reenc:im-*",
+            "genkey:*",
+            "datakey,manage:k",
+            "reenc:a>b",
+            "reenc:im-*>x",
+        ] {
             assert_eq!(text.parse::<Grant>().expect(text).to_string(), text);
         }
         assert_eq!("dec,enc:k".parse::<Grant>().expect("grant").to_string(), "enc,dec:k");

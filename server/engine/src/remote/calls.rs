@@ -17,8 +17,9 @@ use crate::wire::audit as bodies;
 use crate::wire::message::{self, AuthVerify, Lane, Status};
 use crate::wire::{MAX_FRAME, failure, word};
 use crate::{
-    AuthAttempt, Authenticated, Capability, EngineError, KeyBinding, RootKeyId, SignedDocument,
-    Site, State, Uid, Verified, WRAPPED_LEN, Warrant, WrappedKey,
+    Admitted, AuthAttempt, Authenticated, Capability, EngineError, KeyBinding, Purpose, RootKeyId,
+    SignedDocument, Site, State, TokenHash, TokenRecord, Uid, Verified, WRAPPED_LEN, Warrant,
+    WrappedKey,
 };
 
 /// Time for a word, engines that are tried in turn included.
@@ -36,6 +37,17 @@ impl Answer {
         let read = fields(&mut reader).and_then(|value| reader.finish().map(|()| value));
         read.map_err(|error| EngineError::Away(format!("an engine broke the protocol: {error}")))
     }
+}
+
+/// What LOGIN and TOKEN are answered with.
+fn admitted(
+    app: &SignedDocument,
+    answer: Result<Answer, EngineError>,
+) -> Result<Admitted, EngineError> {
+    let answer = answer.map_err(|error| failure::about(error, (app.kind.name(), &app.id)))?;
+    let (record, capability) = answer
+        .read(|reader| Ok((message::read_token(reader)?, message::read_capability(reader)?)))?;
+    Admitted::new(record, capability, Verified::elsewhere(app)?)
 }
 
 impl Pool {
@@ -98,6 +110,41 @@ impl Pool {
             capability,
             app: Verified::<AppDocument>::elsewhere(app)?,
         })
+    }
+
+    pub(crate) async fn login(
+        &self,
+        site: &Site,
+        app: &SignedDocument,
+        (secret, token): (&str, &TokenHash),
+        lifetime: u64,
+    ) -> Result<Admitted, EngineError> {
+        if secret.len() > message::MAX_SECRET_TEXT {
+            return Err(EngineError::AuthFailed);
+        }
+        let say = self.call(word::LOGIN, (Some(site), None), |out| {
+            out.extend_from_slice(token);
+            out.extend_from_slice(&lifetime.to_be_bytes());
+            message::push_long(out, secret.as_bytes());
+            message::push_document(out, app);
+        });
+        admitted(app, say.await)
+    }
+
+    pub(crate) async fn token(
+        &self,
+        site: &Site,
+        app: &SignedDocument,
+        (record, token): (&TokenRecord, &TokenHash),
+        renew: Option<u64>,
+    ) -> Result<Admitted, EngineError> {
+        let say = self.call(word::TOKEN, (Some(site), None), |out| {
+            out.extend_from_slice(token);
+            out.extend_from_slice(&renew.unwrap_or(0).to_be_bytes());
+            message::push_token(out, record);
+            message::push_document(out, app);
+        });
+        admitted(app, say.await)
     }
 
     pub(crate) fn session(
@@ -224,12 +271,14 @@ impl Pool {
         self.of_site(WrappedKey::new(binding, &blob)?)
     }
 
-    pub(crate) async fn make_app_secret(
+    pub(crate) async fn make_secret(
         &self,
+        purpose: Purpose,
         app: &str,
         version: u32,
     ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
         let answer = self.call(word::MAKE_SECRET, (None, None), |out| {
+            out.push(message::purpose_number(purpose));
             out.push(u8::try_from(app.len()).unwrap_or(u8::MAX));
             out.extend_from_slice(app.as_bytes());
             out.extend_from_slice(&version.to_be_bytes());
@@ -242,7 +291,7 @@ impl Pool {
                 .map_err(|_| sealwire_protocol::BodyError::Value("secret"))?;
             Ok((Uid::from_bytes(uid), blob, Zeroizing::new(secret.to_owned())))
         })?;
-        let wrapped = WrappedKey::new(KeyBinding::of_secret(app, uid, version), &blob)?;
+        let wrapped = WrappedKey::new(KeyBinding::of_secret(purpose, app, uid, version), &blob)?;
         Ok((self.of_site(wrapped)?, secret))
     }
 

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use crate::document::Document;
 use crate::remote::Pool;
 use crate::{
-    AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, Session,
-    SignedDocument, Site, State, Verified, Warrant, WrappedKey,
+    Admitted, AuthAttempt, Authenticated, Capability, Engine, EngineError, KeyBinding, Purpose,
+    Session, SignedDocument, Site, State, TokenHash, TokenRecord, Verified, Warrant, WrappedKey,
 };
 
 /// Where the engine is.
@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-/// What a gateway may ask: AUTH_VERIFY, VERIFY, sessions, STATUS.
+/// What a gateway may ask: AUTH_VERIFY, LOGIN, TOKEN, VERIFY, sessions, STATUS.
 #[derive(Clone)]
 pub struct GatewayRole(Place);
 
@@ -121,6 +121,44 @@ impl GatewayRole {
         match &self.0 {
             Place::Here(engine) => engine.auth_verify(site, app, attempt),
             Place::There(pool) => pool.auth_verify(site, app, attempt).await,
+        }
+    }
+
+    /// LOGIN: checks an HTTP secret against the app's document, inside, in constant time, and signs what the
+    /// token of this hash stands for, for `lifetime` seconds, [`MAX_LIFETIME`](crate::MAX_LIFETIME) at most.
+    ///
+    /// # Errors
+    /// As [`GatewayRole::auth_verify`].
+    pub async fn login(
+        &self,
+        site: &Site,
+        app: &SignedDocument,
+        shown: (&str, &TokenHash),
+        lifetime: u64,
+    ) -> Result<Admitted, EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.login(site, app, shown, lifetime),
+            Place::There(pool) => pool.login(site, app, shown, lifetime).await,
+        }
+    }
+
+    /// TOKEN: whether a record stands for a token of this app, whose document is this one now; good for `renew`
+    /// more seconds, if that is asked for, but no longer than [`MAX_LIFETIME`](crate::MAX_LIFETIME) after the
+    /// login.
+    ///
+    /// # Errors
+    /// [`EngineError::Token`] when it is not good, for whatever reason; [`EngineError::DocumentMac`],
+    /// [`EngineError::Sealed`], [`EngineError::Away`].
+    pub async fn token(
+        &self,
+        site: &Site,
+        app: &SignedDocument,
+        token: (&TokenRecord, &TokenHash),
+        renew: Option<u64>,
+    ) -> Result<Admitted, EngineError> {
+        match &self.0 {
+            Place::Here(engine) => engine.token(site, app, token, renew),
+            Place::There(pool) => pool.token(site, app, token, renew).await,
         }
     }
 
@@ -218,9 +256,30 @@ impl ManagerRole {
         app: &str,
         version: u32,
     ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
+        self.make_secret(Purpose::AppSecret, app, version).await
+    }
+
+    /// A fresh HTTP secret: the same, for the other purpose.
+    ///
+    /// # Errors
+    /// As [`ManagerRole::make_app_secret`].
+    pub async fn make_http_secret(
+        &self,
+        app: &str,
+        version: u32,
+    ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
+        self.make_secret(Purpose::HttpSecret, app, version).await
+    }
+
+    async fn make_secret(
+        &self,
+        purpose: Purpose,
+        app: &str,
+        version: u32,
+    ) -> Result<(WrappedKey, Zeroizing<String>), EngineError> {
         match &self.0 {
-            Place::Here(engine) => engine.make_app_secret(app, version),
-            Place::There(pool) => pool.make_app_secret(app, version).await,
+            Place::Here(engine) => engine.make_secret(purpose, app, version),
+            Place::There(pool) => pool.make_secret(purpose, app, version).await,
         }
     }
 

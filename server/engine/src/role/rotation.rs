@@ -151,6 +151,12 @@ impl RotationRole {
                 moved.secrets[position] = AppSecret::new(&wrapped, secret.until);
             }
         }
+        for (position, secret) in app.http_secrets.iter().enumerate() {
+            if let Some(wrapped) = self.rewrap(&secret.http_key(&app.id)?).await? {
+                let moved = moved.get_or_insert_with(|| app.clone());
+                moved.http_secrets[position] = AppSecret::new(&wrapped, secret.until);
+            }
+        }
         Ok(moved)
     }
 

@@ -160,6 +160,8 @@ impl Caller {
                 out.extend_from_slice(&self.engine().challenge(self.site()?)?);
             }
             word::AUTH_VERIFY => self.auth_verify(body, out)?,
+            word::LOGIN => self.login(body, out)?,
+            word::TOKEN => self.token(body, out)?,
             word::SIGN => self.sign(body, out)?,
             word::MAKE_SITE => {
                 Reader::new(body).finish()?;
@@ -264,6 +266,37 @@ impl Caller {
         Ok(())
     }
 
+    fn login(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.done.auth += 1;
+        let mut reader = Reader::new(body);
+        let token = reader.array("token hash")?;
+        let lifetime = u64::from_be_bytes(reader.array("lifetime")?);
+        let secret = message::read_long(&mut reader, message::MAX_SECRET_TEXT, "secret")?;
+        let document = message::read_document(&mut reader)?;
+        reader.finish()?;
+        let secret = std::str::from_utf8(secret).map_err(|_| BodyError::Value("secret"))?;
+        let shown = (secret, &token);
+        let admitted = self.engine().login(self.site()?, &document, shown, lifetime)?;
+        message::push_token(out, &admitted.record);
+        message::push_capability(out, &admitted.capability);
+        Ok(())
+    }
+
+    fn token(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.done.auth += 1;
+        let mut reader = Reader::new(body);
+        let token = reader.array("token hash")?;
+        let renew = u64::from_be_bytes(reader.array("renewal")?);
+        let record = message::read_token(&mut reader)?;
+        let document = message::read_document(&mut reader)?;
+        reader.finish()?;
+        let (token, renew) = ((&record, &token), (renew > 0).then_some(renew));
+        let admitted = self.engine().token(self.site()?, &document, token, renew)?;
+        message::push_token(out, &admitted.record);
+        message::push_capability(out, &admitted.capability);
+        Ok(())
+    }
+
     fn sign(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let mut reader = Reader::new(body);
         let kind = message::read_kind(&mut reader)?;
@@ -297,11 +330,12 @@ impl Caller {
 
     fn make_secret(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let mut reader = Reader::new(body);
+        let purpose = message::read_purpose(&mut reader)?;
         let app = reader.short(limits::MAX_APP_KEY, "app key")?;
         let version = reader.u32("version")?;
         reader.finish()?;
         let app = std::str::from_utf8(app).map_err(|_| BodyError::Value("app key"))?;
-        let (wrapped, secret) = self.engine().make_app_secret(app, version)?;
+        let (wrapped, secret) = self.engine().make_secret(purpose, app, version)?;
         out.extend_from_slice(&wrapped.binding().uid.to_bytes());
         out.extend_from_slice(wrapped.blob());
         message::push_long(out, secret.as_bytes());

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::custody::Custodian;
 use crate::document::DocumentKind;
 use crate::{
-    Capability, KeyBinding, Purpose, RootKeyId, SignedDocument, State, Uid, WRAPPED_LEN, WrappedKey,
+    Capability, KeyBinding, Purpose, RootKeyId, SignedDocument, State, TokenRecord, Uid,
+    WRAPPED_LEN, WrappedKey,
 };
 
 /// Longest document, in bytes.
@@ -17,6 +18,12 @@ pub const MAX_DOCUMENT: usize = 1024 * 1024;
 
 /// Longest capability, in bytes.
 const MAX_CAPABILITY: usize = 1024 * 1024;
+
+/// Longest record of a token, in bytes, its MAC apart.
+const MAX_TOKEN: usize = 1024;
+
+/// Longest text of a secret, in bytes.
+pub(crate) const MAX_SECRET_TEXT: usize = 256;
 
 const TRANSPORT_TCP: u8 = 0;
 const TRANSPORT_TLS: u8 = 1;
@@ -228,6 +235,18 @@ pub(crate) fn read_capability(reader: &mut Reader<'_>) -> Result<Capability, Bod
     let mac = reader.array("MAC")?;
     let body = read_long(reader, MAX_CAPABILITY, "capability")?.to_vec();
     Ok(Capability { body, mac })
+}
+
+/// A token's record, behind its MAC.
+pub(crate) fn push_token(out: &mut Vec<u8>, record: &TokenRecord) {
+    out.extend_from_slice(&record.mac);
+    push_long(out, &record.body);
+}
+
+pub(crate) fn read_token(reader: &mut Reader<'_>) -> Result<TokenRecord, BodyError> {
+    let mac = reader.array("MAC")?;
+    let body = read_long(reader, MAX_TOKEN, "token record")?.to_vec();
+    Ok(TokenRecord { body, mac })
 }
 
 /// AUTH_VERIFY: what both sides of an AUTH have said, and the app's document.

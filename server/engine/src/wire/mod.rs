@@ -67,13 +67,17 @@ pub mod word {
     pub const AUDIT: Opcode = Opcode(0x49);
     /// Make a data key, and seal it.
     pub const DATAKEY: Opcode = Opcode(0x4A);
+    /// An HTTP secret against an app's document, for a token.
+    pub const LOGIN: Opcode = Opcode(0x4B);
+    /// Whether a token is good.
+    pub const TOKEN: Opcode = Opcode(0x4C);
     /// Sign a document.
     pub const SIGN: Opcode = Opcode(0x50);
     /// The keys of a new site.
     pub const MAKE_SITE: Opcode = Opcode(0x51);
     /// A business key, wrapped.
     pub const GENKEY: Opcode = Opcode(0x52);
-    /// An AppSecret, wrapped, and once in clear for its owner.
+    /// An AppSecret or HTTP secret, wrapped, and once in clear for its owner.
     pub const MAKE_SECRET: Opcode = Opcode(0x53);
     /// A wrapped key under the current root key.
     pub const REWRAP: Opcode = Opcode(0x54);

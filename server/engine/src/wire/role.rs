@@ -74,6 +74,8 @@ impl Role {
                     | word::DEC
                     | word::REENC
                     | word::DATAKEY
+                    | word::LOGIN
+                    | word::TOKEN
             ),
             Self::Manager => matches!(
                 opcode,

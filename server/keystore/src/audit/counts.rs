@@ -208,8 +208,10 @@ mod tests {
     #[test]
     fn uses_of_a_minute_are_summed() {
         let mut uses = Uses::default();
-        assert!(uses.used(60_000, "a", [(1, [1, 0, 0])].into_iter()).is_empty());
-        assert!(uses.used(61_000, "a", [(1, [1, 2, 0]), (2, [0, 0, 3])].into_iter()).is_empty());
+        assert!(uses.used(60_000, "a", [(1, [1, 0, 0, 0])].into_iter()).is_empty());
+        assert!(
+            uses.used(61_000, "a", [(1, [1, 2, 0, 0]), (2, [0, 0, 3, 0])].into_iter()).is_empty()
+        );
         let events = uses.end_minute(120_000);
         let AuditEvent::Used { minute: 60, counts } = &events[0] else { panic!("{events:?}") };
         let counts: Vec<_> =

@@ -82,6 +82,7 @@ macro_rules! keystore {
         }
 
         crate::statements::audit_log!($store, $database);
+        crate::statements::token_store!($store, $database);
 
         #[async_trait]
         impl Keystore for $store {

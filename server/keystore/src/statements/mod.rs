@@ -9,10 +9,12 @@
 mod audit;
 mod calls;
 mod rows;
+mod tokens;
 
 pub(crate) use audit::audit_log;
 pub(crate) use calls::keystore;
 pub(crate) use rows::statements;
+pub(crate) use tokens::token_store;
 
 use std::time::Duration;
 
