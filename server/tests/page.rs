@@ -66,7 +66,7 @@ async fn site() -> (Server, ManagerClient) {
     alice.create_key(&key).await.expect("made");
     let allow = vec!["10.0.0.0/8".parse().expect("a network")];
     let grants = vec!["enc,dec:chat".parse().expect("a grant")];
-    let app = sealwire_manager::CreateApp { name: "im".into(), allow, grants };
+    let app = sealwire_manager::CreateApp { name: "im".into(), allow, grants, http: false };
     alice.create_app(&app).await.expect("made");
     (server, alice)
 }
@@ -414,7 +414,8 @@ async fn what_was_approved_is_done_just_so_by_who_has_asked() {
     let over = visitor.get(&format!("/new/app?request={id}")).await;
     assert_eq!(over.status, StatusCode::NOT_FOUND, "it is done");
     let app = alice.show_app("reader").await.expect("made");
-    let wish = sealwire_manager::RotateSecret { overlap_seconds: 5400, drop_older: true };
+    let wish =
+        sealwire_manager::RotateSecret { overlap_seconds: 5400, drop_older: true, http: false };
     let asked = support::operators::asked(alice.rotate_app_secret("reader", wish).await);
     let request = format!("/requests/{}", asked.id);
     second.post(&format!("{request}/approve"), &[("name", "reader")]).await;

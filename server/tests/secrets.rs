@@ -131,11 +131,14 @@ async fn no_secret_lies_anywhere_in_clear() {
         name: "im".into(),
         allow: vec!["127.0.0.0/8".parse().expect("a network")],
         grants: vec!["enc:*".parse().expect("a grant"), "dec:plain".parse().expect("a grant")],
+        http: false,
     };
     let made = alice.create_app(&request).await.expect("an app");
-    let wish = RotateSecret { overlap_seconds: 600, drop_older: false };
+    let wish = RotateSecret { overlap_seconds: 600, drop_older: false, http: false };
     let again = alice.rotate_app_secret("im", wish).await.expect("a secret");
-    for secret in [&made.app_secret, &again.app_secret] {
+    for secret in
+        [made.app_secret.as_ref().expect("made"), again.app_secret.as_ref().expect("made")]
+    {
         secrets.0.push(("an AppSecret".into(), secret.as_bytes().to_vec()));
         let raw = credential::decode_app_secret(secret).expect("in its form");
         secrets.add("an AppSecret's bytes", raw.as_slice());
@@ -149,7 +152,10 @@ async fn no_secret_lies_anywhere_in_clear() {
     let session = session.expect("signs in").token;
     secrets.0.push(("a session".into(), session.as_bytes().to_vec()));
 
-    let app = App { key: made.app.app_key.clone(), secret: again.app_secret.to_string() };
+    let app = App {
+        key: made.app.app_key.clone(),
+        secret: again.app_secret.as_ref().expect("made").to_string(),
+    };
     let client = server.client(&app).await;
     let envelope = client.enc(key.index, MESSAGE.as_bytes(), MESSAGE.as_bytes()).await;
     secrets.add("a message", MESSAGE.as_bytes());
@@ -157,7 +163,7 @@ async fn no_secret_lies_anywhere_in_clear() {
     // Refused, with everything in the request.
     client.dec(MESSAGE.as_bytes(), &envelope).await.expect_err("no grant");
     client.dec(b"other", &envelope).await.expect_err("no grant");
-    let stranger = made.app_secret.to_string();
+    let stranger = made.app_secret.as_ref().expect("made").to_string();
     let stranger = App { key: "ak_000000000000000000000000".into(), secret: stranger };
     Client::connect(&server.url(), stranger.credentials()).await.map(drop).expect_err("unknown");
     drop(client);

@@ -52,6 +52,7 @@ fn app(name: &str, grants: &[&str]) -> CreateApp {
         name: name.into(),
         allow: vec!["127.0.0.0/8".parse().expect("a network")],
         grants: grants.iter().map(|text| text.parse().expect(text)).collect(),
+        http: false,
     }
 }
 
@@ -122,14 +123,14 @@ async fn an_app_that_opens_doors_takes_two() {
         let key = made.app.app_key.clone();
         App { key, secret: secret.to_owned() }
     };
-    site.server.client(&client(&made.app_secret)).await;
+    site.server.client(&client(made.app_secret.as_ref().expect("made"))).await;
     assert_eq!(site.carol.show_request(&request.id).await.expect("shown").state, "done");
     // Whoever sees a new secret of it may do what it may: that takes two, and once.
-    let wish = RotateSecret { overlap_seconds: 0, drop_older: true };
+    let wish = RotateSecret { overlap_seconds: 0, drop_older: true, http: false };
     let request = asked(site.carol.rotate_app_secret("one", wish).await);
     site.dave.decide_request(&request.id, true).await.expect("approved");
     let again = site.carol.rotate_app_secret("one", wish).await.expect("a secret");
-    site.server.client(&client(&again.app_secret)).await;
+    site.server.client(&client(again.app_secret.as_ref().expect("made"))).await;
     // An approval can be called off while nothing has come of it.
     let request = asked(site.carol.rotate_app_secret("one", wish).await);
     site.dave.decide_request(&request.id, true).await.expect("approved");
@@ -151,10 +152,13 @@ async fn what_an_app_may_do_is_widened_by_two_and_narrowed_by_one() {
     let mark = ChangeKey { sensitive: Some(true), ..ChangeKey::default() };
     site.carol.set_key("vault", &mark).await.expect("marked");
     let made = site.carol.create_app(&app("im", &["enc,dec:chat"])).await.expect("made");
-    let credentials =
-        App { key: made.app.app_key.clone(), secret: made.app_secret.as_str().to_owned() };
+    let credentials = App {
+        key: made.app.app_key.clone(),
+        secret: made.app_secret.as_ref().expect("made").to_string(),
+    };
     let client = site.server.client(&credentials).await;
     let set = |allow: Option<&[&str]>, grants: Option<&[&str]>| ChangeApp {
+        http: None,
         allow: allow.map(|all| all.iter().map(|one| one.parse().expect("a network")).collect()),
         grants: grants.map(|all| all.iter().map(|one| one.parse().expect("a grant")).collect()),
     };

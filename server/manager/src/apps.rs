@@ -58,6 +58,11 @@ impl Manager {
             let revision = change.revision().await?;
             // Within the change, and anew for each try: a root rotation may go on, or have ended.
             let (wrapped, app_secret) = self.engine.make_app_secret(&id, 1).await?;
+            let http = match request.http {
+                true => Some(self.engine.make_http_secret(&id, 1).await?),
+                false => None,
+            };
+            let (http, http_secret) = http.unzip();
             let document = AppDocument {
                 kind: DocumentKind::App,
                 id: id.clone(),
@@ -68,19 +73,20 @@ impl Manager {
                 allow: request.allow.iter().map(IpNet::trunc).collect(),
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
-                http_secrets: Vec::new(),
+                http_secrets: http.iter().map(|http| AppSecret::new(http, None)).collect(),
             };
             let deed = ("app.create", said(&document));
             match change.commit(Draft::of(document, deed)).await {
                 Ok(None) => {}
-                Ok(Some(app)) => break Ok((app, app_secret)),
+                Ok(Some(app)) => break Ok((app, app_secret, http_secret)),
                 Err(error) => break Err(error),
             }
         };
         match made {
-            Ok((app, app_secret)) => {
+            Ok((app, app_secret, http_secret)) => {
                 tracing::info!(app = %app.id, name = %app.name, "app made");
-                Ok(CreatedApp { app: AppView::new(&app), app_secret })
+                let app_secret = Some(app_secret);
+                Ok(CreatedApp { app: AppView::new(&app), app_secret, http_secret })
             }
             Err(ManagerError::Keystore(KeystoreError::Taken(Taken::Name))) => Err(taken(name)),
             Err(error) => Err(error),
@@ -164,8 +170,29 @@ impl Manager {
         }
     }
 
+    /// Has an app come over HTTP no longer: its tokens end.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoSuchApp`].
+    pub(crate) async fn drop_http(&self, app: &str) -> Result<AppView, ManagerError> {
+        let mut change = self.begin().await?;
+        loop {
+            let revision = change.revision().await?;
+            let found = self.find_app(app).await?;
+            if found.http_secrets.is_empty() {
+                return Ok(AppView::new(&found));
+            }
+            let http_secrets = Vec::new();
+            let document = AppDocument { revision, http_secrets, ..found.into_inner() };
+            if let Some(app) = change.commit(Draft::of(document, "app.drop-http")).await? {
+                tracing::info!(app = %app.id, "app may come over HTTP no longer");
+                return Ok(AppView::new(&app));
+            }
+        }
+    }
+
     /// Gives an app a new secret. The one of before is taken for a while. Its sessions end, and it logs in
-    /// again.
+    /// again; tokens go on for as long as the HTTP secret that they were got with is taken.
     ///
     /// # Errors
     /// [`ManagerError::NoSuchApp`]; [`ManagerError::IllegalChange`] while an older secret is still taken: the
@@ -192,7 +219,12 @@ impl Manager {
             check_bound(bound, document.revision, &document.name)?;
             document.revision = revision;
             let now = self.now();
-            let running = document.secrets.iter().filter_map(|secret| secret.until).max();
+            let id = document.id.clone();
+            let secrets = match wish.http {
+                true => &mut document.http_secrets,
+                false => &mut document.secrets,
+            };
+            let running = secrets.iter().filter_map(|secret| secret.until).max();
             if let Some(until) = running.filter(|until| *until > now && !wish.drop_older) {
                 return Err(ManagerError::IllegalChange(format!(
                     "app `{}` has a new secret already, and the one of before is taken for {} s more: give it the \
@@ -201,19 +233,26 @@ impl Manager {
                     until - now
                 )));
             }
-            let newest = document.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
-            document.secrets.retain(|secret| secret.version == newest);
-            for secret in &mut document.secrets {
+            let newest = secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
+            secrets.retain(|secret| secret.version == newest);
+            for secret in secrets.iter_mut() {
                 secret.until = Some(now.saturating_add(wish.overlap_seconds));
             }
-            let (wrapped, app_secret) =
-                self.engine.make_app_secret(&document.id, newest + 1).await?;
-            document.secrets.push(AppSecret::new(&wrapped, None));
+            let (wrapped, secret) = match wish.http {
+                true => self.engine.make_http_secret(&id, newest + 1).await?,
+                false => self.engine.make_app_secret(&id, newest + 1).await?,
+            };
+            secrets.push(AppSecret::new(&wrapped, None));
             let said = format!("the secret of before is taken for {} s", wish.overlap_seconds);
-            let deed = ("app.rotate-secret", said);
+            let act = if wish.http { "app.rotate-http-secret" } else { "app.rotate-secret" };
+            let deed = (act, said);
             if let Some(app) = change.commit(Draft::of(document, deed)).await? {
                 tracing::info!(app = %app.id, overlap = wish.overlap_seconds, "app has a new secret");
-                return Ok(CreatedApp { app: AppView::new(&app), app_secret });
+                let (app_secret, http_secret) = match wish.http {
+                    true => (None, Some(secret)),
+                    false => (Some(secret), None),
+                };
+                return Ok(CreatedApp { app: AppView::new(&app), app_secret, http_secret });
             }
         }
     }

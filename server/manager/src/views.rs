@@ -182,6 +182,9 @@ pub struct CreateApp {
     /// What it may do; empty denies everything.
     #[schema(value_type = Vec<String>)]
     pub grants: Vec<Grant>,
+    /// Whether it may come over HTTP, with a secret of its own for that.
+    #[serde(default)]
+    pub http: bool,
 }
 
 /// An app, as shown.
@@ -202,6 +205,9 @@ pub struct AppView {
     /// What it may do.
     #[schema(value_type = Vec<String>)]
     pub grants: Vec<Grant>,
+    /// Whether it may come over HTTP.
+    #[serde(default)]
+    pub http: bool,
     /// The document's revision.
     pub revision: u64,
 }
@@ -215,6 +221,7 @@ impl AppView {
             created: app.created,
             allow: app.allow.clone(),
             grants: app.grants.0.clone(),
+            http: !app.http_secrets.is_empty(),
             revision: app.revision,
         }
     }
@@ -232,6 +239,9 @@ pub struct ChangeApp {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     pub grants: Option<Vec<Grant>>,
+    /// `false`, and nothing else beside it: it may come over HTTP no longer, and its tokens end.
+    #[serde(default)]
+    pub http: Option<bool>,
 }
 
 /// Every app.
@@ -252,6 +262,9 @@ pub struct RotateSecret {
     /// Whether a still older one, whose time is not over, is dropped at once.
     #[serde(default)]
     pub drop_older: bool,
+    /// Whether it is the HTTP secret: the first one lets the app come over HTTP.
+    #[serde(default)]
+    pub http: bool,
 }
 
 /// An app that was made, or got a new secret. The secret is shown this once.
@@ -260,9 +273,14 @@ pub struct CreatedApp {
     /// The app.
     #[serde(flatten)]
     pub app: AppView,
-    /// The AppSecret.
-    #[schema(value_type = String)]
-    pub app_secret: Zeroizing<String>,
+    /// The AppSecret, when there is a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub app_secret: Option<Zeroizing<String>>,
+    /// The HTTP secret, when there is a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub http_secret: Option<Zeroizing<String>>,
 }
 
 /// Where a root rotation stands.

@@ -201,7 +201,7 @@ pub(crate) enum App {
     /// Make an app. Its secret is shown this once.
     #[command(
         after_help = "Example:\n  sealwire app create im-gateway --allow 10.1.0.0/16 --grant enc,dec,reenc:chat\n\n\
-                            A grant is operations (enc, dec, reenc, genkey), a colon and a key: a name, PREFIX* or *.\n\
+                            A grant is operations (enc, dec, reenc, genkey, datakey, manage), a colon and a key: a name, PREFIX* or *.\n\
                             reenc:A>B lets the app re-encrypt from key A to key B, which opens A to B's readers."
     )]
     Create {
@@ -213,6 +213,9 @@ pub(crate) enum App {
         /// What it may do. None: nothing.
         #[arg(long, num_args = 1..)]
         grant: Vec<Grant>,
+        /// Let it come over HTTP, too: with a second secret for that, which passes through the gateway.
+        #[arg(long)]
+        http: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -232,11 +235,14 @@ pub(crate) enum App {
         #[command(flatten)]
         app: OneApp,
         /// Addresses and networks that it may log in from.
-        #[arg(long, num_args = 1.., value_parser = network, required_unless_present = "grant")]
+        #[arg(long, num_args = 1.., value_parser = network, required_unless_present_any = ["grant", "no_http"])]
         allow: Vec<IpNet>,
         /// What it may do.
         #[arg(long, num_args = 1..)]
         grant: Vec<Grant>,
+        /// Let it come over HTTP no longer: its tokens end.
+        #[arg(long, conflicts_with_all = ["allow", "grant"])]
+        no_http: bool,
     },
     /// Keep an app from logging in, and end its sessions, on every gateway within a second.
     #[command(after_help = "Example:\n  sealwire app disable im-gateway")]
@@ -246,7 +252,8 @@ pub(crate) enum App {
     Enable(OneApp),
     /// Give an app a new secret, shown this once. The one of before is taken for a while.
     #[command(after_help = "Examples:\n  sealwire app rotate-secret im-gateway --overlap 1h\n  \
-                            sealwire app rotate-secret im-gateway --overlap 0s")]
+                            sealwire app rotate-secret im-gateway --overlap 0s\n  \
+                            sealwire app rotate-secret im-gateway --http")]
     RotateSecret {
         #[command(flatten)]
         app: OneApp,
@@ -256,6 +263,9 @@ pub(crate) enum App {
         /// Take a still older secret no more, although its time is not over.
         #[arg(long)]
         drop_older: bool,
+        /// The HTTP secret instead of the AppSecret. The first one lets the app come over HTTP.
+        #[arg(long)]
+        http: bool,
     },
     /// List apps.
     #[command(after_help = "Example:\n  sealwire app list --json")]

@@ -12,9 +12,9 @@ use crate::cli::{App, OneApp};
 
 pub(super) async fn run(command: App) -> Result<()> {
     match command {
-        App::Create { name, allow, grant, json, socket } => {
+        App::Create { name, allow, grant, http, json, socket } => {
             let (deaf, powerless) = (allow.is_empty(), grant.is_empty());
-            let request = CreateApp { name, allow, grants: grant };
+            let request = CreateApp { name, allow, grants: grant, http };
             let made = manager(&socket)?.create_app(&request).await?;
             if deaf {
                 eprintln!("sealwire: no --allow: the app may not log in from anywhere");
@@ -28,10 +28,11 @@ pub(super) async fn run(command: App) -> Result<()> {
             let app = manager(&socket)?.show_app(&app).await?;
             if json { print_json(&app) } else { print(&table(&[app])) }
         }
-        App::Set { app: OneApp { app, json, socket }, allow, grant } => {
+        App::Set { app: OneApp { app, json, socket }, allow, grant, no_http } => {
             let wish = ChangeApp {
                 allow: Some(allow).filter(|allow| !allow.is_empty()),
                 grants: Some(grant).filter(|grant| !grant.is_empty()),
+                http: no_http.then_some(false),
             };
             let app = manager(&socket)?.set_app(&app, &wish).await?;
             if json { print_json(&app) } else { print(&table(&[app])) }
@@ -40,8 +41,8 @@ pub(super) async fn run(command: App) -> Result<()> {
             enable(app, false, "may not log in; its sessions end within a second").await
         }
         App::Enable(app) => enable(app, true, "may log in").await,
-        App::RotateSecret { app: OneApp { app, json, socket }, overlap, drop_older } => {
-            let wish = RotateSecret { overlap_seconds: overlap.as_secs(), drop_older };
+        App::RotateSecret { app: OneApp { app, json, socket }, overlap, drop_older, http } => {
+            let wish = RotateSecret { overlap_seconds: overlap.as_secs(), drop_older, http };
             let made = manager(&socket)?.rotate_app_secret(&app, wish).await?;
             eprintln!(
                 "sealwire: the secret of before is taken for {} more",
@@ -62,10 +63,18 @@ fn secret(made: &CreatedApp, json: bool) -> Result<()> {
     if json {
         return print_json(made);
     }
-    print(&format!("SEALWIRE_APP_KEY={}\nSEALWIRE_APP_SECRET=", made.app.app_key))?;
-    print(&made.app_secret)?;
-    print("\n")?;
-    eprintln!("sealwire: the secret is not shown again");
+    print(&format!("SEALWIRE_APP_KEY={}\n", made.app.app_key))?;
+    if let Some(secret) = &made.app_secret {
+        print("SEALWIRE_APP_SECRET=")?;
+        print(secret)?;
+        print("\n")?;
+    }
+    if let Some(secret) = &made.http_secret {
+        print(&format!("VAULT_ROLE_ID={}\nVAULT_SECRET_ID=", made.app.app_key))?;
+        print(secret)?;
+        print("\n")?;
+    }
+    eprintln!("sealwire: what is secret is not shown again");
     Ok(())
 }
 
@@ -84,7 +93,8 @@ fn table(apps: &[AppView]) -> String {
             AppState::Active => "active",
             AppState::Disabled => "disabled",
         };
-        text.push_str(&format!("{}  {state}  {}\n", app.app_key, app.name));
+        let http = if app.http { ", also over HTTP" } else { "" };
+        text.push_str(&format!("{}  {state}{http}  {}\n", app.app_key, app.name));
         for network in &app.allow {
             text.push_str(&format!("    from {network}\n"));
         }

@@ -129,13 +129,13 @@ async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
     }
 
     let address = format!("sealwire+tcp://{}", listen(&parts)?);
-    let credentials = Credentials::new(&app.app.app_key, &app.app_secret)?;
+    let credentials = Credentials::new(&app.app.app_key, shown(&app.app_secret)?)?;
     let client = Client::connect(&address, credentials).await?;
     let aad = MessageAad::new("tenant-1", "conversation-7", "42").to_bytes()?;
     let (old, new) = messages(&client, &manager, &aad).await?;
 
     step("and now, steal it")?;
-    let client_secret = &app.app_secret;
+    let client_secret = shown(&app.app_secret)?;
     let loot = Loot { dir, message: MESSAGE, app_secret: client_secret, cards: &cards };
     steal::from_the_files(&parts, config, &manager, &loot).await?;
     steal::from_another_conversation(&client, &new).await?;
@@ -166,13 +166,19 @@ async fn unseal(ceremony: &CeremonyClient, cards: &[(PathBuf, Zeroizing<String>)
 }
 
 async fn make_app(manager: &ManagerClient) -> Result<CreatedApp> {
-    let grants = ["enc,dec,reenc,genkey:*", "reenc:*>*"];
+    let grants = ["enc,dec,reenc,genkey,datakey,manage:*", "reenc:*>*"];
     let request = CreateApp {
         name: "im-gateway".into(),
         allow: vec!["127.0.0.0/8".parse()?, "::1/128".parse()?],
         grants: grants.iter().map(|grant| grant.parse()).collect::<Result<_, _>>()?,
+        http: true,
     };
     Ok(manager.create_app(&request).await?)
+}
+
+/// A secret that the manager has made.
+fn shown(secret: &Option<Zeroizing<String>>) -> Result<&str> {
+    secret.as_ref().map(|secret| secret.as_str()).context("the manager has shown no secret")
 }
 
 /// A message there and back, before and after a rotation. Returns both envelopes.
@@ -234,7 +240,7 @@ fn write_env(dir: &Path, config: &Config, listen: SocketAddr, app: &CreatedApp) 
          export SEALWIRE_APP_SECRET='{}'\nexport SEALWIRE_SOCKET={}\n\
          export SEALWIRE_CEREMONY_SOCKET={}\n",
         app.app.app_key,
-        *app.app_secret,
+        shown(&app.app_secret)?,
         quote(config.manager_socket()),
         quote(config.ceremony_socket()),
     ));

@@ -285,9 +285,10 @@ impl Cluster {
             name: format!("app-{}", grants.join("+")),
             allow: vec!["127.0.0.0/8".parse().expect("a network")],
             grants: grants.iter().map(|text| text.parse().expect(text)).collect(),
+            http: false,
         };
         let made = self.managing().create_app(&request).await.expect("an app");
-        App { key: made.app.app_key, secret: made.app_secret.to_string() }
+        App { key: made.app.app_key, secret: made.app_secret.as_ref().expect("made").to_string() }
     }
 
     /// A client of every gateway.

@@ -236,9 +236,10 @@ impl Server {
             name,
             allow: allow.iter().map(|text| text.parse().expect(text)).collect(),
             grants: grants.iter().map(|text| text.parse().expect(text)).collect(),
+            http: false,
         };
         let made = self.manager().create_app(&request).await.expect("an app");
-        App { key: made.app.app_key, secret: made.app_secret.to_string() }
+        App { key: made.app.app_key, secret: made.app_secret.as_ref().expect("made").to_string() }
     }
 
     pub(crate) async fn local_app(&self, grants: &[&str]) -> App {

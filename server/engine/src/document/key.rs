@@ -3,7 +3,7 @@
 use sealwire_protocol::{Suite, credential};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Document, DocumentKind};
+use super::{Document, DocumentKind, is_false};
 use crate::{EngineError, KeyBinding, Purpose, Uid, Verified, WrappedKey};
 
 /// What a version of a key may be used for.
@@ -286,11 +286,6 @@ const fn bit(suite: Suite) -> u8 {
 
 const fn first() -> u32 {
     1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

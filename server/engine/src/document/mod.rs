@@ -93,6 +93,12 @@ pub trait Document: Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), String>;
 }
 
+/// Whether a flag is as it is where it is not written down.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The one encoding of a document.
 pub(crate) fn encode<D: Document>(document: &D) -> Result<Vec<u8>, EngineError> {
     if document.kind() != D::KIND {

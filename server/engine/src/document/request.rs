@@ -27,6 +27,9 @@ pub enum Act {
         allow: Vec<IpNet>,
         /// What it may do.
         grants: Grants,
+        /// Whether it may come over HTTP, with a secret of its own for that.
+        #[serde(default, skip_serializing_if = "super::is_false")]
+        http: bool,
     },
     /// Give an app with grants that open doors a new secret. Who has asked does it, once, and sees it.
     RotateSecret {
@@ -34,6 +37,9 @@ pub enum Act {
         overlap_seconds: u64,
         /// Whether a still older one is dropped at once.
         drop_older: bool,
+        /// Whether it is the HTTP secret.
+        #[serde(default, skip_serializing_if = "super::is_false")]
+        http: bool,
     },
     /// Let an app do other things, or from elsewhere, where that opens doors.
     SetApp {

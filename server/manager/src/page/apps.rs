@@ -107,6 +107,9 @@ pub(super) struct NewApp {
     /// One grant a line.
     #[serde(default)]
     grants: String,
+    /// Whether it may come over HTTP.
+    #[serde(default)]
+    http: bool,
     /// The request that was approved, by id.
     #[serde(skip)]
     request: String,
@@ -142,7 +145,7 @@ fn permissions(allow_text: &str, grants_text: &str) -> Result<(Vec<IpNet>, Vec<G
 impl NewApp {
     fn wish(&self) -> Result<CreateApp, Trouble> {
         let (allow, grants) = permissions(&self.allow, &self.grants)?;
-        Ok(CreateApp { name: self.name.trim().to_owned(), allow, grants })
+        Ok(CreateApp { name: self.name.trim().to_owned(), allow, grants, http: self.http })
     }
 }
 
@@ -168,8 +171,9 @@ pub(super) async fn new(visitor: Visitor, Query(query): Query<ActQuery>) -> Resp
     let mut form = NewApp::default();
     if !query.request.is_empty() {
         match wished(&visitor, &query.request, None).await {
-            Ok(Wish::CreateApp { name, allow, grants }) => {
+            Ok(Wish::CreateApp { name, allow, grants, http }) => {
                 (form.name, form.allow, form.grants) = (name, lines(&allow), lines(&grants));
+                form.http = http;
                 form.request = query.request;
             }
             Ok(_) => return Trouble::no_such_page().into_response(),
@@ -185,12 +189,14 @@ pub(super) async fn new(visitor: Visitor, Query(query): Query<ActQuery>) -> Resp
 struct SecretPage<'a> {
     f: &'a Frame,
     app: &'a AppView,
-    secret: &'a str,
+    app_secret: Option<&'a str>,
+    http_secret: Option<&'a str>,
 }
 
 fn show_secret(visitor: &Visitor, created: &CreatedApp) -> Response {
-    let secret = created.app_secret.as_str();
-    render(&SecretPage { f: visitor.frame(), app: &created.app, secret })
+    let app_secret = created.app_secret.as_ref().map(|secret| secret.as_str());
+    let http_secret = created.http_secret.as_ref().map(|secret| secret.as_str());
+    render(&SecretPage { f: visitor.frame(), app: &created.app, app_secret, http_secret })
 }
 
 pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewApp>) -> Response {
@@ -261,6 +267,9 @@ pub(super) struct ActForm {
     overlap_hours: Option<u64>,
     #[serde(default)]
     drop_older: bool,
+    /// Whether it is the HTTP secret.
+    #[serde(default)]
+    http: bool,
     /// The request that was approved, by id: then it is done as it was asked for.
     #[serde(default)]
     request: String,
@@ -333,7 +342,7 @@ pub(super) async fn act(
         }
         AppAct::Set => match permissions(&form.allow, &form.grants) {
             Ok((allow, grants)) => {
-                let wish = ChangeApp { allow: Some(allow), grants: Some(grants) };
+                let wish = ChangeApp { allow: Some(allow), grants: Some(grants), http: None };
                 let done = api.set_app(&app.app_key, &wish).await;
                 visitor.back_to(&here, done, words.app_set)
             }
@@ -341,18 +350,18 @@ pub(super) async fn act(
         },
         AppAct::RotateSecret => {
             let hours = form.overlap_hours.unwrap_or(OVERLAP_HOURS);
-            let own = (hours.saturating_mul(3600), form.drop_older);
-            let (overlap_seconds, drop_older) = match form.request.as_str() {
+            let own = (hours.saturating_mul(3600), form.drop_older, form.http);
+            let (overlap_seconds, drop_older, http) = match form.request.as_str() {
                 "" => own,
                 request => match wished(&visitor, request, Some(&app.name)).await {
-                    Ok(Wish::RotateSecret { overlap_seconds, drop_older }) => {
-                        (overlap_seconds, drop_older)
+                    Ok(Wish::RotateSecret { overlap_seconds, drop_older, http }) => {
+                        (overlap_seconds, drop_older, http)
                     }
                     Ok(_) => return Trouble::no_such_page().into_response(),
                     Err(trouble) => return trouble.into_response(),
                 },
             };
-            let wish = RotateSecret { overlap_seconds, drop_older };
+            let wish = RotateSecret { overlap_seconds, drop_older, http };
             match api.rotate_app_secret(&app.app_key, wish).await {
                 Ok(created) => show_secret(&visitor, &created),
                 Err(error) => visitor.back_to(&here, Err::<(), _>(error), ""),

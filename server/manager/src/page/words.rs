@@ -262,6 +262,10 @@ words! {
     none_refused_lately: "None among the newest records.", "最近的记录中没有。";
     why_proof: "unknown AppKey, wrong secret, or disabled", "AppKey 未知、AppSecret 错误或已停用";
     why_address: "the address is not on the allow-list", "地址不在 IP 白名单上";
+    over_http: "It may also come over HTTP", "也可通过 HTTP 接入";
+    over_http_means: "It gets a second secret for that. Unlike the AppSecret, this one passes through the gateway when the app logs in.", "为此另发一个密钥。与 AppSecret 不同，应用登录时该密钥会经过网关。";
+    http_secret: "HTTP secret", "HTTP 登录密钥";
+    rotate_http: "The HTTP secret instead: the first one lets the app come over HTTP", "改为更换 HTTP 登录密钥：首次生成后，应用即可通过 HTTP 接入";
     rotate_secret: "New secret", "更换 AppSecret";
     set_permissions: "Set permissions", "修改权限";
     set_app: "What may “{}” do, and from where?", "“{}”可以做什么、从哪里登录？";

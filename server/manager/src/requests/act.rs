@@ -112,6 +112,7 @@ impl Manager {
             name: request.name.trim().to_owned(),
             allow: request.allow.iter().map(IpNet::trunc).collect(),
             grants: Grants(request.grants.clone()),
+            http: request.http,
         };
         match self.claim_or_ask(by, act, None).await? {
             Claimed::Asked(request) => Ok(Outcome::Asked(request)),
@@ -138,8 +139,8 @@ impl Manager {
         if !self.takes_two(by).await? || !self.opens_doors(&known.grants.0).await? {
             return self.rotate_app_secret(app, wish).await.map(Outcome::Done);
         }
-        let RotateSecret { overlap_seconds, drop_older } = wish;
-        let act = Act::RotateSecret { overlap_seconds, drop_older };
+        let RotateSecret { overlap_seconds, drop_older, http } = wish;
+        let act = Act::RotateSecret { overlap_seconds, drop_older, http };
         let (id, name, revision) = (known.id.clone(), known.name.clone(), known.revision);
         match self.claim_or_ask(by, act, Some(Target { id, name, revision })).await? {
             Claimed::Asked(request) => Ok(Outcome::Asked(request)),
@@ -162,6 +163,14 @@ impl Manager {
         wish: &ChangeApp,
         by: &Caller,
     ) -> Result<Outcome<AppView>, ManagerError> {
+        if wish.http.is_some() {
+            if *wish != (ChangeApp { http: Some(false), ..ChangeApp::default() }) {
+                return Err(ManagerError::Invalid(
+                    "that an app may come over HTTP no longer is set by itself; a first HTTP secret lets it".into(),
+                ));
+            }
+            return self.drop_http(app).await.map(Outcome::Done);
+        }
         let known = self.find_app(app).await?;
         let allow = wish.allow.as_ref().unwrap_or(&known.allow);
         check_networks(allow)?;

@@ -90,6 +90,9 @@ pub enum Wish {
         /// What it may do.
         #[schema(value_type = Vec<String>)]
         grants: Vec<Grant>,
+        /// Whether it may come over HTTP.
+        #[serde(default)]
+        http: bool,
     },
     /// A new secret for an app.
     RotateSecret {
@@ -97,6 +100,9 @@ pub enum Wish {
         overlap_seconds: u64,
         /// Whether a still older one is dropped at once.
         drop_older: bool,
+        /// Whether it is the HTTP secret.
+        #[serde(default)]
+        http: bool,
     },
     /// That an app may do other things, or from elsewhere.
     SetApp {
@@ -141,11 +147,11 @@ impl Wish {
                 Self::DestroyKey { version, after_seconds }
             }
             Act::UnmarkKey => Self::UnmarkKey,
-            Act::CreateApp { name, allow, grants } => {
-                Self::CreateApp { name, allow, grants: grants.0 }
+            Act::CreateApp { name, allow, grants, http } => {
+                Self::CreateApp { name, allow, grants: grants.0, http }
             }
-            Act::RotateSecret { overlap_seconds, drop_older } => {
-                Self::RotateSecret { overlap_seconds, drop_older }
+            Act::RotateSecret { overlap_seconds, drop_older, http } => {
+                Self::RotateSecret { overlap_seconds, drop_older, http }
             }
             Act::SetApp { allow, grants } => Self::SetApp { allow, grants: grants.0 },
             Act::EnableOperator => Self::EnableOperator,
@@ -184,8 +190,9 @@ fn raw_words(request: &RequestDocument) -> String {
         Act::UnmarkKey => {
             format!("key `{name}` is sensitive no longer: one person may then grant DEC on it")
         }
-        Act::CreateApp { name, allow, grants } => {
-            format!("make app `{name}` with {}", from_where(grants, allow))
+        Act::CreateApp { name, allow, grants, http } => {
+            let over = if *http { ", also over HTTP" } else { "" };
+            format!("make app `{name}` with {}{over}", from_where(grants, allow))
         }
         Act::SetApp { allow, grants } => {
             format!("app `{name}` has from now on {}", from_where(grants, allow))
@@ -195,8 +202,9 @@ fn raw_words(request: &RequestDocument) -> String {
             list(roles)
         ),
         Act::EnableOperator => format!("operator `{name}` may sign in again"),
-        Act::RotateSecret { overlap_seconds, .. } => format!(
-            "app `{name}` gets a new secret, which who has asked sees; the one of before is taken for {overlap_seconds} s"
+        Act::RotateSecret { overlap_seconds, http, .. } => format!(
+            "app `{name}` gets a new {}, which who has asked sees; the one of before is taken for {overlap_seconds} s",
+            if *http { "HTTP secret" } else { "secret" }
         ),
         Act::SetRoles { roles } => format!("operator `{name}` has from now on: {}", list(roles)),
         Act::ResetPassword { .. } => {
