@@ -87,6 +87,16 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// Unix time in seconds from which it is to be asked again whether the token is good: it ends, or the HTTP
+    /// secret that it was got with does.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        let secret = self.record.claims().ok().and_then(|claims| {
+            self.app.http_secrets.iter().find(|held| held.uid == claims.secret)?.until
+        });
+        secret.map_or(self.expires, |until| until.min(self.expires))
+    }
+
     /// What an engine has answered.
     pub(crate) fn new(
         record: TokenRecord,

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealwire_engine::audit::AuditEvent;
-use sealwire_engine::document::lets_in;
-use sealwire_engine::{AuthAttempt, Authenticated, EngineError};
-use sealwire_protocol::auth::{Channel, Transcript};
+use sealwire_engine::document::AppDocument;
+use sealwire_engine::{
+    AuthAttempt, Authenticated, EngineError, GatewayRole, SignedDocument, Site, Verified,
+};
+use sealwire_protocol::auth::{Channel, Proof, Transcript};
 use sealwire_protocol::message::{AuthRequest, AuthResponse};
-use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, credential, frame, limits};
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode, frame, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::admission::{self, LetIn, Shown};
 use crate::guesses::Crowd;
 use crate::link::{End, Link};
 use crate::session::{Session, request_id_0};
@@ -79,54 +81,35 @@ async fn admit(
     gateway: &Arc<Gateway>,
     peer: &Peer,
     attempt: &AuthAttempt<'_>,
-) -> Result<(Session, sealwire_protocol::auth::Proof), Refusal> {
+) -> Result<(Session, Proof), Refusal> {
     let app_key = std::str::from_utf8(attempt.transcript.app_key)
         .map_err(|_| Refusal::from(ErrorCode::AUTH_FAILED))?;
-    // Whoever has taken the one for the other finds his secret in no log.
-    let mixed_up = app_key.starts_with(credential::APP_SECRET_PREFIX);
-    let named = if mixed_up { "(an AppSecret, in place of an AppKey)" } else { app_key };
-    let refuse = |reason: &str| {
-        if gateway.guesses.refused(peer.address) {
-            tracing::warn!(app = named, reason, "AUTH refused");
-        }
-        gateway.auditor.tell_refused(named, Some(peer.address), reason);
-        Refusal::from(ErrorCode::AUTH_FAILED)
-    };
-    let directory = &gateway.directory;
-    let mut document = directory.app(app_key).await?;
-    let mut site = directory.site().await?;
-    let mut verified = gateway.engine.auth_verify(&site.site, &document, attempt).await;
-    if let Err(EngineError::OtherRoot { .. }) = verified {
-        // A root rotation has ended between reading and opening.
-        directory.doubt_site().await;
-        document = directory.app(app_key).await?;
-        site = directory.site().await?;
-        verified = gateway.engine.auth_verify(&site.site, &document, attempt).await;
-    }
-    let Authenticated { server_proof, capability, app } =
-        verified.map_err(|error| match error {
-            EngineError::Sealed | EngineError::Away(_) => error.into(),
-            EngineError::AuthFailed => refuse("unknown AppKey, wrong proof, or disabled"),
-            other => refuse(&other.to_string()),
-        })?;
-    if !lets_in(&app.allow, peer.address) {
-        return Err(refuse("the address is not on the app's allow-list"));
-    }
-    let watch = directory.watch(&app);
-    let Some(again) = directory.still(&app).await? else {
-        return Err(ErrorCode::SESSION_ENDED.into());
-    };
-    directory.remember(again);
-    if watch.has_changed().unwrap_or(true) {
-        directory.forget(app_key);
-        return Err(ErrorCode::SESSION_ENDED.into());
-    }
+    let LetIn { granted, watch, site } =
+        admission::admit(gateway, peer.address, app_key, attempt).await?;
+    let Authenticated { server_proof, capability, app } = granted;
     let engine = gateway.engine.session(&site.site, &capability)?;
-    tracing::info!(app = app_key, "AUTH accepted");
-    let (who, from) = (app.id.clone(), peer.address);
-    gateway.auditor.tell(AuditEvent::LoggedIn { who, from: Some(from) });
-    let session = Session::new(gateway.clone(), (app.id.clone(), from), watch, engine);
+    let session = Session::new(gateway.clone(), (app.id.clone(), peer.address), watch, engine);
     Ok((session, server_proof))
+}
+
+impl Shown for AuthAttempt<'_> {
+    type Granted = Authenticated;
+
+    const NAME: &'static str = "AUTH";
+    const RECORDED: bool = true;
+
+    async fn check(
+        &self,
+        engine: &GatewayRole,
+        site: &Site,
+        document: &SignedDocument,
+    ) -> Result<Authenticated, EngineError> {
+        engine.auth_verify(site, document, self).await
+    }
+
+    fn app(granted: &Authenticated) -> &Verified<AppDocument> {
+        &granted.app
+    }
 }
 
 /// The next frame, which must be AUTH. Before AUTH has succeeded, every defect ends the connection.

@@ -19,12 +19,14 @@
 //! | [`directory`](Directory) | verified documents and wrapped keys, as fresh as the keystore |
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod connection;
 mod directory;
 mod figures;
 mod gateway;
 mod guesses;
 mod handshake;
+pub mod http;
 mod keyring;
 mod later;
 mod link;

@@ -43,7 +43,8 @@ use crate::Refusal;
 use budget::Budgets;
 use condition::readable;
 use loader::Loader;
-use site::{SiteEntry, SiteKeys};
+pub(crate) use site::SiteEntry;
+use site::SiteKeys;
 
 /// Tries to load a key that changes while it is loaded.
 const TRIES: usize = 3;
@@ -93,6 +94,8 @@ pub struct Directory {
     /// App documents of recent logins, for the time that the keystore is away.
     apps: Cache<String, SignedDocument>,
     reads: Semaphore,
+    /// Indexes of keys that were found by name. The key says whether it is so still.
+    names: Cache<String, u32>,
     /// Sessions of each app wait here for a change of the [substance](AppDocument::substance) of its
     /// document.
     watched: Mutex<HashMap<String, watch::Sender<[u8; 32]>>>,
@@ -166,6 +169,7 @@ impl Directory {
             budgets,
             apps: Cache::new(1024),
             reads: Semaphore::new(READS),
+            names: Cache::new(config.cached_keys),
             watched: Mutex::default(),
             epoch,
             applied: AtomicU64::new(committed.newest()),
@@ -422,6 +426,35 @@ impl Directory {
     /// refused at once instead of piling up in front of it.
     fn readable(&self) -> Result<(), Refusal> {
         readable(self.condition())
+    }
+
+    /// The keystore itself, for tokens, and lists of keys.
+    pub(crate) fn keystore(&self) -> &Arc<dyn Keystore> {
+        &self.keystore
+    }
+
+    /// Whether the keystore is away, and what is kept is trusted all the same.
+    pub(crate) fn is_trusted_while_away(&self) -> bool {
+        self.condition() == Condition::Away && !self.stale.load(Ordering::Relaxed)
+    }
+
+    /// A key by its name, from here when it is here and up to date.
+    ///
+    /// # Errors
+    /// As [`Directory::load`].
+    pub(crate) async fn find(&self, name: &str) -> Result<Arc<KeyEntry>, Refusal> {
+        if let Some(index) = self.names.get(name) {
+            let entry = match self.cached(index) {
+                Some(entry) => entry,
+                None => self.load(index).await?,
+            };
+            if entry.document.name == name {
+                return Ok(entry);
+            }
+        }
+        let entry = self.load_by_name(name).await?;
+        self.names.insert(name.to_owned(), entry.document.index);
+        Ok(entry)
     }
 
     /// Whether the keystore can be asked for anything, or written to.
