@@ -96,6 +96,8 @@ async fn world() -> World {
         renewal: Renewal::default(),
         // What is opened is noted, too.
         sensitive: true,
+        context_required: false,
+        deletion_allowed: false,
         versions: vec![KeyVersion {
             version: 1,
             state: VersionState::Active,

@@ -86,6 +86,7 @@ registry! {
     37 DENIED Policy false false "the app has no grant for this operation";
     38 KEY_EXHAUSTED Policy false true "this version has sealed as many messages as the suite allows: a new version is on its way";
     39 KEY_STATE Client false false "the state of the key does not allow this change";
+    40 CONTEXT_REQUIRED Client false false "the key seals nothing without a context";
     48 BAD_ENVELOPE Client false false "the bytes are not an envelope";
     49 OPEN_FAILED Client false false "the envelope does not open: changed bytes, another key, another context or AAD";
     50 MESSAGE_TOO_LARGE Client false false "the message is longer than frames allow: at most max_frame - 16,464 bytes";

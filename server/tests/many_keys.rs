@@ -68,6 +68,8 @@ async fn fill(server: &mut Server, from: &str, to: &str, count: u32) {
             min_dec: 1,
             renewal: Renewal::default(),
             sensitive: false,
+            context_required: false,
+            deletion_allowed: false,
             versions: vec![KeyVersion {
                 version: 1,
                 state: VersionState::Active,

@@ -64,6 +64,8 @@ fn warm() -> (Session, UsableKey) {
         min_dec: 1,
         renewal: Renewal::default(),
         sensitive: false,
+        context_required: false,
+        deletion_allowed: false,
         versions: vec![KeyVersion { version: 1, state, created, destroy_at }],
     };
     let made = manager.genkey(document.binding(1)).now().expect("a key");

@@ -128,6 +128,8 @@ fn key_document(name: &str, index: u32, uid: Uid, states: &[VersionState]) -> Ke
         min_dec: 1,
         renewal: Renewal::default(),
         sensitive: false,
+        context_required: false,
+        deletion_allowed: false,
         versions: versions.collect(),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sealwire_engine::GatewayRole;
+use sealwire_engine::wire::manage::ManageOrder;
 use sealwire_keystore::audit::Auditor;
 use sealwire_protocol::message::SessionLimits;
 use sealwire_protocol::{Suite, limits};
@@ -114,7 +115,7 @@ pub struct KeyMakerError {
     pub detail: String,
 }
 
-/// Who makes keys: the manager, in this process or in another.
+/// Who makes and changes keys: the manager, in this process or in another.
 #[async_trait]
 pub trait KeyMaker: Send + Sync {
     /// Makes a key, or finds the one that was made before. Durable when it returns.
@@ -122,6 +123,12 @@ pub trait KeyMaker: Send + Sync {
     /// # Errors
     /// [`KeyMakerError`].
     async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError>;
+
+    /// Does something to a key for an app that may manage it. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`KeyMakerError`].
+    async fn manage(&self, order: ManageOrder) -> Result<(), KeyMakerError>;
 }
 
 /// What the connections of a gateway share.

@@ -23,7 +23,7 @@ use crate::figures::FIGURES;
 use crate::handshake::CONNECTION;
 use crate::proxy::{self, Upstreams};
 use crate::tls;
-use crate::{Gateway, Refusal};
+use crate::{Gateway, Limits, Refusal};
 
 /// First byte of a TLS record with a handshake message (RFC 8446, section 5.1). A frame never begins
 /// with it.
@@ -56,6 +56,18 @@ impl Service {
         let admission = Arc::new(Admission::new(&places));
         Self { gateway, tls, plain_everywhere, admission }
     }
+
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn is_plain_everywhere(&self) -> bool {
+        self.plain_everywhere
+    }
 }
 
 /// Accepts connections until `stop`, then lets those that are open finish. Who connects is at the other
@@ -77,7 +89,7 @@ pub async fn run(listener: TcpListener, service: Service, stop: CancellationToke
         connections.spawn(served.instrument(span));
     }
     drop(listener);
-    finish(&connections, &service).await;
+    finish(&connections, &service.gateway.limits).await;
 }
 
 /// As [`run`], for load balancers that say who connects in a header of the PROXY protocol. Nobody else
@@ -124,21 +136,20 @@ pub async fn run_behind(
         });
     }
     drop(listener);
-    finish(&connections, &service).await;
+    finish(&connections, &service.gateway.limits).await;
 }
 
 /// What every line of the log that concerns a connection begins with: its number in this process, and where
 /// it comes from.
-fn span(peer: IpAddr) -> tracing::Span {
+pub(crate) fn span(peer: IpAddr) -> tracing::Span {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     tracing::info_span!("connection", number, %peer)
 }
 
 /// Lets the connections end, for as long as they may take.
-async fn finish(connections: &TaskTracker, service: &Service) {
+pub(crate) async fn finish(connections: &TaskTracker, limits: &Limits) {
     connections.close();
-    let limits = &service.gateway.limits;
     let patience = limits.drain_timeout + limits.write_timeout;
     if timeout(patience, connections.wait()).await.is_err() {
         tracing::warn!(left = connections.len(), "connections did not end in time");
@@ -147,6 +158,14 @@ async fn finish(connections: &TaskTracker, service: &Service) {
 
 /// Says that there is no place, as far as the peer listens without being waited for.
 fn turn_away(stream: &TcpStream, address: IpAddr) {
+    tell_too_many(address);
+    let mut frame = Vec::new();
+    Refusal::from(ErrorCode::TOO_MANY_CONNECTIONS).write(CONNECTION, &mut frame);
+    let _ = stream.try_write(&frame);
+}
+
+/// Notes that there is no place.
+pub(crate) fn tell_too_many(address: IpAddr) {
     /// When that was told last, Unix time in seconds: once a second is enough, the figures count all of them.
     static TOLD: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -154,9 +173,6 @@ fn turn_away(stream: &TcpStream, address: IpAddr) {
         tracing::warn!(peer = %address, "too many connections");
     }
     FIGURES.count("connection", Err(ErrorCode::TOO_MANY_CONNECTIONS));
-    let mut frame = Vec::new();
-    Refusal::from(ErrorCode::TOO_MANY_CONNECTIONS).write(CONNECTION, &mut frame);
-    let _ = stream.try_write(&frame);
 }
 
 async fn serve(
@@ -200,18 +216,18 @@ async fn serve(
 }
 
 /// A connection among the figures, for as long as it lasts.
-struct Counted {
+pub(crate) struct Counted {
     authenticated: bool,
 }
 
 impl Counted {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         FIGURES.connections.inc();
         FIGURES.unauthenticated.inc();
         Self { authenticated: false }
     }
 
-    fn authenticated(&mut self) {
+    pub(crate) fn authenticated(&mut self) {
         if !std::mem::replace(&mut self.authenticated, true) {
             FIGURES.unauthenticated.dec();
         }
@@ -236,7 +252,7 @@ async fn first_byte(stream: &TcpStream) -> io::Result<u8> {
 
 /// Whether nothing of the connection leaves this machine: behind a load balancer, that is for the client
 /// to tell.
-fn is_loopback(stream: &TcpStream, client: IpAddr) -> bool {
+pub(crate) fn is_loopback(stream: &TcpStream, client: IpAddr) -> bool {
     client.is_loopback()
         && stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
 }

@@ -1,4 +1,4 @@
-//! Managers of other processes, as the makers of keys: GENKEY is handed on to one of them, over TLS with
+//! Managers of other processes, as the makers of keys: GENKEY and MANAGE are handed on to one of them, over TLS with
 //! certificates on both sides (spec.md, "Orders for keys").
 
 use std::io;
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sealwire_engine::wire::manage::{self, ManageAct, ManageOrder};
 use sealwire_engine::wire::tls::Identity;
 use sealwire_engine::wire::{ReadBuffer, Role};
 use sealwire_protocol::message::{Failure, GenkeyRequest, GenkeyResponse};
@@ -69,9 +70,11 @@ impl Managers {
 
     /// Hands an order to one manager. A connection that was kept may have ended meanwhile: then another is
     /// tried. A manager that does not answer is not asked again, and none of its connections is kept.
-    async fn order_at(&self, manager: usize, order: &Order<'_>) -> io::Result<Answer> {
+    async fn order_at(&self, manager: usize, order: &Order) -> io::Result<Answer> {
         loop {
-            let (mut connection, kept) = match self.take(manager) {
+            // What must not be done twice goes over a connection that has just been made: it does not break by itself.
+            let kept = if order.repeats { self.take(manager) } else { None };
+            let (mut connection, kept) = match kept {
                 Some(connection) => (connection, true),
                 None => (self.connect(manager).await?, false),
             };
@@ -119,24 +122,25 @@ impl Managers {
     }
 }
 
-type Answer = Result<MadeKey, KeyMakerError>;
+/// The body of an answer, or why there is none.
+type Answer = Result<Vec<u8>, KeyMakerError>;
 
-/// A key that is ordered, and by which app.
-struct Order<'a> {
-    app: &'a str,
-    key: GenkeyRequest<'a>,
+/// What is ordered.
+struct Order {
+    opcode: Opcode,
+    body: Vec<u8>,
+    /// Whether it does the same when it is given twice.
+    repeats: bool,
 }
 
 impl Connection {
-    async fn order(&mut self, order: &Order<'_>) -> io::Result<Answer> {
+    async fn order(&mut self, order: &Order) -> io::Result<Answer> {
         self.request_id += 1;
         let header =
-            Header { opcode: Opcode::GENKEY, flags: Flags::REQUEST, request_id: self.request_id };
+            Header { opcode: order.opcode, flags: Flags::REQUEST, request_id: self.request_id };
         let mut bytes = Vec::new();
         let open = frame::begin(&mut bytes, header);
-        bytes.push(u8::try_from(order.app.len()).map_err(broken)?);
-        bytes.extend_from_slice(order.app.as_bytes());
-        order.key.encode(&mut bytes).map_err(broken)?;
+        bytes.extend_from_slice(&order.body);
         open.finish(&mut bytes);
         let ordered = timeout(PATIENCE, async {
             self.stream.write_all(&bytes).await?;
@@ -172,13 +176,11 @@ fn read(frame: &Frame<'_>, order: Header) -> io::Result<Answer> {
         let Failure { code, detail } = Failure::parse(frame.body).map_err(broken)?;
         return Ok(Err(KeyMakerError { code, detail: detail.to_owned() }));
     }
-    let made = GenkeyResponse::parse(frame.body).map_err(broken)?;
-    let GenkeyResponse { index, version, suite, created } = made;
-    Ok(Ok(MadeKey { index, version, suite, created }))
+    Ok(Ok(frame.body.to_vec()))
 }
 
 impl Managers {
-    async fn order(&self, request: &Order<'_>) -> Answer {
+    async fn order(&self, request: &Order) -> Answer {
         let (first, count) = (self.current.load(Ordering::Relaxed), self.addresses.len());
         let mut last = Err(away("no manager is configured"));
         for turn in 0..count {
@@ -192,6 +194,11 @@ impl Managers {
                 Err(error) => {
                     let address = &self.addresses[manager];
                     tracing::warn!(manager = %address, %error, "a manager does not answer");
+                    if !request.repeats && error.kind() != io::ErrorKind::ConnectionRefused {
+                        return Err(away(
+                            "a manager has not answered: whether it was done, the key's versions tell",
+                        ));
+                    }
                     last = Err(away("no manager answers"));
                 }
             }
@@ -204,25 +211,39 @@ impl Managers {
     }
 }
 
+impl Managers {
+    async fn give(&self, order: &Order) -> Answer {
+        let given = timeout(IN_ALL, async {
+            let _turn = self.turns.acquire().await;
+            self.order(order).await
+        });
+        given.await.unwrap_or_else(|_| Err(away("no manager has answered in time")))
+    }
+}
+
 #[async_trait]
 impl KeyMaker for Managers {
     /// Tries each manager in turn: an order that was given twice makes one key.
     async fn genkey(&self, order: KeyOrder) -> Result<MadeKey, KeyMakerError> {
-        let key = GenkeyRequest {
-            index: order.index.unwrap_or(0),
-            suites: order.suites,
-            name: &order.name,
-        };
-        let request = Order { app: &order.app, key };
-        request.key.encode(&mut Vec::new()).map_err(|error| KeyMakerError {
-            code: ErrorCode::MALFORMED_BODY,
-            detail: error.to_string(),
-        })?;
-        let ordered = timeout(IN_ALL, async {
-            let _turn = self.turns.acquire().await;
-            self.order(&request).await
-        });
-        ordered.await.unwrap_or_else(|_| Err(away("no manager has answered in time")))
+        let KeyOrder { app, name, index, suites } = order;
+        let malformed = |detail: String| KeyMakerError { code: ErrorCode::MALFORMED_BODY, detail };
+        let mut body = vec![u8::try_from(app.len()).map_err(|error| malformed(error.to_string()))?];
+        body.extend_from_slice(app.as_bytes());
+        GenkeyRequest { index: index.unwrap_or(0), suites, name: &name }
+            .encode(&mut body)
+            .map_err(|error| malformed(error.to_string()))?;
+        let order = Order { opcode: Opcode::GENKEY, body, repeats: true };
+        let answer = self.give(&order).await?;
+        let made = GenkeyResponse::parse(&answer);
+        let GenkeyResponse { index, version, suite, created } =
+            made.map_err(|_| away("a manager broke the protocol"))?;
+        Ok(MadeKey { index, version, suite, created })
+    }
+
+    async fn manage(&self, order: ManageOrder) -> Result<(), KeyMakerError> {
+        let repeats = order.act != ManageAct::Rotate;
+        let body = serde_json::to_vec(&order).expect("plain fields");
+        self.give(&Order { opcode: manage::MANAGE, body, repeats }).await.map(drop)
     }
 }
 

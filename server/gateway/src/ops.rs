@@ -7,7 +7,7 @@ use sealwire_engine::wire::message::Lane;
 use sealwire_engine::{Done, EngineError, Opened, Session as EngineSession, Tag};
 use sealwire_protocol::envelope::EnvelopeError;
 use sealwire_protocol::message::{DatakeyRequest, DecRequest, EncRequest, ReencRequest};
-use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Opcode, Suite, limits};
+use sealwire_protocol::{Binding, BodyError, Envelope, ErrorCode, Flags, Opcode, Suite, limits};
 
 use crate::Refusal;
 use crate::directory::KeyEntry;
@@ -79,7 +79,7 @@ impl Tools<'_> {
         tag.key = request.key_index;
         self.check_size(request.message.len())?;
         let (key, suite) = (request.key_index, request.suite);
-        self.seal(tag, (key, suite, Op::Enc), |engine, tag, sealing| {
+        self.seal(tag, (key, suite, Op::Enc), &request.binding, |engine, tag, sealing| {
             engine.enc(tag, sealing, &request.binding, request.message, out)
         })
     }
@@ -88,7 +88,7 @@ impl Tools<'_> {
         let request = DatakeyRequest::parse(body)?;
         tag.key = request.key_index;
         let (key, suite) = (request.key_index, request.suite);
-        self.seal(tag, (key, suite, Op::Datakey), |engine, tag, sealing| {
+        self.seal(tag, (key, suite, Op::Datakey), &request.binding, |engine, tag, sealing| {
             engine.datakey(tag, sealing, &request.binding, request.length, out)
         })
     }
@@ -99,10 +99,11 @@ impl Tools<'_> {
         &mut self,
         tag: &mut Tag,
         (index, suite, op): (u32, Option<Suite>, Op),
+        binding: &Binding<'_>,
         seal: impl FnOnce(&mut EngineSession, Tag, (&UsableKey, Suite)) -> Result<Done, EngineError>,
     ) -> Result<Done, Stop> {
         let mut held = self.keyring.get(index)?;
-        let suite = chosen(held.key(), suite)
+        let suite = chosen(held.key(), suite, binding)
             .map_err(|code| seen_by(self.engine, held.key(), &[op], code))?;
         tag.suite = Some(suite);
         let (engine, ops) = (&*self.engine, [op]);
@@ -154,7 +155,9 @@ impl Tools<'_> {
         let mut held = self.keyring.get(target_index)?;
         let target = held.key().clone();
         let ops = [Op::Reenc];
-        let suite = chosen(&target, request.suite)
+        let binding = request.binding;
+        let new_binding = request.new_binding.unwrap_or(binding);
+        let suite = chosen(&target, request.suite, &new_binding)
             .map_err(|code| seen_by(self.engine, &target, &ops, code))?;
         tag.suite = Some(suite);
         let wrapped = match opening(&key, &envelope) {
@@ -169,8 +172,6 @@ impl Tools<'_> {
             return Err(unpaid(self.engine, &target, &ops, suite));
         }
         let new = target.sealing().ok_or(ErrorCode::KEY_VERSION_UNAVAILABLE)?;
-        let binding = request.binding;
-        let new_binding = request.new_binding.unwrap_or(binding);
         let (from, to) = ((wrapped, &envelope, &binding), (new, suite, &new_binding));
         let lane = if tag.header.flags == Flags::BULK { Lane::Bulk } else { Lane::Live };
         let done = self.engine.reenc((*tag, lane), from, to, out);
@@ -189,9 +190,9 @@ impl Tools<'_> {
     }
 }
 
-/// The suite that seals, when a version of the key may.
+/// The suite that seals, when a version of the key may, and what is bound to the message suffices.
 #[inline]
-fn chosen(key: &KeyEntry, suite: Option<Suite>) -> Result<Suite, ErrorCode> {
+fn chosen(key: &KeyEntry, suite: Option<Suite>, binding: &Binding<'_>) -> Result<Suite, ErrorCode> {
     let suites = &key.document.suites;
     let suite = match suite {
         None => suites[0],
@@ -200,6 +201,9 @@ fn chosen(key: &KeyEntry, suite: Option<Suite>) -> Result<Suite, ErrorCode> {
     };
     if key.sealing().is_none() {
         return Err(ErrorCode::KEY_VERSION_UNAVAILABLE);
+    }
+    if key.document.context_required && binding.context.is_empty() {
+        return Err(ErrorCode::CONTEXT_REQUIRED);
     }
     Ok(suite)
 }

@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) engine: EngineSession,
     pub(crate) tally: Tally,
     keyring: Keyring,
+    /// Whether what goes to another process runs beside the connection, too: each of its requests waits for its own.
+    apart: bool,
     /// When the batch that is being worked on began to be.
     batch_began: Instant,
 }
@@ -55,7 +57,13 @@ impl Session {
     ) -> Self {
         let keyring = Keyring::new(gateway.directory.clone());
         let (tally, batch_began) = (Tally::new(), Instant::now());
-        Self { gateway, app_key, from, app, engine, tally, keyring, batch_began }
+        let apart = false;
+        Self { gateway, app_key, from, app, engine, tally, keyring, apart, batch_began }
+    }
+
+    /// The same, with what goes to another process beside the connection.
+    pub(crate) fn apart(self) -> Self {
+        Self { apart: self.engine.is_remote(), ..self }
     }
 
     /// Called once for each batch of frames.
@@ -143,8 +151,9 @@ impl Session {
         }
         // What another process computes need not run beside the connection.
         let here = !self.engine.is_remote();
-        let large = here
-            && (frame.body.len() >= self.gateway.limits.offload || header.flags == Flags::BULK);
+        let large = self.apart
+            || here
+                && (frame.body.len() >= self.gateway.limits.offload || header.flags == Flags::BULK);
         match header.opcode {
             Opcode::ENC | Opcode::DEC | Opcode::REENC | Opcode::DATAKEY if !large => {
                 self.run(frame, out)

@@ -47,7 +47,7 @@ impl Manager {
         index: Option<u32>,
         suites: &[Suite],
     ) -> Result<MadeKey, ManagerError> {
-        self.find_or_make((name, index), suites, false).await
+        self.find_or_make((name, index), suites, (false, false)).await
     }
 
     /// The same, for an app.
@@ -65,11 +65,11 @@ impl Manager {
         acting(actor, self.genkey(name, index, suites)).await
     }
 
-    async fn find_or_make(
+    pub(crate) async fn find_or_make(
         &self,
         (name, index): (&str, Option<u32>),
         suites: &[Suite],
-        sensitive: bool,
+        flags: (bool, bool),
     ) -> Result<MadeKey, ManagerError> {
         let name = credential::key_name(name.as_bytes())
             .map_err(|error| ManagerError::Invalid(error.to_string()))?;
@@ -81,7 +81,7 @@ impl Manager {
             return Ok(found);
         }
         let suites = if suites.is_empty() { &self.settings.suites } else { suites };
-        let made = self.make_key((name, index), suites, sensitive).await;
+        let made = self.make_key((name, index), suites, flags).await;
         match made {
             Ok(key) => {
                 tracing::info!(key = %key.name, index = key.index, "key made");
@@ -99,7 +99,7 @@ impl Manager {
         &self,
         (name, index): (&str, Option<u32>),
         suites: &[Suite],
-        sensitive: bool,
+        (sensitive, context_required): (bool, bool),
     ) -> Result<KeyDocument, ManagerError> {
         let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
         let mut change = self.begin().await?;
@@ -120,6 +120,8 @@ impl Manager {
                 min_dec: 1,
                 renewal: self.settings.renewal,
                 sensitive,
+                context_required,
+                deletion_allowed: false,
                 versions: Vec::new(),
             };
             let draft = self.next_version(key, revision, "key.create").await?;
@@ -225,7 +227,8 @@ impl Manager {
     pub async fn create_key(&self, request: &CreateKey) -> Result<KeyView, ManagerError> {
         let suites = suites(&request.suites)?;
         let wanted = (request.name.as_str(), request.index);
-        let made = self.find_or_make(wanted, &suites, request.sensitive).await?;
+        let flags = (request.sensitive, request.context_required);
+        let made = self.find_or_make(wanted, &suites, flags).await?;
         // Also one that was there: a mark takes one person.
         if request.sensitive && !made.key.sensitive {
             return self.mark_key(Which::Uid(&made.key.uid.to_string()), true, None).await;

@@ -29,6 +29,7 @@ mod error;
 mod keys;
 mod lifecycle;
 mod manager;
+mod managing;
 pub mod orders;
 mod overview;
 mod page;

@@ -204,6 +204,33 @@ impl Manager {
         Ok(KeyView { remains: Some(REMAINS.to_owned()), ..view })
     }
 
+    /// Schedules the destruction of the versions below one that do nothing any more, if the key's document has this
+    /// revision.
+    pub(crate) async fn destroy_below(
+        &self,
+        uid: &str,
+        (below, at): (u32, u64),
+        bound: Option<u64>,
+    ) -> Result<(), ManagerError> {
+        let deed = ("key.schedule-destroy", format!("versions below {below}, at {at}"));
+        let changed = self.change_key(Which::Uid(uid), deed, |key| {
+            check_bound(bound, key.revision, &key.name)?;
+            let below = |version: &&mut KeyVersion| {
+                version.version < below && version.state == VersionState::Disabled
+            };
+            let mut changed = false;
+            for version in key.versions.iter_mut().filter(below) {
+                version.state = VersionState::DestroyScheduled;
+                version.destroy_at = Some(at);
+                changed = true;
+            }
+            Ok(changed)
+        });
+        let changed = changed.await?;
+        tracing::info!(key = %changed.name, below, "versions destroyed");
+        Ok(())
+    }
+
     /// Seconds until a destruction: the site's waiting time unless more is wished.
     pub(crate) async fn destroy_wait(&self, after: Option<u64>) -> Result<u64, ManagerError> {
         let least = self.policy().await?.destroy_wait_seconds;
@@ -242,6 +269,9 @@ impl Manager {
                 }
                 // To take it away is another thing: `requests`.
                 key.sensitive |= wish.sensitive == Some(true);
+                if let Some(allowed) = wish.deletion_allowed {
+                    key.deletion_allowed = allowed;
+                }
                 if let Some(messages) = wish.renew_after_messages {
                     key.renewal.after_messages = never(messages);
                 }
@@ -400,6 +430,8 @@ mod tests {
             min_dec: 1,
             renewal: Renewal::default(),
             sensitive: false,
+            context_required: false,
+            deletion_allowed: false,
             versions: versions.collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! Keys that gateways of other processes order: GENKEY, over TLS with certificates on both sides
+//! Keys that gateways of other processes order: GENKEY and MANAGE, over TLS with certificates on both sides
 //! (spec.md, "Orders for keys").
 
 use std::io;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sealwire_engine::host::accept;
 use sealwire_engine::host::admission::{Admission, Places};
+use sealwire_engine::wire::manage::{self, ManageOrder};
 use sealwire_engine::wire::tls::Identity;
 use sealwire_engine::wire::{ReadBuffer, Role};
 use sealwire_protocol::message::{Failure, GenkeyRequest, GenkeyResponse, PingRequest};
@@ -107,6 +108,7 @@ async fn answer(manager: &Manager, frame: &Frame<'_>, out: &mut Vec<u8>) {
             }
             Err(error) => Some((ErrorCode::MALFORMED_BODY, error.to_string())),
         },
+        manage::MANAGE => manage_key(manager, frame.body).await.err(),
         Opcode::GENKEY => match genkey(manager, frame.body).await {
             Ok(response) => {
                 response.encode(out);
@@ -125,6 +127,16 @@ async fn answer(manager: &Manager, frame: &Frame<'_>, out: &mut Vec<u8>) {
             open.finish(out);
         }
     }
+}
+
+async fn manage_key(manager: &Manager, body: &[u8]) -> Result<(), (ErrorCode, String)> {
+    let order: ManageOrder = serde_json::from_slice(body)
+        .map_err(|error| (ErrorCode::MALFORMED_BODY, error.to_string()))?;
+    let key = order.key.clone();
+    manager.manage_for(order).await.map_err(|error| {
+        tracing::warn!(%error, key, "MANAGE");
+        (error.code(), error.to_string())
+    })
 }
 
 async fn genkey(manager: &Manager, body: &[u8]) -> Result<GenkeyResponse, (ErrorCode, String)> {

@@ -24,6 +24,9 @@ pub struct CreateKey {
     /// Whether granting DEC on it takes two persons.
     #[serde(default)]
     pub sensitive: bool,
+    /// Whether it seals nothing without a context.
+    #[serde(default)]
+    pub context_required: bool,
 }
 
 /// A version of a key, as shown.
@@ -69,6 +72,12 @@ pub struct KeyView {
     /// Whether granting DEC on it takes two persons.
     #[serde(default)]
     pub sensitive: bool,
+    /// Whether it seals nothing without a context.
+    #[serde(default)]
+    pub context_required: bool,
+    /// Whether apps that may manage it may have it deleted: then an operator is asked.
+    #[serde(default)]
+    pub deletion_allowed: bool,
     /// The document's revision.
     pub revision: u64,
     /// Whether this request made it.
@@ -101,6 +110,8 @@ impl KeyView {
             renew_after_seconds: key.renewal.after_seconds,
             renew_after_messages: key.renewal.after_messages,
             sensitive: key.sensitive,
+            context_required: key.context_required,
+            deletion_allowed: key.deletion_allowed,
             revision: key.revision,
             created: false,
             remains: None,
@@ -150,6 +161,9 @@ pub struct ChangeKey {
     /// Whether granting DEC on it takes two persons. To take that away takes two persons itself.
     #[serde(default)]
     pub sensitive: Option<bool>,
+    /// Whether apps that may manage it may have it deleted: then an operator is asked.
+    #[serde(default)]
+    pub deletion_allowed: Option<bool>,
     /// Age in seconds at which the active version is followed by a new one; 0 for never.
     #[serde(default)]
     pub renew_after_seconds: Option<u64>,

@@ -69,6 +69,9 @@ pub(crate) enum Key {
         /// Whether granting DEC on it takes two persons.
         #[arg(long)]
         sensitive: bool,
+        /// Whether every message must be bound to a context: without one, nothing is sealed.
+        #[arg(long)]
+        context_required: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -148,6 +151,9 @@ pub(crate) enum Key {
         /// Whether granting DEC on it takes two persons; `off` takes two persons itself, and stands alone.
         #[arg(long)]
         sensitive: Option<Switch>,
+        /// Whether apps with the grant `manage` may have it deleted: then an operator is asked.
+        #[arg(long)]
+        deletion_allowed: Option<Switch>,
         /// Messages under one suite after which it is, or never.
         #[arg(long, value_parser = number_or_never)]
         renew_after_messages: Option<u64>,

@@ -15,9 +15,9 @@ const PAGE: u32 = 500;
 
 pub(super) async fn run(command: Key) -> Result<()> {
     match command {
-        Key::Create { name, index, suites, sensitive, json, socket } => {
+        Key::Create { name, index, suites, sensitive, context_required, json, socket } => {
             let suites = suites.iter().map(|suite| suite.name().to_owned()).collect();
-            let request = CreateKey { name, index, suites, sensitive };
+            let request = CreateKey { name, index, suites, sensitive, context_required };
             let key = manager(&socket)?.create_key(&request).await?;
             if json {
                 return print_json(&key);
@@ -64,6 +64,7 @@ pub(super) async fn run(command: Key) -> Result<()> {
             min_dec,
             renew_after,
             sensitive,
+            deletion_allowed,
             renew_after_messages,
         } => {
             let names = suites.iter().map(|suite| suite.name().to_owned()).collect::<Vec<_>>();
@@ -72,6 +73,7 @@ pub(super) async fn run(command: Key) -> Result<()> {
                 min_enc,
                 min_dec,
                 sensitive: sensitive.map(Switch::is_on),
+                deletion_allowed: deletion_allowed.map(Switch::is_on),
                 renew_after_seconds: renew_after,
                 renew_after_messages,
             };
@@ -159,6 +161,14 @@ fn details(key: &KeyView) -> String {
     );
     if key.sensitive {
         text.push_str("sensitive granting DEC on it takes two persons\n");
+    }
+    if key.context_required {
+        text.push_str("context   required: without one, nothing is sealed\n");
+    }
+    if key.deletion_allowed {
+        text.push_str(
+            "deletion  allowed to apps with the grant `manage`, once an operator approves\n",
+        );
     }
     for version in &key.versions {
         let mut state = version.state.name().to_owned();

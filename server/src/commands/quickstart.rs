@@ -124,7 +124,7 @@ async fn tour(dir: &Path, config: &Config, keep: bool) -> Result<Parts> {
         app.app.app_key
     ))?;
     if keep {
-        write_env(dir, config, listen(&parts)?, &app)?;
+        write_env(dir, config, &parts, &app)?;
         say(&format!("written to {}", dir.join("client.env").display()))?;
     }
 
@@ -231,18 +231,23 @@ fn show(bytes: &[u8]) -> Result<()> {
 }
 
 /// What the client commands read, in a form that a shell can source.
-fn write_env(dir: &Path, config: &Config, listen: SocketAddr, app: &CreatedApp) -> Result<()> {
+fn write_env(dir: &Path, config: &Config, parts: &Parts, app: &CreatedApp) -> Result<()> {
+    let listen = listen(parts)?;
+    let http = parts.listen_http.context("HTTP is not served")?;
     let path = dir.join("client.env");
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     let quote = |path: PathBuf| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
     let text = Zeroizing::new(format!(
         "export SEALWIRE_ADDR='sealwire+tcp://{listen}'\nexport SEALWIRE_APP_KEY='{}'\n\
          export SEALWIRE_APP_SECRET='{}'\nexport SEALWIRE_SOCKET={}\n\
-         export SEALWIRE_CEREMONY_SOCKET={}\n",
+         export SEALWIRE_CEREMONY_SOCKET={}\nexport VAULT_ADDR='http://{http}'\n\
+         export VAULT_ROLE_ID='{}'\nexport VAULT_SECRET_ID='{}'\n",
         app.app.app_key,
         shown(&app.app_secret)?,
         quote(config.manager_socket()),
         quote(config.ceremony_socket()),
+        app.app.app_key,
+        shown(&app.http_secret)?,
     ));
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use sealwire_engine::MAX_LIFETIME;
+use sealwire_gateway::http::HttpLimits;
 use sealwire_gateway::proxy::Upstreams;
 use sealwire_gateway::{DirectoryConfig, Limits};
 use sealwire_protocol::limits;
@@ -20,6 +21,8 @@ pub(crate) struct GatewayConfig {
     pub(crate) managers: Vec<String>,
     /// A second listener, for load balancers.
     pub(crate) proxy: Option<ProxyConfig>,
+    /// The HTTP face, where it is served.
+    pub(crate) http: Option<FaceConfig>,
     /// TLS: a PEM file with the certificate and its chain, and one with the key.
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -83,6 +86,83 @@ impl ProxyConfig {
     }
 }
 
+/// The HTTP face: beside TCP, with the same certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FaceConfig {
+    pub(crate) listen: SocketAddr,
+    /// Longest body of a request, in bytes.
+    pub(crate) max_body: usize,
+    /// Most items of a batch.
+    pub(crate) max_items: usize,
+    /// Seconds for a body to arrive.
+    pub(crate) body_timeout_seconds: u64,
+    /// Seconds for which a token is good, unless it is renewed, and after its login at most.
+    pub(crate) token_ttl_seconds: u64,
+    pub(crate) token_max_ttl_seconds: u64,
+    /// Tokens that an app may have at once.
+    pub(crate) max_tokens_per_app: u32,
+    /// Memory for long bodies that are read or worked on, in bytes.
+    pub(crate) max_buffered: usize,
+}
+
+impl Default for FaceConfig {
+    fn default() -> Self {
+        let limits = HttpLimits::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7701)),
+            max_body: limits.max_body,
+            max_items: limits.max_items,
+            body_timeout_seconds: limits.body_timeout.as_secs(),
+            token_ttl_seconds: limits.token_ttl.as_secs(),
+            token_max_ttl_seconds: limits.token_max_ttl.as_secs(),
+            max_tokens_per_app: limits.max_tokens_per_app,
+            max_buffered: limits.max_buffered,
+        }
+    }
+}
+
+impl FaceConfig {
+    fn check(&self) -> Result<()> {
+        ensure!(
+            (64 * 1024..=1024 * 1024 * 1024).contains(&self.max_body),
+            "gateway.http: max_body must be from 64 KiB to 1 GiB, in bytes"
+        );
+        ensure!(
+            (1..=1_000_000).contains(&self.max_items),
+            "gateway.http: max_items must be from 1 to 1,000,000"
+        );
+        ensure!(
+            self.max_buffered >= 4 * self.max_body,
+            "gateway.http: max_buffered must be four times max_body at least: a body, its items and the answer"
+        );
+        ensure!(
+            (1..=3600).contains(&self.body_timeout_seconds),
+            "gateway.http: body_timeout_seconds must be from 1 to 3600"
+        );
+        ensure!(
+            self.token_ttl_seconds > 0
+                && self.token_ttl_seconds <= self.token_max_ttl_seconds
+                && self.token_max_ttl_seconds <= MAX_LIFETIME,
+            "gateway.http: token_ttl_seconds is from 1 to token_max_ttl_seconds, and that a week at most"
+        );
+        ensure!(self.max_tokens_per_app > 0, "gateway.http: max_tokens_per_app must not be 0");
+        Ok(())
+    }
+
+    pub(crate) fn limits(&self) -> HttpLimits {
+        HttpLimits {
+            max_body: self.max_body,
+            max_items: self.max_items,
+            body_timeout: Duration::from_secs(self.body_timeout_seconds),
+            token_ttl: Duration::from_secs(self.token_ttl_seconds),
+            token_max_ttl: Duration::from_secs(self.token_max_ttl_seconds),
+            max_tokens_per_app: self.max_tokens_per_app,
+            max_buffered: self.max_buffered,
+        }
+    }
+}
+
 impl Default for GatewayConfig {
     fn default() -> Self {
         let limits = Limits::default();
@@ -90,6 +170,7 @@ impl Default for GatewayConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
             managers: Vec::new(),
             proxy: None,
+            http: None,
             tls_certificate: None,
             tls_key: None,
             plain_tcp_beyond_loopback: false,
@@ -157,8 +238,12 @@ impl GatewayConfig {
         if let Some(proxy) = &self.proxy {
             proxy.check()?;
         }
+        if let Some(http) = &self.http {
+            http.check()?;
+        }
         let proxy = self.proxy.as_ref().map(|proxy| proxy.listen);
-        for listen in std::iter::once(self.listen).chain(proxy) {
+        let http = self.http.as_ref().map(|http| http.listen);
+        for listen in std::iter::once(self.listen).chain(proxy).chain(http) {
             ensure!(
                 listen.ip().is_loopback() || encrypted,
                 "gateway: {listen} is not loopback, and there is no TLS: name tls_certificate and tls_key"

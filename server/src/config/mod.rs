@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::storage::Storage;
 pub(crate) use audit::AuditConfig;
+pub(crate) use gateway::FaceConfig;
 pub(crate) use gateway::GatewayConfig;
 pub(crate) use manager::{HttpConfig, ManagerConfig};
 
@@ -168,7 +169,17 @@ impl Config {
             tls: None,
             keystore: KeystoreConfig::default(),
             manager: ManagerConfig::default(),
-            gateway: GatewayConfig { listen, ..GatewayConfig::default() },
+            gateway: GatewayConfig {
+                listen,
+                http: Some(FaceConfig {
+                    listen: match listen.port() {
+                        0 => listen,
+                        _ => FaceConfig::default().listen,
+                    },
+                    ..FaceConfig::default()
+                }),
+                ..GatewayConfig::default()
+            },
             audit: AuditConfig::default(),
             health: HealthConfig {
                 // Beside a port of one's own choice, one that is free.

@@ -15,13 +15,15 @@ use sealwire_engine::host::certificate::{Certificate, certificate};
 use sealwire_engine::host::process::now;
 use sealwire_engine::host::{bind_socket, data_dir, infallible, watched};
 use sealwire_engine::wire::Role;
+use sealwire_engine::wire::manage::ManageOrder;
 use sealwire_engine::{Engine, State};
+use sealwire_gateway::http::{self, HttpService};
 use sealwire_gateway::listener::{self, Service};
 use sealwire_gateway::{Directory, Gateway, KeyMaker, KeyMakerError, KeyOrder, MadeKey, Managers};
 use sealwire_keystore::audit::{Auditor, SiteSource};
 use sealwire_keystore::{Keystore, Marks};
 use sealwire_manager::api::https;
-use sealwire_manager::{Manager, RootPin, orders};
+use sealwire_manager::{Manager, ManagerError, RootPin, orders};
 use sealwire_protocol::ErrorCode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::config::{Config, HttpConfig, Part};
+use crate::config::{Config, FaceConfig, HttpConfig, Part};
 use crate::health::{self, Expiry, Watched};
 use crate::metrics;
 use crate::storage;
@@ -47,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) places: Vec<(&'static str, String)>,
     /// Where the gateway listens, when it runs here.
     pub(crate) listen: Option<SocketAddr>,
+    /// Where it serves HTTP, when it does.
+    pub(crate) listen_http: Option<SocketAddr>,
     /// How the engine has opened, when it runs here.
     pub(crate) opened: Opened,
     engines: Engines,
@@ -79,6 +83,7 @@ impl Parts {
         let mut parts = Self {
             places: Vec::new(),
             listen: None,
+            listen_http: None,
             opened,
             engines,
             keystore,
@@ -236,11 +241,42 @@ impl Parts {
             let run = listener::run_behind(listener, upstreams, service, self.stop.clone());
             self.spawn("gateway behind load balancers", infallible(run));
         }
+        if let Some(face) = &config.gateway.http {
+            self.run_http(config, face, service.clone()).await?;
+        }
         let follow = directory.clone().follow(self.stop.clone());
         self.spawn("directory", infallible(follow));
         let run = listener::run(listener, service, self.stop.clone());
         self.spawn("gateway", infallible(run));
         Ok(directory)
+    }
+
+    /// The gateway's HTTP face.
+    async fn run_http(
+        &mut self,
+        config: &Config,
+        face: &FaceConfig,
+        service: Service,
+    ) -> Result<()> {
+        let files = config.gateway.tls_certificate.clone().zip(config.gateway.tls_key.clone());
+        let read =
+            |files| certificate("the gateway's certificate, for HTTP", files, http::PROTOCOLS);
+        let own = files.map(read).transpose().context("gateway: TLS")?;
+        let listener = bind("gateway.http", face.listen).await?;
+        let scheme = if own.is_some() { "https" } else { "http" };
+        let address = listener.local_addr()?;
+        self.listen_http = Some(address);
+        self.place("gateway, HTTP", format!("{scheme}://{address}"));
+        if let Some(own) = &own {
+            let follow = own.clone().follow(self.stop.clone());
+            self.spawn("the gateway's certificate, for HTTP", infallible(follow));
+        }
+        let service = HttpService::new(service, own, face.limits());
+        self.spawn(
+            "gateway over HTTP",
+            infallible(http::run(listener, service, self.stop.clone())),
+        );
+        Ok(())
     }
 
     async fn auditor(&self, config: &Config, role: AuditRole) -> Result<Arc<Auditor>> {
@@ -334,18 +370,33 @@ impl KeyMaker for InProcess {
         let make = async move {
             let KeyOrder { app, name, index, suites } = order;
             let made = manager.genkey_for(&app, &name, index, &suites).await;
-            made.map_err(|error| {
-                tracing::warn!(%error, key = %name, "GENKEY");
-                KeyMakerError { code: error.code(), detail: error.to_string() }
-            })
+            made.map_err(|error| failed(&error, &name, "GENKEY"))
         };
-        let failed = |_| KeyMakerError { code: ErrorCode::INTERNAL, detail: String::new() };
-        let made = tokio::spawn(make.in_current_span()).await.map_err(failed)??;
+        let made = tokio::spawn(make.in_current_span()).await.map_err(panicked)??;
         let key = made.key;
         let (index, created) = (key.index, made.created);
         let version = key.newest_active().unwrap_or(0);
         Ok(MadeKey { index, version, suite: key.suites[0], created })
     }
+
+    async fn manage(&self, order: ManageOrder) -> Result<(), KeyMakerError> {
+        let manager = self.0.clone();
+        let manage = async move {
+            let key = order.key.clone();
+            let done = manager.manage_for(order).await;
+            done.map_err(|error| failed(&error, &key, "MANAGE"))
+        };
+        tokio::spawn(manage.in_current_span()).await.map_err(panicked)?
+    }
+}
+
+fn panicked(_: tokio::task::JoinError) -> KeyMakerError {
+    KeyMakerError { code: ErrorCode::INTERNAL, detail: String::new() }
+}
+
+fn failed(error: &ManagerError, key: &str, word: &str) -> KeyMakerError {
+    tracing::warn!(%error, key, "{word}");
+    KeyMakerError { code: error.code(), detail: error.to_string() }
 }
 
 /// Makes the site's own keys as soon as an engine is open.

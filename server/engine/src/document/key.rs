@@ -100,6 +100,12 @@ pub struct KeyDocument {
     /// Whether granting DEC on it takes two persons.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sensitive: bool,
+    /// Whether it seals nothing without a context.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub context_required: bool,
+    /// Whether apps that may manage it may have it deleted: then an operator is asked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub deletion_allowed: bool,
     /// Its versions, ascending from 1 without a gap.
     pub versions: Vec<KeyVersion>,
 }

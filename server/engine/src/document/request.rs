@@ -17,6 +17,13 @@ pub enum Act {
         /// Seconds from the approval until then.
         after_seconds: u64,
     },
+    /// Schedule the destruction of the versions of a key below one.
+    TrimKey {
+        /// The lowest version that stays.
+        below: u32,
+        /// Seconds from the approval until then.
+        after_seconds: u64,
+    },
     /// Take a key's mark away, by which granting DEC on it takes two persons.
     UnmarkKey,
     /// Make an app with grants that open doors. Who has asked does it, once, and sees the secret.
@@ -85,7 +92,9 @@ impl Act {
     #[must_use]
     pub const fn role(&self) -> OperatorRole {
         match self {
-            Self::DestroyKey { .. } | Self::UnmarkKey => OperatorRole::KeyAdmin,
+            Self::DestroyKey { .. } | Self::TrimKey { .. } | Self::UnmarkKey => {
+                OperatorRole::KeyAdmin
+            }
             Self::CreateApp { .. } | Self::RotateSecret { .. } | Self::SetApp { .. } => {
                 OperatorRole::AppAdmin
             }
@@ -103,9 +112,15 @@ impl Act {
         matches!(self, Self::CreateApp { .. } | Self::RotateSecret { .. })
     }
 
+    /// Whether an app may ask for it.
+    const fn may_come_from_an_app(&self) -> bool {
+        matches!(self, Self::DestroyKey { .. } | Self::TrimKey { .. })
+    }
+
     fn check(&self) -> Result<(), String> {
         match self {
             Self::DestroyKey { .. }
+            | Self::TrimKey { .. }
             | Self::UnmarkKey
             | Self::RotateSecret { .. }
             | Self::EnableOperator
@@ -140,7 +155,7 @@ pub struct Target {
     pub revision: u64,
 }
 
-/// An operator, as a record names them.
+/// An operator, or an app, as a record names them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
@@ -221,7 +236,9 @@ impl Document for RequestDocument {
     fn check(&self) -> Result<(), String> {
         check_id(&self.id, "rq_")?;
         self.act.check()?;
-        check_id(&self.asked.id, "op_")?;
+        if !self.act.may_come_from_an_app() || check_id(&self.asked.id, "ak_").is_err() {
+            check_id(&self.asked.id, "op_")?;
+        }
         let Some(decided) = &self.decided else {
             return match self.state {
                 RequestState::Pending => Ok(()),

@@ -7,6 +7,7 @@
 //! | [`Role`] | who a certificate belongs to, and which words it may say |
 //! | [`word`] | the words' numbers |
 //! | [`message`], `audit` | their bodies |
+//! | [`manage`] | what gateways hand on to managers |
 //! | `failure` | an [`EngineError`](crate::EngineError) on the wire |
 //! | [`tls`] | the site's own authority, certificates on both sides, always |
 //! | [`ReadBuffer`] | where frames are parsed in place |
@@ -14,6 +15,7 @@
 pub(crate) mod audit;
 mod buffer;
 pub(crate) mod failure;
+pub mod manage;
 pub mod message;
 mod role;
 pub mod tls;

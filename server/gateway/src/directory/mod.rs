@@ -395,7 +395,7 @@ impl Directory {
     ///
     /// # Errors
     /// While nothing can be told of it: `SEALED`, `UNAVAILABLE`.
-    async fn verified<D: Document>(
+    pub(crate) async fn verified<D: Document>(
         &self,
         document: &SignedDocument,
     ) -> Result<Option<Verified<D>>, Refusal> {

@@ -176,6 +176,8 @@ pub(super) struct NewKey {
     suites: Vec<String>,
     #[serde(default)]
     sensitive: bool,
+    #[serde(default)]
+    context_required: bool,
 }
 
 #[derive(Template)]
@@ -206,6 +208,7 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewKey>) -> Re
         index: None,
         suites: form.suites.iter().filter(|suite| !suite.is_empty()).cloned().collect(),
         sensitive: form.sensitive,
+        context_required: form.context_required,
     };
     // One that is there would be taken for it, and changed.
     let made = match visitor.api.show_key(&wish.name).await {
@@ -234,6 +237,8 @@ pub(super) async fn create(visitor: Visitor, Fields(form): Fields<NewKey>) -> Re
 pub(super) struct Settings {
     #[serde(default)]
     sensitive: bool,
+    #[serde(default)]
+    deletion_allowed: bool,
     /// The document's revision that the form was made for.
     revision: u64,
     min_enc: u32,
@@ -272,6 +277,8 @@ pub(super) async fn set(
         min_enc: (form.min_enc != before.min_enc).then_some(form.min_enc),
         min_dec: (form.min_dec != before.min_dec).then_some(form.min_dec),
         sensitive: (form.sensitive != before.sensitive).then_some(form.sensitive),
+        deletion_allowed: (form.deletion_allowed != before.deletion_allowed)
+            .then_some(form.deletion_allowed),
         renew_after_seconds: (renewal != renew_before).then_some(renewal),
         renew_after_messages: None,
     };

@@ -123,6 +123,9 @@ impl Frame {
             Wish::DestroyKey { version: None, after_seconds } => {
                 self.say2(w.wish_destroy_key, target, self.duration(after_seconds))
             }
+            Wish::TrimKey { below, after_seconds } => {
+                self.say3(w.wish_trim, below, target, self.duration(after_seconds))
+            }
             Wish::UnmarkKey => self.say(w.wish_unmark, target),
             Wish::CreateApp { name, .. } => self.say(w.wish_app, name),
             Wish::RotateSecret { overlap_seconds, .. } => {

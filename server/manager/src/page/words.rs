@@ -170,6 +170,10 @@ words! {
     seals_with: "Seals with", "加密版本";
     seals_nothing: "seals nothing", "不能加密";
     sensitive: "Sensitive", "敏感";
+    context_required: "A context is required", "必须提供上下文";
+    context_required_means: "Every message is bound to a context, the conversation say: without one, nothing is sealed.", "每条消息都须绑定一个上下文（例如会话），否则不予加密。";
+    deletion_allowed: "Apps may have it deleted", "允许应用删除";
+    deletion_allowed_means: "Apps with the grant manage may disable the whole key at once, and ask for its destruction: an operator approves that, or enables the key again.", "拥有 manage 授权的应用可立即停用整个密钥并申请销毁：由操作员批准，或重新启用该密钥。";
     sensitive_means: "Granting DEC on it takes two persons, and each opened message is on record.", "授予 DEC 权限须两人批准，且每次解密都会记录。";
     key_name_rules: "1 to 128 bytes, in any language; no spaces, no * and no >, and not digits alone. It cannot be changed later.", "1 到 128 字节，任何语言均可；不含空格、* 和 >，且不能全是数字。之后不能更改。";
     key_made: "The key was made.", "密钥已创建。";
@@ -318,6 +322,7 @@ words! {
     request_approved: "Approved.", "已批准。";
     request_refused: "Refused.", "已拒绝。";
     wish_destroy_version: "Destroy version {0} of key “{1}”, {2} after the approval", "销毁密钥“{1}”的版本 {0}（批准后满 {2}执行）";
+    wish_trim: "Destroy the versions below {0} of key “{1}”, {2} after the approval", "在批准 {2} 后销毁密钥“{1}”中低于 {0} 的版本";
     wish_destroy_key: "Destroy every version of key “{0}”, {1} after the approval", "销毁密钥“{0}”的所有版本（批准后满 {1}执行）";
     wish_unmark: "Key “{}” is sensitive no longer", "密钥“{}”不再标为敏感";
     wish_app: "Make app “{}”", "创建应用“{}”";

@@ -273,7 +273,7 @@ impl Manager {
         let Some(target) = &request.target else { return Ok(()) };
         let by = By::Id(&target.id);
         let revision = match &request.act {
-            Act::DestroyKey { .. } | Act::UnmarkKey => {
+            Act::DestroyKey { .. } | Act::TrimKey { .. } | Act::UnmarkKey => {
                 self.read::<KeyDocument>(by).await?.map(|key| key.revision)
             }
             Act::RotateSecret { .. } | Act::SetApp { .. } => {
@@ -305,6 +305,11 @@ impl Manager {
                 let least = self.policy().await?.destroy_wait_seconds;
                 let at = self.now().saturating_add(after_seconds.max(least));
                 self.change_state_of(id, version, StateChange::Destroy(at), bound).await.map(drop)
+            }
+            Act::TrimKey { below, after_seconds } => {
+                let least = self.policy().await?.destroy_wait_seconds;
+                let at = self.now().saturating_add(after_seconds.max(least));
+                self.destroy_below(id, (below, at), bound).await
             }
             Act::UnmarkKey => self.mark_key(Which::Uid(id), false, bound).await.map(drop),
             // Who has asked does it, and sees the secret.

@@ -16,8 +16,8 @@ mod views;
 
 use sealwire_engine::Verified;
 use sealwire_engine::document::{
-    Act, DocumentKind, OperatorDocument, OperatorRole, OperatorState, Person, RequestDocument,
-    RequestState, Target,
+    Act, AppDocument, AppState, DocumentKind, Op, OperatorDocument, OperatorRole, OperatorState,
+    Person, RequestDocument, RequestState, Target,
 };
 use sealwire_keystore::By;
 
@@ -77,7 +77,16 @@ impl Manager {
         act: Act,
         target: Option<Target>,
     ) -> Result<Box<RequestView>, ManagerError> {
-        let asked = self.person(by)?;
+        self.ask_as((self.person(by)?, LIFETIME), act, target).await
+    }
+
+    /// The same, in somebody's name, to be approved within so many seconds.
+    pub(crate) async fn ask_as(
+        &self,
+        (asked, lifetime): (Person, u64),
+        act: Act,
+        target: Option<Target>,
+    ) -> Result<Box<RequestView>, ManagerError> {
         let now = self.now();
         let size = serde_json::to_vec(&act).map_or(usize::MAX, |bytes| bytes.len());
         if size > LARGEST {
@@ -110,13 +119,13 @@ impl Manager {
                 act: act.clone(),
                 target: target.clone(),
                 asked: asked.clone(),
-                expires: now.saturating_add(LIFETIME),
+                expires: now.saturating_add(lifetime),
                 decided: None,
             };
             let deed = ("request.ask", views::words(&document));
             if let Some(request) = change.commit(Draft::of(document, deed)).await? {
                 let view = RequestView::new(&request, now);
-                tracing::info!(request = %id, by = by.name(), "asked: {}", view.what);
+                tracing::info!(request = %id, by = %asked.name, "asked: {}", view.what);
                 return Ok(Box::new(view));
             }
         }
@@ -254,10 +263,17 @@ impl Manager {
 
     /// Whether who has asked may still do so: nobody's wish outlives what he may do.
     async fn check_asker(&self, request: &RequestDocument) -> Result<(), ManagerError> {
-        let asker = self.read::<OperatorDocument>(By::Id(&request.asked.id)).await?;
-        let may = asker.is_some_and(|asker| {
-            asker.state == OperatorState::Active && asker.roles.contains(&request.act.role())
-        });
+        let id = By::Id(&request.asked.id);
+        let may = if request.asked.id.starts_with("ak_") {
+            let key = request.target.as_ref().map_or("", |target| target.name.as_str());
+            self.read::<AppDocument>(id).await?.is_some_and(|asker| {
+                asker.state == AppState::Active && asker.grants.allows(Op::Manage, key)
+            })
+        } else {
+            self.read::<OperatorDocument>(id).await?.is_some_and(|asker| {
+                asker.state == OperatorState::Active && asker.roles.contains(&request.act.role())
+            })
+        };
         if may {
             return Ok(());
         }

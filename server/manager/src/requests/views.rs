@@ -78,6 +78,13 @@ pub enum Wish {
         /// Seconds from the approval until then.
         after_seconds: u64,
     },
+    /// The destruction of the versions of a key below one.
+    TrimKey {
+        /// The lowest version that stays.
+        below: u32,
+        /// Seconds from the approval until then.
+        after_seconds: u64,
+    },
     /// That a key is sensitive no longer.
     UnmarkKey,
     /// An app.
@@ -146,6 +153,7 @@ impl Wish {
             Act::DestroyKey { version, after_seconds } => {
                 Self::DestroyKey { version, after_seconds }
             }
+            Act::TrimKey { below, after_seconds } => Self::TrimKey { below, after_seconds },
             Act::UnmarkKey => Self::UnmarkKey,
             Act::CreateApp { name, allow, grants, http } => {
                 Self::CreateApp { name, allow, grants: grants.0, http }
@@ -187,6 +195,10 @@ fn raw_words(request: &RequestDocument) -> String {
                 "destroy {what}, {after_seconds} s after the approval: what it has sealed never opens again"
             )
         }
+        Act::TrimKey { below, after_seconds } => format!(
+            "destroy the versions below {below} of key `{name}`, {after_seconds} s after the approval: what they have \
+             sealed never opens again"
+        ),
         Act::UnmarkKey => {
             format!("key `{name}` is sensitive no longer: one person may then grant DEC on it")
         }

@@ -1,0 +1,281 @@
+//! What the requests of a connection share: where it comes from, whose it is, and the session of that app.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+use sealwire_engine::EngineError;
+use sealwire_engine::State;
+use sealwire_engine::document::{Grants, Op};
+use sealwire_engine::host::admission::Place;
+use sealwire_protocol::message::Failure;
+use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::Shared;
+use super::answer::{Problem, RequestId};
+use super::tokens::{Token, hash_of};
+use crate::Refusal;
+use crate::later::Job;
+use crate::listener::Counted;
+use crate::session::{Handled, Session};
+
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN: usize = 256;
+
+/// A buffer above which it is given back after a long message, in bytes.
+const KEEP: usize = 256 * 1024;
+
+/// See the module.
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: IpAddr,
+    place: Mutex<(Place, Counted)>,
+    known: AtomicBool,
+    engine: Mutex<watch::Receiver<State>>,
+    caller: Mutex<Option<Arc<Caller>>>,
+    /// A random number, and that of the last request.
+    id: u64,
+    requests: AtomicU64,
+    begun: Instant,
+    /// When the last request was answered, in milliseconds after the beginning; and how many are being answered.
+    last: AtomicU64,
+    busy: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request that is being answered.
+pub(super) struct Busy<'a>(&'a Connection);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.last.store(self.0.elapsed(), Ordering::Relaxed);
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, peer: IpAddr, place: (Place, Counted)) -> Self {
+        let mut id = [0; 8];
+        // Ids need only differ: without randomness, the number of the request still does.
+        let _ = getrandom::fill(&mut id);
+        let engine = Mutex::new(shared.gateway.engine.watch());
+        Self {
+            shared,
+            peer,
+            place: Mutex::new(place),
+            known: AtomicBool::new(false),
+            engine,
+            caller: Mutex::default(),
+            id: u64::from_le_bytes(id),
+            requests: AtomicU64::new(0),
+            begun: Instant::now(),
+            last: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self) -> (Busy<'_>, RequestId) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        (Busy(self), RequestId { connection: self.id, number })
+    }
+
+    /// Whether an app has shown on it who it is.
+    pub(super) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing was asked for too long.
+    pub(super) fn is_idle(&self) -> bool {
+        let quiet = self.elapsed().saturating_sub(self.last.load(Ordering::Relaxed));
+        let limit = self.shared.gateway.limits.idle_timeout.as_millis();
+        self.busy.load(Ordering::Relaxed) == 0 && u128::from(quiet) >= limit
+    }
+
+    /// An app has shown who it is.
+    pub(super) fn known(&self) {
+        if !self.known.swap(true, Ordering::Relaxed) {
+            let mut place = lock(&self.place);
+            place.0.authenticated();
+            place.1.authenticated();
+        }
+    }
+
+    /// Tells what was counted, and drops what an engine that was sealed has opened.
+    pub(super) fn look_around(&self) {
+        let caller = lock(&self.caller).clone();
+        let Some(caller) = caller else { return };
+        let mut engine = lock(&self.engine);
+        let changed = engine.has_changed().unwrap_or(true);
+        engine.mark_unchanged();
+        let mut work = lock(&caller.work);
+        work.session.tell((0, 0), 0);
+        if changed {
+            work.session.purge();
+        }
+    }
+
+    /// Whose request it is.
+    ///
+    /// # Errors
+    /// 403; 429, 503.
+    pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+        let hash = hash_of(token_of(headers)?);
+        let held = lock(&self.caller).clone();
+        if let Some(caller) = held
+            && caller.token.hash == hash
+            && self.shared.tokens.is_good(&caller.token)
+        {
+            return Ok(caller);
+        }
+        let token = self.shared.tokens.find(self.peer, &hash).await?;
+        self.called_by(token).await
+    }
+
+    /// Takes an app's token as that of the connection, from now on.
+    pub(super) async fn called_by(&self, token: Arc<Token>) -> Result<Arc<Caller>, Problem> {
+        let gateway = &self.shared.gateway;
+        if !token.lets_in(self.peer) {
+            let reason = "the address is not on the app's allow-list";
+            gateway.auditor.tell_refused(&token.app.id, Some(self.peer), reason);
+            return Err(Problem::denied());
+        }
+        let mut site = gateway.directory.site().await?;
+        let mut engine = gateway.engine.session(&site.site, &token.capability);
+        if let Err(EngineError::OtherRoot { .. }) = engine {
+            // A root rotation has ended since the site's keys were read.
+            gateway.directory.doubt_site().await;
+            site = gateway.directory.site().await?;
+            engine = gateway.engine.session(&site.site, &token.capability);
+        }
+        let engine = engine.map_err(Refusal::from)?;
+        let app = (token.app.id.clone(), self.peer);
+        let session = Session::new(gateway.clone(), app, token.watch.clone(), engine).apart();
+        let work = Work { session, request: Vec::new(), reply: Vec::new() };
+        let caller = Arc::new(Caller { token, work: Mutex::new(work) });
+        self.known();
+        *lock(&self.caller) = Some(caller.clone());
+        Ok(caller)
+    }
+}
+
+/// The token of a request, in one of the two headers that clients use.
+pub(super) fn token_of(headers: &HeaderMap) -> Result<&[u8], Problem> {
+    let bearer = || {
+        let value = headers.get(AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = value.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+    };
+    let token = headers.get("x-vault-token").map(|value| value.as_bytes()).or_else(bearer);
+    token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN).ok_or_else(Problem::denied)
+}
+
+/// An app, on a connection.
+pub(super) struct Caller {
+    pub(super) token: Arc<Token>,
+    work: Mutex<Work>,
+}
+
+/// Its session, and the frames that its requests become.
+struct Work {
+    session: Session,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.session.tell((0, 0), 0);
+    }
+}
+
+impl Caller {
+    pub(super) fn grants(&self) -> &Grants {
+        &self.token.app.grants
+    }
+
+    /// Whether the app may do this with the key of this name.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn check(&self, op: Op, name: &str) -> Result<(), Problem> {
+        if self.grants().allows(op, name) { Ok(()) } else { Err(Problem::denied()) }
+    }
+
+    /// Whether engines are processes of their own: then several requests are under way at once.
+    pub(super) fn is_remote(&self) -> bool {
+        lock(&self.work).session.engine.is_remote()
+    }
+
+    /// Does what a frame of TCP would ask for, and hands the reply's body on, unless it comes later: then there is a
+    /// job to be [finished](Caller::finish).
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(super) fn start(
+        &self,
+        opcode: Opcode,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<Option<Box<Job>>, Refusal> {
+        let mut work = lock(&self.work);
+        let Work { session, request, reply } = &mut *work;
+        request.clear();
+        reply.clear();
+        encode(request)?;
+        let header = Header { opcode, flags: Flags::REQUEST, request_id: 1 };
+        let now = Instant::now();
+        session.begin_batch(now);
+        let handled = session.handle(&Frame { header, body: request }, reply);
+        session.tally.end_batch(now);
+        if let Handled::Later(job) = handled {
+            return Ok(Some(job));
+        }
+        let taken = body(reply).map(take);
+        for buffer in [request, reply] {
+            if buffer.capacity() > KEEP {
+                *buffer = Vec::new();
+            }
+        }
+        taken.map(|()| None)
+    }
+
+    /// Does a job: the frame of its reply, of which [`body`] takes the body.
+    pub(super) async fn finish(&self, job: Box<Job>) -> Zeroizing<Vec<u8>> {
+        let reply = job.run().await;
+        let session = &mut lock(&self.work).session;
+        let tag = &reply.tag;
+        match reply.outcome {
+            Ok(()) => session.answered(tag, tag.began.elapsed().as_secs_f64()),
+            Err(code) => session.tally.refused(tag.header.opcode, tag.suite, code),
+        }
+        reply.frame
+    }
+}
+
+/// The body of a reply.
+///
+/// # Errors
+/// The refusal that it is.
+pub(super) fn body(frame: &[u8]) -> Result<&[u8], Refusal> {
+    let broken = || Refusal::from(ErrorCode::INTERNAL);
+    let frame = Frame::parse(frame, usize::MAX).map_err(|_| broken())?.ok_or_else(broken)?;
+    if frame.header.flags == Flags::RESPONSE {
+        return Ok(frame.body);
+    }
+    let Failure { code, detail } = Failure::parse(frame.body).map_err(|_| broken())?;
+    Err(Refusal::new(code, detail.to_owned()))
+}

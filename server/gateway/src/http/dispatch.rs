@@ -1,0 +1,150 @@
+//! From a request to its answer.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use hyper::{HeaderMap, Request, StatusCode, Version};
+use sealwire_protocol::ErrorCode;
+use serde_json::Value;
+
+use super::answer::{self, Answer, Problem, RequestId};
+use super::connection::{Caller, Connection, token_of};
+use super::route::Route;
+use super::{auth, body, crypt, keys, sys};
+use crate::figures::FIGURES;
+
+/// Longest body of a login, in bytes: nobody has proven anything yet.
+const MAX_LOGIN: usize = 4096;
+
+/// Longest body of a call that carries no message, in bytes.
+const MAX_PLAIN: usize = 64 * 1024;
+
+/// A request of an app.
+pub(super) struct Call<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) caller: Arc<Caller>,
+    pub(super) id: RequestId,
+    /// Among them the token, as it was sent.
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl Call<'_> {
+    /// The token, as it was sent.
+    pub(super) fn token(&self) -> &str {
+        let text = token_of(self.headers).ok().and_then(|token| std::str::from_utf8(token).ok());
+        text.unwrap_or_default()
+    }
+
+    /// That it is done, and this is what it has given.
+    pub(super) fn done(&self, data: &Value) -> Answer {
+        let mut text = Vec::new();
+        answer::push_json(&mut text, data);
+        answer::of_json(StatusCode::OK, answer::envelope(self.id, &text, &[]))
+    }
+}
+
+/// Answers a request.
+pub(super) async fn answer(connection: &Connection, request: Request<Incoming>) -> Answer {
+    let (_busy, id) = connection.begin();
+    match take(connection, request, id).await {
+        Ok(answer) => answer,
+        Err(problem) => {
+            tracing::debug!(status = problem.status.as_u16(), text = %problem.text, "refused");
+            problem.into_answer()
+        }
+    }
+}
+
+async fn take(
+    connection: &Connection,
+    request: Request<Incoming>,
+    id: RequestId,
+) -> Result<Answer, Problem> {
+    check(&request)?;
+    let (head, incoming) = request.into_parts();
+    let route = Route::of(&head.method, &head.uri);
+    // Strangers are told of no route that they may not use.
+    if !route.as_ref().is_ok_and(Route::is_open) {
+        let caller = connection.caller(&head.headers).await?;
+        let call = Call { connection, caller, id, headers: &head.headers };
+        return call.answer(route?, head.uri.query(), incoming).await;
+    }
+    let shared = &connection.shared;
+    match route? {
+        Route::Health => sys::health(shared, head.uri.query()).await,
+        Route::SealStatus => Ok(sys::seal_status(shared).await),
+        Route::Leader => Ok(sys::leader()),
+        Route::Init => Ok(sys::init(shared).await),
+        Route::OpenApi => Ok(sys::openapi()),
+        _ => {
+            let body = body::read(shared, incoming, MAX_LOGIN).await?;
+            let answered = auth::login(connection, &body.bytes, id).await;
+            let outcome = answered.as_ref().map(drop).map_err(|_| ErrorCode::AUTH_FAILED);
+            FIGURES.count("auth", outcome);
+            answered
+        }
+    }
+}
+
+/// Refuses what two readers could take for two different requests (RFC 9112, sections 3.2 and 6.3), and what is asked
+/// for besides and not done.
+fn check(request: &Request<Incoming>) -> Result<(), Problem> {
+    let headers = request.headers();
+    if headers.contains_key(TRANSFER_ENCODING)
+        && (headers.contains_key(CONTENT_LENGTH) || request.version() == Version::HTTP_10)
+    {
+        return Err(Problem::bad("a body has one length").and_close());
+    }
+    if request.version() == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
+        return Err(Problem::bad("a request has one Host").and_close());
+    }
+    if headers.get("x-vault-wrap-ttl").is_some_and(|value| !value.is_empty()) {
+        return Err(Problem::bad("answers are not wrapped here: leave X-Vault-Wrap-TTL out"));
+    }
+    let namespace = headers.get("x-vault-namespace").map_or(&b""[..], |value| value.as_bytes());
+    if !matches!(namespace, b"" | b"/" | b"root" | b"root/" | b"/root" | b"/root/") {
+        return Err(Problem::bad("there are no namespaces here: leave X-Vault-Namespace out"));
+    }
+    Ok(())
+}
+
+impl Call<'_> {
+    async fn answer(
+        self,
+        route: Route<'_>,
+        query: Option<&str>,
+        incoming: Incoming,
+    ) -> Result<Answer, Problem> {
+        let shared = &self.connection.shared;
+        let most = match route {
+            Route::Encrypt(_) | Route::Decrypt(_) | Route::Rewrap(_) => shared.limits.max_body,
+            _ => MAX_PLAIN.min(shared.limits.max_body),
+        };
+        let body = body::read(shared, incoming, most).await?;
+        let body = &body.bytes[..];
+        match route {
+            Route::Encrypt(name) => crypt::encrypt(&self, &name, body).await,
+            Route::Decrypt(name) => crypt::decrypt(&self, &name, body).await,
+            Route::Rewrap(name) => crypt::rewrap(&self, &name, body).await,
+            Route::Datakey { name, in_clear } => crypt::datakey(&self, &name, in_clear, body).await,
+            Route::ListKeys => keys::list(&self, query).await,
+            Route::ReadKey(name) => keys::read(&self, &name).await,
+            Route::CreateKey(name) => keys::create(&self, &name, body).await,
+            Route::DeleteKey(name) => keys::delete(&self, &name).await,
+            Route::ConfigKey(name) => keys::config(&self, &name, body).await,
+            Route::RotateKey(name) => keys::rotate(&self, &name).await,
+            Route::TrimKey(name) => keys::trim(&self, &name, body).await,
+            Route::LookupSelf => Ok(auth::lookup_self(&self)),
+            Route::RenewSelf => auth::renew_self(&self, body).await,
+            Route::RevokeSelf => auth::revoke_self(&self).await,
+            Route::Mounts => Ok(sys::mounts(self.id)),
+            Route::Health
+            | Route::SealStatus
+            | Route::Leader
+            | Route::Init
+            | Route::OpenApi
+            | Route::Login => unreachable!("they are answered to everybody"),
+        }
+    }
+}

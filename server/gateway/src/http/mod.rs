@@ -1,0 +1,107 @@
+//! The HTTP face: what business systems speak that have a client for the Transit API already (docs/http.md). It is
+//! another way to the same sessions: each request becomes the frames that a TCP client would have sent.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `listener` | accepts, TLS, HTTP/1.1 and HTTP/2 |
+//! | `connection` | what the requests of a connection share: whose it is, and its session |
+//! | `tokens` | login, and what a token stands for |
+//! | `route` | which call a request is |
+//! | `dispatch` | from a request to its answer: who calls, its body, the call |
+//! | `body`, `input` | bodies within their limits; lenient JSON |
+//! | `answer` | the envelope of answers, and the errors |
+//! | `auth` | login, and a token about itself |
+//! | `crypt`, `batch` | encrypt, decrypt, rewrap, datakey: one message, or many |
+//! | `keys` | show, list, and manage keys |
+//! | `sys` | what a server tells of itself |
+
+mod answer;
+mod auth;
+mod batch;
+mod body;
+mod connection;
+mod crypt;
+mod dispatch;
+mod input;
+mod keys;
+mod listener;
+mod route;
+mod sys;
+mod tokens;
+
+pub use listener::run;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealwire_engine::host::certificate::Certificate;
+use tokio::sync::Semaphore;
+
+use crate::Gateway;
+use crate::listener::Service;
+use tokens::Tokens;
+
+/// The protocols that are offered (ALPN, RFC 7301).
+pub const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// What a request may cost.
+#[derive(Debug, Clone)]
+pub struct HttpLimits {
+    /// Longest body, in bytes.
+    pub max_body: usize,
+    /// Most items of a batch.
+    pub max_items: usize,
+    /// Time for a body to arrive.
+    pub body_timeout: Duration,
+    /// Time for which a token is good, unless it is renewed.
+    pub token_ttl: Duration,
+    /// Time after the login from which a token cannot be renewed.
+    pub token_max_ttl: Duration,
+    /// Tokens that an app may have at once.
+    pub max_tokens_per_app: u32,
+    /// Memory for long bodies that are being read or worked on, in bytes.
+    pub max_buffered: usize,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_body: 32 * 1024 * 1024,
+            max_items: 20_000,
+            body_timeout: Duration::from_secs(30),
+            token_ttl: Duration::from_secs(3600),
+            token_max_ttl: Duration::from_secs(24 * 3600),
+            max_tokens_per_app: 10_000,
+            max_buffered: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// What the HTTP listener of a gateway serves.
+#[derive(Clone)]
+pub struct HttpService {
+    shared: Arc<Shared>,
+}
+
+/// What its connections share.
+struct Shared {
+    gateway: Arc<Gateway>,
+    /// Places are the same as over TCP.
+    service: Service,
+    tls: Option<Arc<Certificate>>,
+    limits: HttpLimits,
+    tokens: Arc<Tokens>,
+    /// Room for long bodies, in [`body::UNIT`]s.
+    room: Semaphore,
+}
+
+impl HttpService {
+    /// Beside the listener of `service`, whose places it shares; with TLS when there is a certificate.
+    #[must_use]
+    pub fn new(service: Service, tls: Option<Arc<Certificate>>, limits: HttpLimits) -> Self {
+        let gateway = service.gateway().clone();
+        let tokens = Arc::new(Tokens::new(gateway.clone(), limits.clone()));
+        let room = Semaphore::new(limits.max_buffered / body::UNIT);
+        Self { shared: Arc::new(Shared { gateway, service, tls, limits, tokens, room }) }
+    }
+}

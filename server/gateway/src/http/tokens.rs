@@ -1,0 +1,389 @@
+//! Tokens: what an app gets for its HTTP secret. A token is random, and known here by its hash alone. The keystore
+//! holds what it stands for, signed by an engine, so that every gateway of the site takes it; a copy is kept here, and
+//! believed for a second after its row was last seen.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use quick_cache::sync::Cache;
+use sealwire_engine::document::{AppDocument, lets_in};
+use sealwire_engine::host::process::now;
+use sealwire_engine::{
+    Admitted, Capability, EngineError, GatewayRole, SignedDocument, Site, TokenHash, TokenRecord,
+    Verified,
+};
+use sealwire_keystore::{KeystoreError, TokenRow};
+use sealwire_protocol::{ErrorCode, credential};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::HttpLimits;
+use crate::admission::{self, LetIn, Shown};
+use crate::directory::unavailable;
+use crate::{Gateway, Refusal};
+
+/// Every token's text begins so.
+const PREFIX: &str = "swt1_";
+
+/// Tokens that are kept here; beyond, those that were not used for longest are read again.
+const KEPT: usize = 65_536;
+
+/// Time for which a token is believed after its row was last seen, and between two looks at the rows of those in use.
+const FRESH: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(400);
+
+/// Time between two sweeps of rows whose time is over.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Rows that are asked for at once, and questions for single ones that are under way at once.
+const BATCH: usize = 256;
+const READS: usize = 16;
+
+/// A token that was taken.
+pub(super) struct Token {
+    pub(super) hash: TokenHash,
+    pub(super) app: Verified<AppDocument>,
+    /// Unix time in seconds of the login.
+    pub(super) issued: u64,
+    /// Unix time in seconds from which it is no longer taken.
+    pub(super) expires: u64,
+    pub(super) capability: Capability,
+    /// Moves when what the app may do changes.
+    pub(super) watch: watch::Receiver<[u8; 32]>,
+    record: TokenRecord,
+    /// Unix time in seconds from which it is looked at again: its HTTP secret may end before it does.
+    ends: u64,
+    /// When its row was last seen, in milliseconds after the beginning.
+    seen: AtomicU64,
+    /// Whether it was used since the last look at its row.
+    used: AtomicBool,
+    /// Whether it is not taken any more, or another has taken its place here.
+    over: AtomicBool,
+}
+
+impl Token {
+    fn row(&self) -> TokenRow {
+        let (hash, app, expires) = (self.hash, self.app.id.clone(), self.expires);
+        TokenRow { hash, app, record: self.record.to_bytes(), expires }
+    }
+
+    /// Whether it may be used from an address.
+    pub(super) fn lets_in(&self, from: IpAddr) -> bool {
+        lets_in(&self.app.allow, from)
+    }
+}
+
+/// The hash of a token's text.
+pub(super) fn hash_of(token: &[u8]) -> TokenHash {
+    Sha256::digest(token).into()
+}
+
+/// See the module.
+pub(super) struct Tokens {
+    gateway: Arc<Gateway>,
+    limits: HttpLimits,
+    kept: Cache<TokenHash, Arc<Token>>,
+    reads: Semaphore,
+    born: Instant,
+}
+
+impl Tokens {
+    pub(super) fn new(gateway: Arc<Gateway>, limits: HttpLimits) -> Self {
+        let (kept, reads) = (Cache::new(KEPT), Semaphore::new(READS));
+        Self { gateway, limits, kept, reads, born: Instant::now() }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a token can be used just now, as far as is known here.
+    pub(super) fn is_good(&self, token: &Token) -> bool {
+        if !token.used.load(Ordering::Relaxed) {
+            token.used.store(true, Ordering::Relaxed);
+        }
+        self.stands(token) && self.is_fresh(token)
+    }
+
+    fn stands(&self, token: &Token) -> bool {
+        !token.over.load(Ordering::Relaxed)
+            && now() < token.ends
+            && !token.watch.has_changed().unwrap_or(true)
+    }
+
+    /// While the keystore is away, what is kept is trusted as everything else is.
+    fn is_fresh(&self, token: &Token) -> bool {
+        let age = self.elapsed().saturating_sub(token.seen.load(Ordering::Relaxed));
+        u128::from(age) < FRESH.as_millis() || self.gateway.directory.is_trusted_while_away()
+    }
+
+    /// Logs an app in: its token's text, and what it stands for.
+    ///
+    /// # Errors
+    /// `AUTH_FAILED`, `TOO_MANY_CONNECTIONS` for a source that guesses, and for an app with too many tokens;
+    /// `SEALED`, `UNAVAILABLE`.
+    pub(super) async fn login(
+        &self,
+        from: IpAddr,
+        (app_key, secret): (&str, &str),
+    ) -> Result<(Zeroizing<String>, Arc<Token>), Refusal> {
+        self.take_turn(from).await?;
+        if !credential::is_app_key(app_key.as_bytes()) {
+            self.refuse(from, "(no AppKey)", "what is no AppKey was shown as one");
+            return Err(ErrorCode::AUTH_FAILED.into());
+        }
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *random).map_err(|_| Refusal::from(ErrorCode::INTERNAL))?;
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 43));
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(&*random, &mut text);
+        let hash = hash_of(text.as_bytes());
+        let lifetime = self.limits.token_ttl.as_secs();
+        let shown = ShownSecret { secret, hash: &hash, lifetime };
+        let token = self.let_in(from, (app_key, hash), &shown).await?;
+        self.gateway.directory.reachable()?;
+        let limit = self.limits.max_tokens_per_app;
+        let stored = self.gateway.directory.keystore().put_token(&token.row(), now(), limit).await;
+        if !stored.map_err(|error| unavailable(&error))? {
+            let detail = format!(
+                "the app has {limit} tokens: use one for many requests, revoke those that are not needed, or wait"
+            );
+            return Err(Refusal::new(ErrorCode::TOO_MANY_CONNECTIONS, detail));
+        }
+        self.kept.insert(hash, token.clone());
+        Ok((text, token))
+    }
+
+    /// What a token stands for.
+    ///
+    /// # Errors
+    /// `AUTH_FAILED`, `TOO_MANY_CONNECTIONS` for a source that guesses; `SEALED`, `UNAVAILABLE`.
+    pub(super) async fn find(&self, from: IpAddr, hash: &TokenHash) -> Result<Arc<Token>, Refusal> {
+        let Some(token) = self.kept.get(hash) else { return self.load(from, hash).await };
+        if !self.stands(&token) {
+            return self.load(from, hash).await;
+        }
+        if !self.is_fresh(&token) {
+            self.look(std::slice::from_ref(&token)).await.map_err(|error| unavailable(&error))?;
+        }
+        match self.is_good(&token) {
+            true => Ok(token),
+            false => Err(ErrorCode::AUTH_FAILED.into()),
+        }
+    }
+
+    /// Reads what a token stands for, and has an engine check it.
+    async fn load(&self, from: IpAddr, hash: &TokenHash) -> Result<Arc<Token>, Refusal> {
+        self.take_turn(from).await?;
+        let row = self.read(hash).await?;
+        let record = row.as_ref().and_then(|row| TokenRecord::from_bytes(&row.record));
+        let (Some(row), Some(record)) = (row, record) else {
+            self.refuse(from, "(unknown)", "an unknown or revoked token");
+            return Err(ErrorCode::AUTH_FAILED.into());
+        };
+        let shown = ShownToken { record: &record, hash, renew: None };
+        let token = self.let_in(from, (&row.app, *hash), &shown).await?;
+        self.put(token.clone());
+        Ok(token)
+    }
+
+    async fn read(&self, hash: &TokenHash) -> Result<Option<TokenRow>, Refusal> {
+        let _turn = self.reads.acquire().await;
+        self.gateway.directory.reachable()?;
+        let read = self.gateway.directory.keystore().token(hash).await;
+        read.map_err(|error| unavailable(&error))
+    }
+
+    /// Has a token be good for `increment` from now on, as far as its longest time allows.
+    ///
+    /// # Errors
+    /// As [`Tokens::find`].
+    pub(super) async fn renew(
+        &self,
+        from: IpAddr,
+        token: &Token,
+        increment: Option<u64>,
+    ) -> Result<Arc<Token>, Refusal> {
+        let last = token.issued.saturating_add(self.limits.token_max_ttl.as_secs());
+        let wish = increment.filter(|wish| *wish > 0).unwrap_or(self.limits.token_ttl.as_secs());
+        let left = last.saturating_sub(now());
+        let renew = Some(wish.min(left).max(1));
+        let shown = ShownToken { record: &token.record, hash: &token.hash, renew };
+        let renewed = self.let_in(from, (&token.app.id, token.hash), &shown).await?;
+        self.gateway.directory.reachable()?;
+        let stored = self.gateway.directory.keystore().renew_token(&renewed.row()).await;
+        if !stored.map_err(|error| unavailable(&error))? {
+            return Err(ErrorCode::AUTH_FAILED.into());
+        }
+        self.put(renewed.clone());
+        Ok(renewed)
+    }
+
+    /// Revokes a token: here at once, at the other gateways within a second.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub(super) async fn revoke(&self, token: &Token) -> Result<(), Refusal> {
+        self.gateway.directory.reachable()?;
+        let removed = self.gateway.directory.keystore().remove_token(&token.hash).await;
+        removed.map_err(|error| unavailable(&error))?;
+        if let Some((_, kept)) = self.kept.remove(&token.hash) {
+            kept.over.store(true, Ordering::Relaxed);
+        }
+        token.over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps a token; one of before is not used any more.
+    fn put(&self, token: Arc<Token>) {
+        if let Some(before) = self.kept.get(&token.hash) {
+            before.over.store(true, Ordering::Relaxed);
+        }
+        self.kept.insert(token.hash, token);
+    }
+
+    async fn let_in<S: Shown<Granted = Admitted>>(
+        &self,
+        from: IpAddr,
+        (app_key, hash): (&str, TokenHash),
+        shown: &S,
+    ) -> Result<Arc<Token>, Refusal> {
+        let seen = AtomicU64::new(self.elapsed());
+        let LetIn { granted, watch, .. } =
+            admission::admit(&self.gateway, from, app_key, shown).await?;
+        let ends = granted.ends();
+        let Admitted { record, issued, expires, capability, app } = granted;
+        let (used, over) = (AtomicBool::new(true), AtomicBool::new(false));
+        Ok(Arc::new(Token {
+            hash,
+            app,
+            issued,
+            expires,
+            capability,
+            watch,
+            record,
+            ends,
+            seen,
+            used,
+            over,
+        }))
+    }
+
+    async fn take_turn(&self, from: IpAddr) -> Result<(), Refusal> {
+        let crowd = |_| Refusal::new(ErrorCode::TOO_MANY_CONNECTIONS, "too many wrong logins");
+        self.gateway.guesses.turn(from).await.map_err(crowd)
+    }
+
+    fn refuse(&self, from: IpAddr, who: &str, reason: &str) {
+        if self.gateway.guesses.refused(from) {
+            tracing::warn!(app = who, reason, "HTTP refused");
+        }
+        self.gateway.auditor.tell_refused(who, Some(from), reason);
+    }
+
+    /// Looks whether the rows of tokens are still there.
+    async fn look(&self, tokens: &[Arc<Token>]) -> Result<(), KeystoreError> {
+        let asked = self.elapsed();
+        let hashes: Vec<TokenHash> = tokens.iter().map(|token| token.hash).collect();
+        let left = self.gateway.directory.keystore().tokens_left(&hashes).await?;
+        let left: std::collections::HashSet<_> = left.into_iter().collect();
+        for token in tokens {
+            if left.contains(&token.hash) {
+                token.seen.fetch_max(asked, Ordering::Relaxed);
+            } else {
+                token.over.store(true, Ordering::Relaxed);
+                self.kept.remove(&token.hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the rows of the tokens that are in use, and sweeps those whose time is over, until `stop`.
+    pub(super) async fn tend(self: Arc<Self>, stop: CancellationToken) {
+        let mut swept = Instant::now();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => return,
+            }
+            let directory = &self.gateway.directory;
+            if directory.reachable().is_err() {
+                continue;
+            }
+            let used = |token: &Arc<Token>| token.used.swap(false, Ordering::Relaxed);
+            let used: Vec<_> = self.kept.iter().map(|(_, token)| token).filter(used).collect();
+            for tokens in used.chunks(BATCH) {
+                if let Err(error) = self.look(tokens).await {
+                    tracing::debug!(%error, "looking at tokens");
+                }
+            }
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                match directory.keystore().sweep_tokens(now()).await {
+                    Ok(0) => {}
+                    Ok(tokens) => tracing::debug!(tokens, "tokens whose time is over were removed"),
+                    Err(error) => tracing::debug!(%error, "sweeping tokens"),
+                }
+            }
+        }
+    }
+}
+
+/// An HTTP secret, shown for a token.
+struct ShownSecret<'a> {
+    secret: &'a str,
+    hash: &'a TokenHash,
+    lifetime: u64,
+}
+
+impl Shown for ShownSecret<'_> {
+    type Granted = Admitted;
+
+    const NAME: &'static str = "HTTP login";
+    const RECORDED: bool = true;
+
+    async fn check(
+        &self,
+        engine: &GatewayRole,
+        site: &Site,
+        document: &SignedDocument,
+    ) -> Result<Admitted, EngineError> {
+        engine.login(site, document, (self.secret, self.hash), self.lifetime).await
+    }
+
+    fn app(granted: &Admitted) -> &Verified<AppDocument> {
+        &granted.app
+    }
+}
+
+/// A token, with its record.
+struct ShownToken<'a> {
+    record: &'a TokenRecord,
+    hash: &'a TokenHash,
+    renew: Option<u64>,
+}
+
+impl Shown for ShownToken<'_> {
+    type Granted = Admitted;
+
+    const NAME: &'static str = "HTTP token";
+    const RECORDED: bool = false;
+
+    async fn check(
+        &self,
+        engine: &GatewayRole,
+        site: &Site,
+        document: &SignedDocument,
+    ) -> Result<Admitted, EngineError> {
+        engine.token(site, document, (self.record, self.hash), self.renew).await
+    }
+
+    fn app(granted: &Admitted) -> &Verified<AppDocument> {
+        &granted.app
+    }
+}
