@@ -81,6 +81,7 @@ mod queues;
 mod random;
 pub mod raw;
 mod roster;
+pub mod transit;
 mod vigil;
 
 pub use aad::MessageAad;

@@ -5,6 +5,7 @@
 pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod face;
 pub(crate) mod gateway;
 pub(crate) mod load;
 #[path = "../../keystore/tests/support/mariadb.rs"]

@@ -73,7 +73,12 @@ impl From<Refusal> for Problem {
             return Self::denied();
         }
         let Refusal { code, detail } = refusal;
-        let text = if detail.is_empty() { code.to_string() } else { format!("{code}; {detail}") };
+        let text = match code {
+            _ if detail.is_empty() => code.to_string(),
+            // What is wrong with a request says the detail alone: its fields are not those of a frame.
+            ErrorCode::MALFORMED_BODY => detail.into_owned(),
+            _ => format!("{code}; {detail}"),
+        };
         Self::new(status, text)
     }
 }
