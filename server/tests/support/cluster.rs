@@ -15,6 +15,7 @@ use sealwire_engine::custody::{CeremonyClient, CeremonyKind, Opened, ShownCard};
 use sealwire_manager::{CreateApp, CreateKey, KeyView, ManagerClient};
 use tempfile::TempDir;
 
+use super::face::{Face, HTTP, HttpApp};
 use super::mariadb::Mariadb;
 use super::{App, SEALWIRE};
 
@@ -245,7 +246,7 @@ impl Cluster {
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
         manager.run();
         let of_gateway = format!(
-            "{common}{}[gateway]\nlisten = '127.0.0.1:PORT'\nmanagers = ['{}']\n",
+            "{common}{}[gateway]\nlisten = '127.0.0.1:PORT'\nmanagers = ['{}']\n{HTTP}\n",
             tls("gateway"),
             manager.address()
         );
@@ -289,6 +290,15 @@ impl Cluster {
         };
         let made = self.managing().create_app(&request).await.expect("an app");
         App { key: made.app.app_key, secret: made.app_secret.as_ref().expect("made").to_string() }
+    }
+
+    pub(crate) async fn http_app(&self, name: &str, grants: &[&str]) -> HttpApp {
+        HttpApp::make(&self.managing(), name, grants).await
+    }
+
+    /// The HTTP face of a gateway, to somebody without a token.
+    pub(crate) fn face(&self, gateway: usize) -> Face {
+        Face::said_in(&self.gateways[gateway].log())
     }
 
     /// A client of every gateway.

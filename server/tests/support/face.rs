@@ -4,7 +4,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::HeaderMap;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use sealwire_manager::CreateApp;
+use sealwire_manager::{CreateApp, ManagerClient};
 use serde_json::{Value, json};
 
 use super::{App, Server};
@@ -26,39 +26,36 @@ impl Server {
 
     /// Where it serves HTTP: `http://HOST:PORT`.
     pub(crate) fn face_url(&self) -> String {
-        let log = self.log();
-        let said =
-            log.lines().rev().find_map(|line| line.strip_prefix("sealwire: gateway, HTTP on "));
-        said.expect("in the log").to_owned()
+        format!("http://{}", self.stranger().host)
     }
 
     pub(crate) async fn http_app(&self, name: &str, grants: &[&str]) -> HttpApp {
+        HttpApp::make(&self.manager(), name, grants).await
+    }
+
+    /// Its face, to somebody without a token.
+    pub(crate) fn stranger(&self) -> Face {
+        Face::said_in(&self.log())
+    }
+
+    /// Its face, to an app that has logged in.
+    pub(crate) async fn face(&self, app: &HttpApp) -> Face {
+        self.stranger().logged_in(app).await
+    }
+}
+
+impl HttpApp {
+    pub(crate) async fn make(manager: &ManagerClient, name: &str, grants: &[&str]) -> Self {
         let request = CreateApp {
             name: name.into(),
             allow: vec!["127.0.0.0/8".parse().expect("a network")],
             grants: grants.iter().map(|text| text.parse().expect(text)).collect(),
             http: true,
         };
-        let made = self.manager().create_app(&request).await.expect("an app");
+        let made = manager.create_app(&request).await.expect("an app");
         let shown = |secret: Option<zeroize::Zeroizing<String>>| secret.expect("made").to_string();
         let app = App { key: made.app.app_key, secret: shown(made.app_secret) };
-        HttpApp { app, http_secret: shown(made.http_secret) }
-    }
-
-    /// Its face, to somebody without a token.
-    pub(crate) fn stranger(&self) -> Face {
-        let host = self.face_url().strip_prefix("http://").expect("in clear").to_owned();
-        Face { host, token: String::new() }
-    }
-
-    /// Its face, to an app that has logged in.
-    pub(crate) async fn face(&self, app: &HttpApp) -> Face {
-        let mut face = self.stranger();
-        let login = json!({ "role_id": app.app.key, "secret_id": app.http_secret });
-        let answer = face.post("/v1/auth/approle/login", &login).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        face.token = answer.body["auth"]["client_token"].as_str().expect("a token").to_owned();
-        face
+        Self { app, http_secret: shown(made.http_secret) }
     }
 }
 
@@ -92,6 +89,26 @@ impl Answer {
 }
 
 impl Face {
+    /// That which a server has said in its log.
+    pub(crate) fn said_in(log: &str) -> Self {
+        let place = "sealwire: gateway, HTTP on http://";
+        let host = log.lines().rev().find_map(|line| line.strip_prefix(place));
+        Self { host: host.expect("in the log").to_owned(), token: String::new() }
+    }
+
+    pub(crate) async fn login(&self, app_key: &str, secret: &str) -> Answer {
+        let login = json!({ "role_id": app_key, "secret_id": secret });
+        self.post("/v1/auth/approle/login", &login).await
+    }
+
+    /// The same, to an app that has logged in.
+    pub(crate) async fn logged_in(&self, app: &HttpApp) -> Self {
+        let answer = self.login(&app.app.key, &app.http_secret).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let token = answer.body["auth"]["client_token"].as_str().expect("a token").to_owned();
+        Self { token, ..self.clone() }
+    }
+
     pub(crate) async fn send(
         &self,
         (method, path): (&str, &str),

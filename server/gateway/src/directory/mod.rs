@@ -428,6 +428,13 @@ impl Directory {
         readable(self.condition())
     }
 
+    /// Takes in what was committed in this process: it is in force at once.
+    pub(crate) async fn keep_up(&self) {
+        if self.committed.is_waiting() {
+            self.take_committed().await;
+        }
+    }
+
     /// The keystore itself, for tokens, and lists of keys.
     pub(crate) fn keystore(&self) -> &Arc<dyn Keystore> {
         &self.keystore

@@ -76,7 +76,7 @@ impl From<Refusal> for Problem {
         let text = match code {
             _ if detail.is_empty() => code.to_string(),
             // What is wrong with a request says the detail alone: its fields are not those of a frame.
-            ErrorCode::MALFORMED_BODY => detail.into_owned(),
+            ErrorCode::MALFORMED_BODY | ErrorCode::KEY_STATE => detail.into_owned(),
             _ => format!("{code}; {detail}"),
         };
         Self::new(status, text)

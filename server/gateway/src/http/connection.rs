@@ -134,6 +134,7 @@ impl Connection {
     /// 403; 429, 503.
     pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
         let hash = hash_of(token_of(headers)?);
+        self.shared.gateway.directory.keep_up().await;
         let held = lock(&self.caller).clone();
         if let Some(caller) = held
             && caller.token.hash == hash

@@ -350,12 +350,13 @@ pub(super) async fn trim(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Ans
 pub(super) async fn delete(call: &Call<'_>, name: &str) -> Result<Answer, Problem> {
     call.caller.check(Op::Manage, name)?;
     let key = find(call, name).await?;
-    if !key.document.deletion_allowed {
-        return Err(Problem::bad(format!(
-            "error deleting policy {name}: deletion is not allowed for this key"
-        )));
-    }
-    order(call, name, ManageAct::Delete).await?;
+    // Whether that is allowed, the manager knows: here its word may be a moment old.
+    order(call, name, ManageAct::Delete).await.map_err(|problem| match problem.status {
+        StatusCode::BAD_REQUEST => {
+            Problem::bad(format!("error deleting policy {name}: {}", problem.text))
+        }
+        _ => problem,
+    })?;
     look_again(call, &key).await?;
     Ok(answer::nothing())
 }
