@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::answer::{self, Answer, Problem, RequestId};
 use super::connection::{Caller, Connection, token_of};
 use super::route::Route;
-use super::{auth, body, crypt, keys, sys};
+use super::{auth, body, crypt, keys, openapi, sys};
 use crate::figures::FIGURES;
 
 /// Longest body of a login, in bytes: nobody has proven anything yet.
@@ -76,7 +76,7 @@ async fn take(
         Route::SealStatus => Ok(sys::seal_status(shared).await),
         Route::Leader => Ok(sys::leader()),
         Route::Init => Ok(sys::init(shared).await),
-        Route::OpenApi => Ok(sys::openapi()),
+        Route::OpenApi => Ok(openapi::answer()),
         _ => {
             let body = body::read(shared, incoming, MAX_LOGIN).await?;
             let answered = auth::login(connection, &body.bytes, id).await;

@@ -14,6 +14,7 @@
 //! | `crypt`, `batch` | encrypt, decrypt, rewrap, datakey: one message, or many |
 //! | `keys` | show, list, and manage keys |
 //! | `sys` | what a server tells of itself |
+//! | `openapi` | what is served, for programs |
 
 mod answer;
 mod auth;
@@ -25,6 +26,7 @@ mod dispatch;
 mod input;
 mod keys;
 mod listener;
+mod openapi;
 mod route;
 mod sys;
 mod tokens;

@@ -120,8 +120,3 @@ pub(super) fn mounts(id: RequestId) -> Answer {
     }
     answer::plain(StatusCode::OK, &whole)
 }
-
-/// What is served, for programs (OpenAPI 3.1).
-pub(super) fn openapi() -> Answer {
-    answer::of_json(StatusCode::OK, include_bytes!("openapi.json").to_vec())
-}
