@@ -4,8 +4,8 @@ mod support;
 
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{
-    AuthRequest, AuthResponse, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
-    Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest, SessionLimits,
+    AuthRequest, AuthResponse, DatakeyRequest, DatakeyResponse, DecRequest, EncRequest, Failure,
+    GenkeyRequest, GenkeyResponse, Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest, SessionLimits,
 };
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Frame, Opcode, frame, limits};
 use support::{Vector, vectors};
@@ -45,7 +45,7 @@ fn check_header(vector: &Vector) {
     let refused = match vector.outcome.as_str() {
         "MALFORMED_FRAME" => header.request_id == 0,
         "RESERVED_FLAGS" => header.flags != Flags::REQUEST,
-        "UNKNOWN_OPCODE" => !(Opcode::AUTH.0..=Opcode::GOAWAY.0).contains(&header.opcode.0),
+        "UNKNOWN_OPCODE" => !(Opcode::AUTH.0..=Opcode::DATAKEY.0).contains(&header.opcode.0),
         _ => false,
     };
     assert!(refused, "{}", vector.name);
@@ -79,6 +79,13 @@ fn reencode(vector: &Vector, body: &[u8]) -> Result<Vec<u8>, BodyError> {
         "reenc-request" => ReencRequest::parse(body)?.encode(&mut out)?,
         "genkey-request" => GenkeyRequest::parse(body)?.encode(&mut out)?,
         "genkey-response" => GenkeyResponse::parse(body)?.encode(&mut out),
+        "datakey-request" => DatakeyRequest::parse(body)?.encode(&mut out)?,
+        "datakey-response" => {
+            let made = DatakeyResponse::parse(body)?;
+            out.push(u8::try_from(made.data_key.len()).expect("short"));
+            out.extend_from_slice(made.data_key);
+            out.extend_from_slice(made.envelope);
+        }
         "keyinfo-request" => KeyinfoRequest::parse(body)?.encode(&mut out)?,
         "keyinfo-response" => KeyinfoResponse::parse(body)?.encode(&mut out)?,
         "ping" => PingRequest::parse(body)?.encode(&mut out),

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV, ChaCha20Poly1305
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-AUTH, ENC, DEC, REENC, GENKEY, KEYINFO, PING, GOAWAY = range(1, 9)
+AUTH, ENC, DEC, REENC, GENKEY, KEYINFO, PING, GOAWAY, DATAKEY = range(1, 10)
 REQUEST, RESPONSE, FAILURE = 0, 1, 3
 MAX_FRAME = 1114112
 
@@ -161,6 +161,7 @@ T = transcript(b"tcp", b"")
 CLIENT_PROOF, SERVER_PROOF = proofs(T)
 ENVELOPE = envelope(2, b"", AAD, MESSAGE)
 BOUND = long(b"") + long(AAD)
+DATA_KEY = seq(0x20, 32)
 ENC_BODY = u32(INDEX) + b"\0\0" + BOUND + MESSAGE
 
 
@@ -185,6 +186,9 @@ def good_frames():
         ("keyinfo-request", KEYINFO, REQUEST, 8, "keyinfo-request", short(b"chat")),
         ("keyinfo-response", KEYINFO, RESPONSE, 8, "keyinfo-response",
          u32(7) + u32(1) + short(b"\x02\x01")),
+        ("datakey-request", DATAKEY, REQUEST, 10, "datakey-request", u32(INDEX) + b"\0\x20" + BOUND),
+        ("datakey-response", DATAKEY, RESPONSE, 10, "datakey-response",
+         short(DATA_KEY) + envelope(2, b"", AAD, DATA_KEY)),
         ("ping-request", PING, REQUEST, 9, "ping", b"alive?"),
         ("ping-response", PING, RESPONSE, 9, "ping", b"alive?"),
         ("goaway", GOAWAY, RESPONSE, 0, "goaway", u16(1) + u32(10000)),
@@ -240,6 +244,10 @@ def bad_bodies():
       u32(0) + short(b"\x02\x02") + short(b"k"))
     b("genkey-trailing", "a byte behind the last field", "genkey-request", GENKEY,
       u32(0) + b"\0" + short(b"k") + b"\0")
+    b("datakey-length", "a data key of 33 bytes", "datakey-request", DATAKEY, u32(7) + b"\0\x21" + BOUND)
+    b("datakey-key-0", "key index 0 is reserved", "datakey-request", DATAKEY, u32(0) + b"\0\x20" + BOUND)
+    b("datakey-trailing", "a byte behind the binding", "datakey-request", DATAKEY,
+      u32(7) + b"\0\x20" + BOUND + b"\0")
     b("keyinfo-empty-name", "an empty name", "keyinfo-request", KEYINFO, b"\0")
     b("ping-long", "65 bytes to echo", "ping", PING, bytes(65))
     b("auth-step", "step 3 does not exist", "auth-request", AUTH, b"\x03")
