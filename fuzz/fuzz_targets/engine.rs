@@ -77,8 +77,15 @@ const OF_MANAGERS: [Opcode; 12] = [
     word::CEREMONIES,
 ];
 
-const OF_GATEWAYS: [Opcode; 7] =
-    [word::SESSION, word::CHALLENGE, word::AUTH_VERIFY, word::ENC, word::DEC, word::REENC, word::DATAKEY];
+const OF_GATEWAYS: [Opcode; 7] = [
+    word::SESSION,
+    word::CHALLENGE,
+    word::AUTH_VERIFY,
+    word::ENC,
+    word::DEC,
+    word::REENC,
+    word::DATAKEY,
+];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use sealwire_protocol::codec::FrameCodec;
 use sealwire_protocol::message::{
-    AuthRequest, AuthResponse, DatakeyRequest, DecRequest, EncRequest, Failure, GenkeyRequest, GenkeyResponse,
-    Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
+    AuthRequest, AuthResponse, DatakeyRequest, DecRequest, EncRequest, Failure, GenkeyRequest,
+    GenkeyResponse, Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest,
 };
 use sealwire_protocol::{BodyError, Frame, Opcode, frame};
 use tokio_util::codec::{Decoder, Encoder};

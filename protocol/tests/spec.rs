@@ -39,7 +39,9 @@ fn every_hexdump_is_the_vector_of_its_name() {
         assert!(vector.is_good(), "{name} is a bad case");
         assert_eq!(bytes, &vector.input, "{name}");
     }
-    for kind in ["auth", "enc", "dec", "reenc", "genkey", "keyinfo", "datakey", "ping", "goaway", "failure"] {
+    for kind in
+        ["auth", "enc", "dec", "reenc", "genkey", "keyinfo", "datakey", "ping", "goaway", "failure"]
+    {
         assert!(shown.iter().any(|name| name.starts_with(kind)), "no hexdump of {kind}");
     }
 }

@@ -5,7 +5,8 @@ mod support;
 use sealwire_protocol::auth::{Channel, Transcript};
 use sealwire_protocol::message::{
     AuthRequest, AuthResponse, DatakeyRequest, DatakeyResponse, DecRequest, EncRequest, Failure,
-    GenkeyRequest, GenkeyResponse, Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest, ReencRequest, SessionLimits,
+    GenkeyRequest, GenkeyResponse, Goaway, KeyinfoRequest, KeyinfoResponse, PingRequest,
+    ReencRequest, SessionLimits,
 };
 use sealwire_protocol::{BodyError, Envelope, ErrorCode, Flags, Frame, Opcode, frame, limits};
 use support::{Vector, vectors};

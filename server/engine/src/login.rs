@@ -168,6 +168,7 @@ impl Engine {
             && claims.app == app.id
             && app.state == AppState::Active
             && now < claims.expires
+            && app.disabled_at.is_none_or(|at| claims.issued > at)
             && app.http_secrets.iter().any(|held| still(&held));
         if !good {
             return Err(EngineError::Token);

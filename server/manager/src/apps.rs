@@ -74,6 +74,7 @@ impl Manager {
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
                 http_secrets: http.iter().map(|http| AppSecret::new(http, None)).collect(),
+                disabled_at: None,
             };
             let deed = ("app.create", said(&document));
             match change.commit(Draft::of(document, deed)).await {
@@ -128,7 +129,11 @@ impl Manager {
             if found.state == state {
                 return Ok(AppView::new(&found));
             }
-            let document = AppDocument { revision, state, ..found.into_inner() };
+            let disabled_at = match state {
+                AppState::Active => found.disabled_at,
+                AppState::Disabled => Some(self.now()),
+            };
+            let document = AppDocument { revision, state, disabled_at, ..found.into_inner() };
             let act = match state {
                 AppState::Active => "app.enable",
                 AppState::Disabled => "app.disable",

@@ -25,6 +25,15 @@ pub struct MadeKey {
     pub created: bool,
 }
 
+/// What a key is made with, besides its name, its index and its suites.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct KeyFlags {
+    /// See [`KeyDocument::sensitive`].
+    pub(crate) sensitive: bool,
+    /// See [`KeyDocument::context_required`].
+    pub(crate) context_required: bool,
+}
+
 /// Which key is meant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Which<'a> {
@@ -47,7 +56,7 @@ impl Manager {
         index: Option<u32>,
         suites: &[Suite],
     ) -> Result<MadeKey, ManagerError> {
-        self.find_or_make((name, index), suites, (false, false)).await
+        self.find_or_make((name, index), suites, KeyFlags::default()).await
     }
 
     /// The same, for an app.
@@ -69,7 +78,7 @@ impl Manager {
         &self,
         (name, index): (&str, Option<u32>),
         suites: &[Suite],
-        flags: (bool, bool),
+        flags: KeyFlags,
     ) -> Result<MadeKey, ManagerError> {
         let name = credential::key_name(name.as_bytes())
             .map_err(|error| ManagerError::Invalid(error.to_string()))?;
@@ -99,7 +108,7 @@ impl Manager {
         &self,
         (name, index): (&str, Option<u32>),
         suites: &[Suite],
-        (sensitive, context_required): (bool, bool),
+        KeyFlags { sensitive, context_required }: KeyFlags,
     ) -> Result<KeyDocument, ManagerError> {
         let (first, last) = (*self.settings.indexes.start(), *self.settings.indexes.end());
         let mut change = self.begin().await?;
@@ -227,7 +236,8 @@ impl Manager {
     pub async fn create_key(&self, request: &CreateKey) -> Result<KeyView, ManagerError> {
         let suites = suites(&request.suites)?;
         let wanted = (request.name.as_str(), request.index);
-        let flags = (request.sensitive, request.context_required);
+        let (sensitive, context_required) = (request.sensitive, request.context_required);
+        let flags = KeyFlags { sensitive, context_required };
         let made = self.find_or_make(wanted, &suites, flags).await?;
         // Also one that was there: a mark takes one person.
         if request.sensitive && !made.key.sensitive {

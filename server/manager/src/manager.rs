@@ -195,6 +195,7 @@ impl Manager {
             grants: Grants::default(),
             secrets: vec![AppSecret::new(&wrapped, None)],
             http_secrets: Vec::new(),
+            disabled_at: None,
         };
         Ok(self.engine.sign(site, &decoy).await?)
     }

@@ -9,7 +9,7 @@ use sealwire_engine::wire::manage::{ManageAct, ManageOrder};
 use sealwire_keystore::By;
 
 use crate::audit::acting;
-use crate::keys::Which;
+use crate::keys::{KeyFlags, Which};
 use crate::{ChangeKey, Manager, ManagerError, StateChange};
 
 /// Time within which what an app has asked for is approved, in seconds.
@@ -42,9 +42,13 @@ impl Manager {
     ) -> Result<(), ManagerError> {
         match act {
             ManageAct::Create { suites, context_required, renew_after_seconds } => {
-                self.create_for_app(key, &suites, (context_required, renew_after_seconds)).await
+                let flags = KeyFlags { context_required, ..KeyFlags::default() };
+                self.create_for_app(key, &suites, flags, renew_after_seconds).await
             }
-            ManageAct::Rotate => self.rotate_key(key).await.map(drop),
+            ManageAct::Rotate => {
+                self.check_in_use(key).await?;
+                self.rotate_key(key).await.map(drop)
+            }
             ManageAct::Set { min_dec, min_enc, deletion_allowed, renew_after_seconds } => {
                 let wish = ChangeKey {
                     min_dec,
@@ -53,6 +57,7 @@ impl Manager {
                     renew_after_seconds,
                     ..ChangeKey::default()
                 };
+                self.check_in_use(key).await?;
                 self.set_key(key, &wish).await.map(drop)
             }
             ManageAct::Trim { below } => self.trim(app, key, below).await,
@@ -64,19 +69,34 @@ impl Manager {
         &self,
         key: &str,
         suites: &[String],
-        (context_required, renew_after_seconds): (bool, Option<u64>),
+        flags: KeyFlags,
+        renew_after_seconds: Option<u64>,
     ) -> Result<(), ManagerError> {
         let suites = crate::keys::suites(suites)?;
-        let made = self.find_or_make((key, None), &suites, (false, context_required)).await?;
-        if made.created && renew_after_seconds.is_some() {
+        let made = self.find_or_make((key, None), &suites, flags).await?;
+        // Also when an order that has made it was cut off before this.
+        let is_new = made.created || made.key.versions.len() == 1;
+        if is_new && renew_after_seconds.is_some() {
             let wish = ChangeKey { renew_after_seconds, ..ChangeKey::default() };
             self.set_key(key, &wish).await?;
         }
         Ok(())
     }
 
+    /// What was deleted comes back by an operator alone.
+    async fn check_in_use(&self, key: &str) -> Result<(), ManagerError> {
+        let found = self.find(key).await?;
+        match found.versions.iter().any(|version| version.state.is_usable()) {
+            true => Ok(()),
+            false => Err(ManagerError::IllegalChange(format!(
+                "key {key} was deleted, or disabled: an operator enables it again, or its destruction goes on"
+            ))),
+        }
+    }
+
     /// Disables the versions below one, and asks for their destruction.
     async fn trim(&self, app: (&str, &str), key: &str, below: u32) -> Result<(), ManagerError> {
+        self.check_room(app.0).await?;
         let deed = ("key.trim", format!("versions below {below}"));
         let trimmed = self.change_key(Which::Named(key), deed, |key| {
             if below > key.min_dec {
@@ -87,7 +107,7 @@ impl Manager {
             }
             let mut changed = false;
             for version in key.versions.iter_mut().filter(|version| version.version < below) {
-                if matches!(version.state, VersionState::Active | VersionState::DecryptOnly) {
+                if version.state.is_usable() {
                     version.state = VersionState::Disabled;
                     changed = true;
                 }
@@ -105,6 +125,7 @@ impl Manager {
 
     /// Disables every version, and asks for their destruction.
     async fn delete(&self, app: (&str, &str), key: &str) -> Result<(), ManagerError> {
+        self.check_room(app.0).await?;
         let deed = ("key.delete", "every version is disabled".to_owned());
         let deleted = self.change_key(Which::Named(key), deed, |key| {
             if !key.deletion_allowed {

@@ -97,6 +97,8 @@ pub(crate) struct FaceConfig {
     pub(crate) max_items: usize,
     /// Seconds for a body to arrive.
     pub(crate) body_timeout_seconds: u64,
+    /// Seconds for a request in all, once its body is there.
+    pub(crate) request_timeout_seconds: u64,
     /// Seconds for which a token is good, unless it is renewed, and after its login at most.
     pub(crate) token_ttl_seconds: u64,
     pub(crate) token_max_ttl_seconds: u64,
@@ -114,6 +116,7 @@ impl Default for FaceConfig {
             max_body: limits.max_body,
             max_items: limits.max_items,
             body_timeout_seconds: limits.body_timeout.as_secs(),
+            request_timeout_seconds: limits.request_timeout.as_secs(),
             token_ttl_seconds: limits.token_ttl.as_secs(),
             token_max_ttl_seconds: limits.token_max_ttl.as_secs(),
             max_tokens_per_app: limits.max_tokens_per_app,
@@ -141,6 +144,10 @@ impl FaceConfig {
             "gateway.http: body_timeout_seconds must be from 1 to 3600"
         );
         ensure!(
+            (1..=3600).contains(&self.request_timeout_seconds),
+            "gateway.http: request_timeout_seconds must be from 1 to 3600"
+        );
+        ensure!(
             self.token_ttl_seconds > 0
                 && self.token_ttl_seconds <= self.token_max_ttl_seconds
                 && self.token_max_ttl_seconds <= MAX_LIFETIME,
@@ -155,6 +162,7 @@ impl FaceConfig {
             max_body: self.max_body,
             max_items: self.max_items,
             body_timeout: Duration::from_secs(self.body_timeout_seconds),
+            request_timeout: Duration::from_secs(self.request_timeout_seconds),
             token_ttl: Duration::from_secs(self.token_ttl_seconds),
             token_max_ttl: Duration::from_secs(self.token_max_ttl_seconds),
             max_tokens_per_app: self.max_tokens_per_app,

@@ -23,6 +23,12 @@ pub enum VersionState {
 }
 
 impl VersionState {
+    /// Whether it may be used for anything.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Active | Self::DecryptOnly)
+    }
+
     /// The word of the document, the API and the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {

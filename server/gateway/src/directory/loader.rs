@@ -25,7 +25,7 @@ const BATCH: usize = 256;
 
 /// Documents that are verified at the same time: an engine of another process takes its time, and many at
 /// once.
-pub(super) const VERIFIED_AT_ONCE: usize = 64;
+pub(crate) const VERIFIED_AT_ONCE: usize = 64;
 
 /// Batches that are read at the same time.
 const READERS: usize = 2;

@@ -25,6 +25,7 @@ pub(crate) use condition::unavailable;
 pub use condition::{Condition, Health};
 pub(crate) use entry::KeyEntry;
 pub(crate) use follow::POLL;
+pub(crate) use loader::VERIFIED_AT_ONCE;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -253,7 +254,7 @@ impl Directory {
         self.catch_up().await?;
         let row = {
             let _turn = self.reads.acquire().await;
-            self.readable()?;
+            self.reachable()?;
             self.keystore.document(DocumentKind::Key, By::Name(name)).await
         };
         let row = row.map_err(|error| unavailable(&error))?.ok_or(ErrorCode::KEY_NOT_FOUND)?;
@@ -275,7 +276,7 @@ impl Directory {
     /// # Errors
     /// As [`Directory::load`].
     pub(crate) async fn look_again(&self, index: u32) -> Result<Arc<KeyEntry>, Refusal> {
-        self.readable()?;
+        self.reachable()?;
         self.refresh().await.map_err(|error| unavailable(&error))?;
         self.loader.load(index).await
     }
@@ -327,7 +328,7 @@ impl Directory {
         self.catch_up().await?;
         let site = self.site().await?;
         let _turn = self.reads.acquire().await;
-        self.readable()?;
+        self.reachable()?;
         let mut document = self.read_document(app_key, &site).await?;
         // It may have changed between the look at it and that at its mark.
         for _ in 0..TRIES {
@@ -416,16 +417,10 @@ impl Directory {
         self.take_committed().await;
         if self.generation() == NEVER {
             // One that is away is asked by who follows it, and by nobody else.
-            self.readable()?;
+            self.reachable()?;
             self.refresh().await.map_err(|error| unavailable(&error))?;
         }
         Ok(())
-    }
-
-    /// Whether there is any use in asking the keystore: while it is known to be away, requests are
-    /// refused at once instead of piling up in front of it.
-    fn readable(&self) -> Result<(), Refusal> {
-        readable(self.condition())
     }
 
     /// Takes in what was committed in this process: it is in force at once.
@@ -440,9 +435,19 @@ impl Directory {
         &self.keystore
     }
 
+    /// Whether what is kept is trusted: the keystore was not away for too long.
+    pub(crate) fn is_trusted(&self) -> bool {
+        !self.stale.load(Ordering::Relaxed)
+    }
+
     /// Whether the keystore is away, and what is kept is trusted all the same.
     pub(crate) fn is_trusted_while_away(&self) -> bool {
-        self.condition() == Condition::Away && !self.stale.load(Ordering::Relaxed)
+        self.condition() == Condition::Away && self.is_trusted()
+    }
+
+    /// Whether a site is known.
+    pub(crate) fn knows_site(&self) -> bool {
+        self.site.is_known()
     }
 
     /// A key by its name, from here when it is here and up to date.
@@ -464,12 +469,13 @@ impl Directory {
         Ok(entry)
     }
 
-    /// Whether the keystore can be asked for anything, or written to.
+    /// Whether there is any use in asking the keystore, or in writing to it: while it is known to be away, requests are
+    /// refused at once instead of piling up in front of it.
     ///
     /// # Errors
-    /// `UNAVAILABLE` while it is known to be away.
+    /// `UNAVAILABLE`.
     pub(crate) fn reachable(&self) -> Result<(), Refusal> {
-        self.readable()
+        readable(self.condition())
     }
 
     /// The newest document that was seen, as a mark.

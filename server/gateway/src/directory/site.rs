@@ -1,6 +1,7 @@
 //! The site's own keys, wrapped, as the engine wants them with many of its words.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ pub(crate) struct SiteKeys {
     keystore: Arc<dyn Keystore>,
     engine: GatewayRole,
     known: Mutex<Option<Known>>,
+    is_known: AtomicBool,
 }
 
 struct Known {
@@ -35,7 +37,12 @@ struct Known {
 
 impl SiteKeys {
     pub(crate) fn new(keystore: Arc<dyn Keystore>, engine: GatewayRole) -> Self {
-        Self { keystore, engine, known: Mutex::default() }
+        Self { keystore, engine, known: Mutex::default(), is_known: AtomicBool::new(false) }
+    }
+
+    /// Whether the row was ever read.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
     }
 
     /// The site's row: read once, and again, a few times a second at most, while its keys are not under
@@ -68,6 +75,7 @@ impl SiteKeys {
         let site = Arc::new(Site::from_bytes(&row.keys)?);
         let entry = Arc::new(SiteEntry { site, decoy: row.decoy });
         self.engine.set_site(&entry.site, &entry.decoy);
+        self.is_known.store(true, Ordering::Relaxed);
         *known = Some(Known { entry: entry.clone(), read: Some(Instant::now()) });
         Ok(entry)
     }

@@ -4,18 +4,17 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 use sealwire_protocol::ErrorCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::outgoing::Outgoing;
 use crate::Refusal;
 
 /// An answer on its way out.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Outgoing>;
 
 /// What is not done, and what is said of it.
 #[derive(Debug)]
@@ -52,11 +51,11 @@ impl Problem {
     }
 
     /// The answer.
-    pub(super) fn into_answer(self) -> Answer {
+    pub(super) fn into_answer(self, version: Version) -> Answer {
         // As clients have it from elsewhere: what is not there has no words.
         let errors = if self.text.is_empty() { json!([]) } else { json!([self.text]) };
         let mut answer = plain(self.status, &json!({ "errors": errors }));
-        if self.closes {
+        if self.closes && version <= Version::HTTP_11 {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if !self.allow.is_empty() {
@@ -165,7 +164,7 @@ pub(super) fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 
 /// An answer of JSON that has its text form already.
 pub(super) fn of_json(status: StatusCode, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Outgoing::new(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -189,8 +188,9 @@ pub(super) fn plain(status: StatusCode, value: &Value) -> Answer {
 
 /// An answer that says nothing but that it is done.
 pub(super) fn nothing() -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Outgoing::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use serde_json::value::RawValue;
 
 use super::answer::{self, Answer, Problem, push_json};
+use super::body::{self, Room};
 use super::crypt::{Deed, Message, one};
 use super::dispatch::Call;
 use super::input;
@@ -18,6 +19,9 @@ use crate::directory::KeyEntry;
 /// Items after which other connections have their turn.
 const TURN: usize = 32;
 
+/// What a result takes besides its text, in bytes, at most.
+const RESULT: usize = 128;
+
 /// Items that are on their way to engines of other processes at once.
 const AT_ONCE: usize = 256;
 
@@ -25,20 +29,20 @@ const AT_ONCE: usize = 256;
 #[derive(Default)]
 struct Tally {
     succeeded: usize,
-    /// The status of the first item that a client is to blame for, and of the first that it is not.
-    client: Option<StatusCode>,
-    server: Option<StatusCode>,
+    /// The status of those that have failed, while it is the same.
+    failed: Option<StatusCode>,
+    /// Whether they have failed for different reasons, and one of these is the client's.
+    mixed: bool,
+    client: bool,
 }
 
 impl Tally {
     fn count(&mut self, outcome: Result<(), StatusCode>) {
         match outcome {
             Ok(()) => self.succeeded += 1,
-            Err(status) if status.is_server_error() => {
-                self.server.get_or_insert(status);
-            }
-            Err(_) => {
-                self.client.get_or_insert(StatusCode::BAD_REQUEST);
+            Err(status) => {
+                self.client |= !status.is_server_error();
+                self.mixed |= *self.failed.get_or_insert(status) != status;
             }
         }
     }
@@ -49,9 +53,16 @@ pub(super) async fn run(
     call: &Call<'_>,
     (deed, key): (Deed, &KeyEntry),
     message: &Message<'_>,
-    list: &RawValue,
+    (list, room): (&RawValue, &mut Option<Room>),
 ) -> Result<Answer, Problem> {
-    let items: Vec<Message<'_>> = input::parse_list(list, call.connection.shared.limits.max_items)?;
+    let (shared, text) = (&call.connection.shared, list.get());
+    let most = shared.limits.max_items;
+    // Short items take more here than on the wire.
+    let likely = text.bytes().filter(|byte| *byte == b'{').count().min(most);
+    let size = 4 * text.len() + likely * (size_of::<Message<'_>>() + RESULT);
+    body::take(shared, room, size).await?;
+    let parse = || input::parse_list(list, most);
+    let items: Vec<Message<'_>> = input::aside(call, text.len(), parse).await?;
     if items.is_empty() {
         return Err(Problem::bad("missing batch input to process"));
     }
@@ -76,6 +87,9 @@ pub(super) async fn run(
         for (number, item) in items.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
+                if !shared.tokens.stands(&call.caller.token) {
+                    return Err(Problem::denied());
+                }
             }
             tally.count(result(call, (deed, key), item, &mut data).await);
             data.push(b',');
@@ -133,9 +147,14 @@ fn status(
     tally: &Tally,
     message: &Message<'_>,
 ) -> (StatusCode, Vec<Cow<'static, str>>) {
-    let Some(failed) = tally.client.or(tally.server) else { return (StatusCode::OK, Vec::new()) };
-    let all_failed_here = tally.succeeded == 0 && tally.client.is_none();
-    let usual = if deed == Deed::Rewrap && !all_failed_here { StatusCode::OK } else { failed };
+    let Some(failed) = tally.failed else { return (StatusCode::OK, Vec::new()) };
+    let usual = match deed {
+        Deed::Rewrap if tally.client || tally.succeeded > 0 => StatusCode::OK,
+        // One reason is told as it is: what may be tried again is.
+        _ if !tally.mixed && tally.succeeded == 0 => failed,
+        _ if tally.client => StatusCode::BAD_REQUEST,
+        _ => failed,
+    };
     let Some(wish) = message.partial_failure_response_code.filter(|_| tally.succeeded > 0) else {
         return (usual, Vec::new());
     };

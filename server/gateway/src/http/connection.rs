@@ -1,9 +1,10 @@
 //! What the requests of a connection share: where it comes from, whose it is, and the session of that app.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
@@ -14,18 +15,22 @@ use sealwire_engine::host::admission::Place;
 use sealwire_protocol::message::Failure;
 use sealwire_protocol::{ErrorCode, Flags, Frame, Header, Opcode};
 use tokio::sync::watch;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::Shared;
 use super::answer::{Problem, RequestId};
 use super::tokens::{Token, hash_of};
+use super::{HttpLimits, Shared};
 use crate::Refusal;
+use crate::directory::{Directory, KeyEntry, NEVER};
 use crate::later::Job;
 use crate::listener::Counted;
 use crate::session::{Handled, Session};
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 256;
+
+/// Keys that are kept by name.
+const KEYS: usize = 64;
 
 /// A buffer above which it is given back after a long message, in bytes.
 const KEEP: usize = 256 * 1024;
@@ -51,10 +56,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request that is being answered.
-pub(super) struct Busy<'a>(&'a Connection);
+/// A request that is being answered, until its answer is taken.
+pub(super) struct Busy(Arc<Connection>);
 
-impl Drop for Busy<'_> {
+impl Busy {
+    /// A piece of the answer goes.
+    pub(super) fn note_taken(&self) {
+        self.0.last.store(self.0.elapsed(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.last.store(self.0.elapsed(), Ordering::Relaxed);
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
@@ -87,10 +99,10 @@ impl Connection {
     }
 
     /// A request begins.
-    pub(super) fn begin(&self) -> (Busy<'_>, RequestId) {
+    pub(super) fn begin(self: &Arc<Self>) -> (Busy, RequestId) {
         self.busy.fetch_add(1, Ordering::Relaxed);
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        (Busy(self), RequestId { connection: self.id, number })
+        (Busy(self.clone()), RequestId { connection: self.id, number })
     }
 
     /// Whether an app has shown on it who it is.
@@ -100,9 +112,25 @@ impl Connection {
 
     /// Whether nothing was asked for too long.
     pub(super) fn is_idle(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+            && self.is_quiet_for(self.shared.gateway.limits.idle_timeout)
+    }
+
+    /// Whether something is being answered for longer than that may take, and nothing of any answer goes.
+    pub(super) fn is_stuck(&self) -> bool {
+        let HttpLimits { body_timeout, request_timeout, .. } = self.shared.limits;
+        let time = body_timeout + request_timeout + self.shared.gateway.limits.write_timeout;
+        self.busy.load(Ordering::Relaxed) > 0 && self.is_quiet_for(time)
+    }
+
+    fn is_quiet_for(&self, time: Duration) -> bool {
         let quiet = self.elapsed().saturating_sub(self.last.load(Ordering::Relaxed));
-        let limit = self.shared.gateway.limits.idle_timeout.as_millis();
-        self.busy.load(Ordering::Relaxed) == 0 && u128::from(quiet) >= limit
+        u128::from(quiet) >= time.as_millis()
+    }
+
+    /// Whether nothing is being answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
     }
 
     /// An app has shown who it is.
@@ -166,7 +194,8 @@ impl Connection {
         let app = (token.app.id.clone(), self.peer);
         let session = Session::new(gateway.clone(), app, token.watch.clone(), engine).apart();
         let work = Work { session, request: Vec::new(), reply: Vec::new() };
-        let caller = Arc::new(Caller { token, work: Mutex::new(work) });
+        let keys = Mutex::default();
+        let caller = Arc::new(Caller { token, work: Mutex::new(work), keys });
         self.known();
         *lock(&self.caller) = Some(caller.clone());
         Ok(caller)
@@ -188,6 +217,8 @@ pub(super) fn token_of(headers: &HeaderMap) -> Result<&[u8], Problem> {
 pub(super) struct Caller {
     pub(super) token: Arc<Token>,
     work: Mutex<Work>,
+    /// Keys that it has named lately, and the directory's generation then.
+    keys: Mutex<HashMap<String, (u64, Arc<KeyEntry>)>>,
 }
 
 /// Its session, and the frames that its requests become.
@@ -214,6 +245,32 @@ impl Caller {
     /// 403.
     pub(super) fn check(&self, op: Op, name: &str) -> Result<(), Problem> {
         if self.grants().allows(op, name) { Ok(()) } else { Err(Problem::denied()) }
+    }
+
+    /// A key by its name, as the directory has it. It takes no lock that other connections share, while nothing has
+    /// changed.
+    ///
+    /// # Errors
+    /// As [`Directory::find`].
+    pub(super) async fn find(
+        &self,
+        directory: &Directory,
+        name: &str,
+    ) -> Result<Arc<KeyEntry>, Refusal> {
+        let generation = directory.generation();
+        if let Some((known, key)) = lock(&self.keys).get(name)
+            && *known == generation
+            && generation != NEVER
+        {
+            return Ok(key.clone());
+        }
+        let key = directory.find(name).await?;
+        let mut keys = lock(&self.keys);
+        if keys.len() >= KEYS {
+            keys.clear();
+        }
+        keys.insert(name.to_owned(), (generation, key.clone()));
+        Ok(key)
     }
 
     /// Whether engines are processes of their own: then several requests are under way at once.
@@ -247,6 +304,9 @@ impl Caller {
         }
         let taken = body(reply).map(take);
         for buffer in [request, reply] {
+            // One of them holds a message.
+            buffer[..].zeroize();
+            buffer.clear();
             if buffer.capacity() > KEEP {
                 *buffer = Vec::new();
             }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{self, Answer, Problem};
 use super::batch;
+use super::body::Room;
 use super::connection::{self, Caller};
 use super::dispatch::Call;
 use super::input::{self, Flag, Number, Text, push_base64};
@@ -98,30 +99,31 @@ impl Deed {
     }
 }
 
-pub(super) async fn encrypt(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Answer, Problem> {
-    run(call, (Deed::Encrypt, name), body).await
-}
-
-pub(super) async fn decrypt(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Answer, Problem> {
-    run(call, (Deed::Decrypt, name), body).await
-}
-
-pub(super) async fn rewrap(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Answer, Problem> {
-    run(call, (Deed::Rewrap, name), body).await
-}
-
-async fn run(call: &Call<'_>, (deed, name): (Deed, &str), body: &[u8]) -> Result<Answer, Problem> {
+/// Does the messages of a call.
+pub(super) async fn run(
+    call: &Call<'_>,
+    (deed, name): (Deed, &str),
+    body: &[u8],
+    room: &mut Option<Room>,
+) -> Result<Answer, Problem> {
     call.caller.check(deed.op(), name)?;
-    let message: Message<'_> = input::parse(body)?;
+    let message: Message<'_> = input::aside(call, body.len(), || input::parse(body)).await?;
     message.check()?;
-    let key = match find(call, name).await {
-        Err(problem) if deed == Deed::Encrypt && problem.status == StatusCode::BAD_REQUEST => {
-            make(call, name, &message).await?.ok_or(problem)?
+    let list = message.batch_input.filter(|list| list.get() != "null");
+    let key = match look_up(call, name).await? {
+        Some(key) => key,
+        None if deed == Deed::Encrypt && call.caller.grants().allows(Op::Manage, name) => {
+            if list.is_none() {
+                check_sound(&message)?;
+            }
+            let kind = message.kind.as_ref().map(|kind| &*kind.0);
+            keys::make(call, name, kind).await?;
+            find(call, name).await?
         }
-        found => found?,
+        None => return Err(unknown()),
     };
-    if let Some(list) = message.batch_input.filter(|list| list.get() != "null") {
-        return batch::run(call, (deed, &key), &message, list).await;
+    if let Some(list) = list {
+        return batch::run(call, (deed, &key), &message, (list, room)).await;
     }
     let mut data = Vec::with_capacity(body.len() + 128);
     data.push(b'{');
@@ -130,30 +132,32 @@ async fn run(call: &Call<'_>, (deed, name): (Deed, &str), body: &[u8]) -> Result
     Ok(answer::of_json(StatusCode::OK, answer::envelope(call.id, &data, &[])))
 }
 
+fn unknown() -> Problem {
+    Problem::bad("encryption key not found")
+}
+
+async fn look_up(call: &Call<'_>, name: &str) -> Result<Option<Arc<KeyEntry>>, Problem> {
+    match call.caller.find(&call.connection.shared.gateway.directory, name).await {
+        Ok(key) => Ok(Some(key)),
+        Err(refusal) if refusal.code == ErrorCode::KEY_NOT_FOUND => Ok(None),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
 /// A key on which the app has a grant.
 ///
 /// # Errors
 /// 400 when there is none.
 pub(super) async fn find(call: &Call<'_>, name: &str) -> Result<Arc<KeyEntry>, Problem> {
-    let found = call.connection.shared.gateway.directory.find(name).await;
-    found.map_err(|refusal| match refusal.code {
-        ErrorCode::KEY_NOT_FOUND => Problem::bad("encryption key not found"),
-        _ => refusal.into(),
-    })
+    look_up(call, name).await?.ok_or_else(unknown)
 }
 
-/// Makes a key that is not there, for an app that may.
-async fn make(
-    call: &Call<'_>,
-    name: &str,
-    message: &Message<'_>,
-) -> Result<Option<Arc<KeyEntry>>, Problem> {
-    if !call.caller.grants().allows(Op::Manage, name) {
-        return Ok(None);
-    }
-    let kind = message.kind.as_ref().map(|kind| &*kind.0);
-    keys::make(call, name, kind, message.context.is_some()).await?;
-    find(call, name).await.map(Some)
+/// Whether a message could be sealed: no key is made for one that could not.
+fn check_sound(message: &Message<'_>) -> Result<(), Refusal> {
+    let plaintext = message.plaintext.as_ref();
+    let plaintext = plaintext.ok_or_else(|| malformed("missing plaintext to encrypt"))?;
+    decoded(&mut Vec::new(), &plaintext.0, "plaintext")?;
+    Bound::of(message).map(drop)
 }
 
 /// Does one message, and appends the fields of its result.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use hyper::header::HOST;
 use hyper::{HeaderMap, Request, StatusCode, Version};
 use sealwire_protocol::ErrorCode;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::answer::{self, Answer, Problem, RequestId};
+use super::body::Room;
 use super::connection::{Caller, Connection, token_of};
+use super::crypt::Deed;
 use super::route::Route;
 use super::{auth, body, crypt, keys, openapi, sys};
 use crate::figures::FIGURES;
@@ -45,15 +48,15 @@ impl Call<'_> {
 }
 
 /// Answers a request.
-pub(super) async fn answer(connection: &Connection, request: Request<Incoming>) -> Answer {
-    let (_busy, id) = connection.begin();
-    match take(connection, request, id).await {
-        Ok(answer) => answer,
-        Err(problem) => {
-            tracing::debug!(status = problem.status.as_u16(), text = %problem.text, "refused");
-            problem.into_answer()
-        }
-    }
+pub(super) async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Answer {
+    let (busy, id) = connection.begin();
+    let version = request.version();
+    let mut answer = take(connection, request, id).await.unwrap_or_else(|problem| {
+        tracing::debug!(status = problem.status.as_u16(), text = %problem.text, "refused");
+        problem.into_answer(version)
+    });
+    answer.body_mut().keep_busy(busy);
+    answer
 }
 
 async fn take(
@@ -66,16 +69,22 @@ async fn take(
     let route = Route::of(&head.method, &head.uri);
     // Strangers are told of no route that they may not use.
     if !route.as_ref().is_ok_and(Route::is_open) {
-        let caller = connection.caller(&head.headers).await?;
+        let caller = match connection.caller(&head.headers).await {
+            Ok(caller) => caller,
+            Err(problem) => {
+                body::drain(incoming).await;
+                return Err(problem);
+            }
+        };
         let call = Call { connection, caller, id, headers: &head.headers };
         return call.answer(route?, head.uri.query(), incoming).await;
     }
     let shared = &connection.shared;
     match route? {
-        Route::Health => sys::health(shared, head.uri.query()).await,
-        Route::SealStatus => Ok(sys::seal_status(shared).await),
+        Route::Health => sys::health(shared, head.uri.query()),
+        Route::SealStatus => Ok(sys::seal_status(shared)),
         Route::Leader => Ok(sys::leader()),
-        Route::Init => Ok(sys::init(shared).await),
+        Route::Init => Ok(sys::init(shared)),
         Route::OpenApi => Ok(openapi::answer()),
         _ => {
             let body = body::read(shared, incoming, MAX_LOGIN).await?;
@@ -87,15 +96,10 @@ async fn take(
     }
 }
 
-/// Refuses what two readers could take for two different requests (RFC 9112, sections 3.2 and 6.3), and what is asked
-/// for besides and not done.
+/// Refuses what two readers could take for two different requests (RFC 9112, section 3.2), and what is asked for besides
+/// and not done. A request with both lengths is read in chunks, and the last of its connection (section 6.3).
 fn check(request: &Request<Incoming>) -> Result<(), Problem> {
     let headers = request.headers();
-    if headers.contains_key(TRANSFER_ENCODING)
-        && (headers.contains_key(CONTENT_LENGTH) || request.version() == Version::HTTP_10)
-    {
-        return Err(Problem::bad("a body has one length").and_close());
-    }
     if request.version() == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
         return Err(Problem::bad("a request has one Host").and_close());
     }
@@ -121,23 +125,40 @@ impl Call<'_> {
             Route::Encrypt(_) | Route::Decrypt(_) | Route::Rewrap(_) => shared.limits.max_body,
             _ => MAX_PLAIN.min(shared.limits.max_body),
         };
-        let body = body::read(shared, incoming, most).await?;
-        let body = &body.bytes[..];
+        let body::Read { bytes, mut room } = body::read(shared, incoming, most).await?;
+        let answered =
+            timeout(shared.limits.request_timeout, self.run(route, query, &bytes, &mut room));
+        let late = |_| {
+            let text = "the request took too long: send less at once, or try again";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
+        };
+        let mut answer = answered.await.map_err(late)??;
+        answer.body_mut().hold(room);
+        Ok(answer)
+    }
+
+    async fn run(
+        &self,
+        route: Route<'_>,
+        query: Option<&str>,
+        body: &[u8],
+        room: &mut Option<Room>,
+    ) -> Result<Answer, Problem> {
         match route {
-            Route::Encrypt(name) => crypt::encrypt(&self, &name, body).await,
-            Route::Decrypt(name) => crypt::decrypt(&self, &name, body).await,
-            Route::Rewrap(name) => crypt::rewrap(&self, &name, body).await,
-            Route::Datakey { name, in_clear } => crypt::datakey(&self, &name, in_clear, body).await,
-            Route::ListKeys => keys::list(&self, query).await,
-            Route::ReadKey(name) => keys::read(&self, &name).await,
-            Route::CreateKey(name) => keys::create(&self, &name, body).await,
-            Route::DeleteKey(name) => keys::delete(&self, &name).await,
-            Route::ConfigKey(name) => keys::config(&self, &name, body).await,
-            Route::RotateKey(name) => keys::rotate(&self, &name).await,
-            Route::TrimKey(name) => keys::trim(&self, &name, body).await,
-            Route::LookupSelf => Ok(auth::lookup_self(&self)),
-            Route::RenewSelf => auth::renew_self(&self, body).await,
-            Route::RevokeSelf => auth::revoke_self(&self).await,
+            Route::Encrypt(name) => crypt::run(self, (Deed::Encrypt, &name), body, room).await,
+            Route::Decrypt(name) => crypt::run(self, (Deed::Decrypt, &name), body, room).await,
+            Route::Rewrap(name) => crypt::run(self, (Deed::Rewrap, &name), body, room).await,
+            Route::Datakey { name, in_clear } => crypt::datakey(self, &name, in_clear, body).await,
+            Route::ListKeys => keys::list(self, query).await,
+            Route::ReadKey(name) => keys::read(self, &name).await,
+            Route::CreateKey(name) => keys::create(self, &name, body).await,
+            Route::DeleteKey(name) => keys::delete(self, &name).await,
+            Route::ConfigKey(name) => keys::config(self, &name, body).await,
+            Route::RotateKey(name) => keys::rotate(self, &name).await,
+            Route::TrimKey(name) => keys::trim(self, &name, body).await,
+            Route::LookupSelf => Ok(auth::lookup_self(self)),
+            Route::RenewSelf => auth::renew_self(self, body).await,
+            Route::RevokeSelf => auth::revoke_self(self).await,
             Route::Mounts => Ok(sys::mounts(self.id)),
             Route::Health
             | Route::SealStatus

@@ -9,9 +9,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::StatusCode;
 use serde::de::{Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::answer::Problem;
+use super::dispatch::Call;
 
 /// A text, borrowed where nothing in it is escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,8 +208,30 @@ pub(super) fn parse_list<'a, T: Deserialize<'a>>(
     })
 }
 
+/// Parses a body of this many bytes: a long one where it keeps nobody waiting who shares the thread.
+pub(super) async fn aside<T>(
+    call: &Call<'_>,
+    length: usize,
+    parse: impl FnOnce() -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let gateway = &call.connection.shared.gateway;
+    if length < gateway.limits.offload
+        || Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread
+    {
+        return parse();
+    }
+    let _turn = gateway.heavy.acquire().await;
+    tokio::task::block_in_place(parse)
+}
+
+/// What is wrong, and where; not what stands there, which may be secret.
 fn wrong(error: serde_json::Error) -> Problem {
-    Problem::bad(format!("error parsing JSON: {error}"))
+    let what = match error.classify() {
+        Category::Data => "a field is of another kind, out of its range, or there twice",
+        _ => "this is not JSON",
+    };
+    let (line, column) = (error.line(), error.column());
+    Problem::bad(format!("error parsing JSON: line {line}, column {column}: {what}"))
 }
 
 /// Deepest nesting that is read, also in what is not looked at.

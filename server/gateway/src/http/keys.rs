@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use hyper::StatusCode;
-use sealwire_engine::document::{DocumentKind, KeyDocument, Op, Pattern, VersionState};
-use sealwire_engine::document::{Grant, Grants};
+use sealwire_engine::document::{DocumentKind, Grant, Grants, KeyDocument, Op, Pattern};
 use sealwire_engine::wire::manage::{ManageAct, ManageOrder};
 use sealwire_protocol::{ErrorCode, Suite};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::crypt::find;
 use super::dispatch::Call;
 use super::input::{self, Flag, Number, Seconds, Text};
 use crate::Refusal;
-use crate::directory::{KeyEntry, unavailable};
+use crate::directory::{KeyEntry, VERIFIED_AT_ONCE, unavailable};
 
 /// Names in one list.
 const LISTED: usize = 10_000;
@@ -53,9 +53,7 @@ fn suites_of(kind: Option<&str>) -> Result<Vec<String>, Problem> {
 
 /// A key that still does something: one whose versions were all deleted looks like none.
 fn is_there(key: &KeyDocument) -> bool {
-    key.versions
-        .iter()
-        .any(|version| matches!(version.state, VersionState::Active | VersionState::DecryptOnly))
+    key.versions.iter().any(|version| version.state.is_usable())
 }
 
 /// What is shown of a key.
@@ -66,10 +64,7 @@ fn shown(key: &KeyDocument) -> Value {
         .filter(|version| key.may_open(version.version) || key.may_seal(version.version))
         .map(|version| (version.version.to_string(), version.created.into()))
         .collect();
-    let gone = key.versions.iter().take_while(|version| {
-        !matches!(version.state, VersionState::Active | VersionState::DecryptOnly)
-    });
-    let gone = gone.count();
+    let gone = key.versions.iter().take_while(|version| !version.state.is_usable()).count();
     let suites: Vec<_> = key.suites.iter().map(|suite| suite.name()).collect();
     json!({
         "name": key.name,
@@ -97,8 +92,7 @@ pub(super) async fn read(call: &Call<'_>, name: &str) -> Result<Answer, Problem>
     if !call.caller.grants().mentions(name) {
         return Err(Problem::denied());
     }
-    let found = call.connection.shared.gateway.directory.find(name).await;
-    match found {
+    match call.caller.find(&call.connection.shared.gateway.directory, name).await {
         Ok(key) if is_there(&key.document) => Ok(call.done(&shown(&key.document))),
         Ok(_) => Err(Problem::new(StatusCode::NOT_FOUND, "")),
         Err(refusal) if refusal.code == ErrorCode::KEY_NOT_FOUND => {
@@ -127,6 +121,7 @@ pub(super) async fn list(call: &Call<'_>, query: Option<&str>) -> Result<Answer,
             _ => {}
         }
     }
+    let _turn = call.connection.shared.lists.acquire().await;
     let mut names = Vec::new();
     for pattern in patterns(call.caller.grants()) {
         names.extend(matching(call, &pattern, &after, limit + 1).await?);
@@ -202,16 +197,19 @@ async fn matching(
         directory.reachable()?;
         let page = directory.keystore().list(DocumentKind::Key, &behind, PAGE).await;
         let page = page.map_err(|error| Problem::from(unavailable(&error)))?;
-        for row in &page.rows {
-            if !row.name.starts_with(prefix.as_str()) {
-                return Ok(names);
-            }
-            // What does not verify is no key.
-            if let Some(key) = directory.verified::<KeyDocument>(&row.signed).await?
-                && row.check::<KeyDocument>(&key).is_ok()
-                && is_there(&key)
-            {
-                names.push(key.name.clone());
+        for rows in page.rows.chunks(VERIFIED_AT_ONCE) {
+            let verify = rows.iter().map(|row| directory.verified::<KeyDocument>(&row.signed));
+            for (row, key) in rows.iter().zip(join_all(verify).await) {
+                if !row.name.starts_with(prefix.as_str()) {
+                    return Ok(names);
+                }
+                // What does not verify is no key.
+                if let Some(key) = key?
+                    && row.check::<KeyDocument>(&key).is_ok()
+                    && is_there(&key)
+                {
+                    names.push(key.name.clone());
+                }
             }
         }
         match page.next {
@@ -269,10 +267,20 @@ impl Config<'_> {
 
 pub(super) async fn create(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Answer, Problem> {
     call.caller.check(Op::Manage, name)?;
+    if name.contains('/') {
+        return Err(Problem::bad(
+            "some clients cannot name a key with `/` in it: take another name",
+        ));
+    }
     let config: Config<'_> = input::parse(body)?;
     config.check()?;
     let known = call.connection.shared.gateway.directory.load_by_name(name).await;
     let existed = match known {
+        Ok(key) if !is_there(&key.document) => {
+            return Err(Problem::bad(format!(
+                "key {name} was deleted, or disabled: an operator enables it again, or its destruction goes on"
+            )));
+        }
         Ok(_) => true,
         Err(refusal) if refusal.code == ErrorCode::KEY_NOT_FOUND => false,
         Err(refusal) => return Err(refusal.into()),
@@ -296,14 +304,9 @@ pub(super) async fn create(call: &Call<'_>, name: &str, body: &[u8]) -> Result<A
 }
 
 /// Makes a key, for a message that is to be sealed under it.
-pub(super) async fn make(
-    call: &Call<'_>,
-    name: &str,
-    kind: Option<&str>,
-    context_required: bool,
-) -> Result<(), Problem> {
+pub(super) async fn make(call: &Call<'_>, name: &str, kind: Option<&str>) -> Result<(), Problem> {
     let suites = suites_of(kind)?;
-    let act = ManageAct::Create { suites, context_required, renew_after_seconds: None };
+    let act = ManageAct::Create { suites, context_required: false, renew_after_seconds: None };
     order(call, name, act).await
 }
 

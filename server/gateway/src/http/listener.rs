@@ -10,6 +10,7 @@ use sealwire_protocol::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -94,7 +95,9 @@ async fn converse(
         let connection = connection.clone();
         async move { Ok::<_, std::convert::Infallible>(dispatch::answer(&connection, request).await) }
     });
-    let served = http.serve_connection(TokioIo::new(stream), answering);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
+    let served = http.serve_connection(TokioIo::new(Box::pin(stream)), answering);
     let mut served = std::pin::pin!(served);
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,11 +117,15 @@ async fn converse(
             _ = clock.tick() => {
                 let now = Instant::now();
                 connection.look_around();
-                let stranger = !connection.is_known() && now >= deadline;
-                if stranger || leaving.is_some_and(|by| now >= by) {
+                if leaving.is_some_and(|by| now >= by) || connection.is_stuck() {
                     return;
                 }
-                if leaving.is_none() && connection.is_idle() {
+                // Who has shown nothing in time is not kept, but for what is being answered.
+                let stranger = !connection.is_known() && now >= deadline;
+                if stranger && connection.is_quiet() {
+                    return;
+                }
+                if leaving.is_none() && (stranger || connection.is_idle()) {
                     leaving = Some(now + limits.drain_timeout);
                     served.as_mut().graceful_shutdown();
                 }

@@ -9,7 +9,7 @@
 //! | `route` | which call a request is |
 //! | `dispatch` | from a request to its answer: who calls, its body, the call |
 //! | `body`, `input` | bodies within their limits; lenient JSON |
-//! | `answer` | the envelope of answers, and the errors |
+//! | `answer`, `outgoing` | the envelope of answers, and the errors; a body on its way out |
 //! | `auth` | login, and a token about itself |
 //! | `crypt`, `batch` | encrypt, decrypt, rewrap, datakey: one message, or many |
 //! | `keys` | show, list, and manage keys |
@@ -27,6 +27,7 @@ mod input;
 mod keys;
 mod listener;
 mod openapi;
+mod outgoing;
 mod route;
 mod sys;
 mod tokens;
@@ -46,6 +47,9 @@ use tokens::Tokens;
 /// The protocols that are offered (ALPN, RFC 7301).
 pub const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
+/// Lists of keys that are made at once.
+const LISTS: usize = 4;
+
 /// What a request may cost.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
@@ -55,6 +59,8 @@ pub struct HttpLimits {
     pub max_items: usize,
     /// Time for a body to arrive.
     pub body_timeout: Duration,
+    /// Time for a request in all, once its body is there.
+    pub request_timeout: Duration,
     /// Time for which a token is good, unless it is renewed.
     pub token_ttl: Duration,
     /// Time after the login from which a token cannot be renewed.
@@ -71,6 +77,7 @@ impl Default for HttpLimits {
             max_body: 32 * 1024 * 1024,
             max_items: 20_000,
             body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(60),
             token_ttl: Duration::from_secs(3600),
             token_max_ttl: Duration::from_secs(24 * 3600),
             max_tokens_per_app: 10_000,
@@ -93,8 +100,10 @@ struct Shared {
     tls: Option<Arc<Certificate>>,
     limits: HttpLimits,
     tokens: Arc<Tokens>,
-    /// Room for long bodies, in [`body::UNIT`]s.
-    room: Semaphore,
+    /// The memory that there is for long requests.
+    room: Arc<Semaphore>,
+    /// Lists of keys that are made at once.
+    lists: Semaphore,
 }
 
 impl HttpService {
@@ -103,7 +112,7 @@ impl HttpService {
     pub fn new(service: Service, tls: Option<Arc<Certificate>>, limits: HttpLimits) -> Self {
         let gateway = service.gateway().clone();
         let tokens = Arc::new(Tokens::new(gateway.clone(), limits.clone()));
-        let room = Semaphore::new(limits.max_buffered / body::UNIT);
-        Self { shared: Arc::new(Shared { gateway, service, tls, limits, tokens, room }) }
+        let (room, lists) = (body::room(&limits), Semaphore::new(LISTS));
+        Self { shared: Arc::new(Shared { gateway, service, tls, limits, tokens, room, lists }) }
     }
 }

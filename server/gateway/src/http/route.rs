@@ -49,7 +49,9 @@ impl Verb {
     fn of(method: &Method, uri: &Uri) -> Option<Self> {
         let listed = || {
             let pairs = uri.query().unwrap_or_default().split('&');
-            pairs.into_iter().any(|pair| matches!(pair, "list=true" | "list=1" | "list=True"))
+            pairs
+                .filter_map(|pair| pair.strip_prefix("list="))
+                .any(|value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
         };
         match method.as_str() {
             "GET" if listed() => Some(Self::List),

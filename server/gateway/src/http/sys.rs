@@ -7,19 +7,22 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{self, Answer, Problem, RequestId};
+use crate::Condition;
 
 /// The version of the server. Clients take it for that of what they were made for, and only show it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Whether there is a site, and whether it is open. Without a root key there is no site yet.
-async fn condition(shared: &Shared) -> (bool, bool) {
-    let initialized = shared.gateway.directory.site().await.is_ok();
+/// Whether there is a site, and whether it is open. A stranger has nothing looked up: before the keystore has said that
+/// there is no site, there may be one.
+fn condition(shared: &Shared) -> (bool, bool) {
+    let directory = &shared.gateway.directory;
     let open = matches!(shared.gateway.engine.state(), State::Open { .. });
-    (initialized || open, open)
+    let silent = directory.health().condition != Condition::Up;
+    (open || silent || directory.knows_site(), open)
 }
 
 /// The status codes may be chosen, so that a load balancer's check takes them for what it likes.
-pub(super) async fn health(shared: &Shared, query: Option<&str>) -> Result<Answer, Problem> {
+pub(super) fn health(shared: &Shared, query: Option<&str>) -> Result<Answer, Problem> {
     let (mut active, mut sealed, mut uninitialized) = (200, 503, 501);
     for pair in query.unwrap_or_default().split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -32,10 +35,12 @@ pub(super) async fn health(shared: &Shared, query: Option<&str>) -> Result<Answe
         let wish = value.parse().ok().filter(|code| (200..600).contains(code));
         *code = wish.ok_or_else(|| Problem::bad(""))?;
     }
-    let (initialized, open) = condition(shared).await;
+    let (initialized, open) = condition(shared);
     let status = match (initialized, open) {
         (false, _) => uninitialized,
         (true, false) => sealed,
+        // Everything is refused: what is kept is too old.
+        (true, true) if !shared.gateway.directory.is_trusted() => 503,
         (true, true) => active,
     };
     let body = json!({
@@ -52,8 +57,8 @@ pub(super) async fn health(shared: &Shared, query: Option<&str>) -> Result<Answe
     Ok(answer::plain(status, &body))
 }
 
-pub(super) async fn seal_status(shared: &Shared) -> Answer {
-    let (initialized, open) = condition(shared).await;
+pub(super) fn seal_status(shared: &Shared) -> Answer {
+    let (initialized, open) = condition(shared);
     let body = json!({
         "type": "shamir",
         "initialized": initialized,
@@ -86,8 +91,8 @@ pub(super) fn leader() -> Answer {
     answer::plain(StatusCode::OK, &body)
 }
 
-pub(super) async fn init(shared: &Shared) -> Answer {
-    let (initialized, _) = condition(shared).await;
+pub(super) fn init(shared: &Shared) -> Answer {
+    let (initialized, _) = condition(shared);
     answer::plain(StatusCode::OK, &json!({ "initialized": initialized }))
 }
 

@@ -18,7 +18,8 @@ use sealwire_engine::{
 use sealwire_keystore::{KeystoreError, TokenRow};
 use sealwire_protocol::{ErrorCode, credential};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -33,6 +34,12 @@ const PREFIX: &str = "swt1_";
 /// Tokens that are kept here; beyond, those that were not used for longest are read again.
 const KEPT: usize = 65_536;
 
+/// Tokens that were revoked here, and are remembered.
+const REVOKED: usize = 4096;
+
+/// Time for a look at a row for somebody who waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Time for which a token is believed after its row was last seen, and between two looks at the rows of those in use.
 const FRESH: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(400);
@@ -40,7 +47,7 @@ const LOOK: Duration = Duration::from_millis(400);
 /// Time between two sweeps of rows whose time is over.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Rows that are asked for at once, and questions for single ones that are under way at once.
+/// Rows that are looked at at once, and those that are read at once for who has none here.
 const BATCH: usize = 256;
 const READS: usize = 16;
 
@@ -64,6 +71,8 @@ pub(super) struct Token {
     used: AtomicBool,
     /// Whether it is not taken any more, or another has taken its place here.
     over: AtomicBool,
+    /// Who looks at its row.
+    looking: Mutex<()>,
 }
 
 impl Token {
@@ -88,14 +97,17 @@ pub(super) struct Tokens {
     gateway: Arc<Gateway>,
     limits: HttpLimits,
     kept: Cache<TokenHash, Arc<Token>>,
+    /// Those that were revoked here lately.
+    revoked: Cache<TokenHash, ()>,
     reads: Semaphore,
     born: Instant,
 }
 
 impl Tokens {
     pub(super) fn new(gateway: Arc<Gateway>, limits: HttpLimits) -> Self {
-        let (kept, reads) = (Cache::new(KEPT), Semaphore::new(READS));
-        Self { gateway, limits, kept, reads, born: Instant::now() }
+        let (kept, revoked) = (Cache::new(KEPT), Cache::new(REVOKED));
+        let (reads, born) = (Semaphore::new(READS), Instant::now());
+        Self { gateway, limits, kept, revoked, reads, born }
     }
 
     fn elapsed(&self) -> u64 {
@@ -110,7 +122,8 @@ impl Tokens {
         self.stands(token) && self.is_fresh(token)
     }
 
-    fn stands(&self, token: &Token) -> bool {
+    /// Whether a token is still good, as far as is known here; its row may be gone.
+    pub(super) fn stands(&self, token: &Token) -> bool {
         !token.over.load(Ordering::Relaxed)
             && now() < token.ends
             && !token.watch.has_changed().unwrap_or(true)
@@ -145,7 +158,7 @@ impl Tokens {
         let hash = hash_of(text.as_bytes());
         let lifetime = self.limits.token_ttl.as_secs();
         let shown = ShownSecret { secret, hash: &hash, lifetime };
-        let token = self.let_in(from, (app_key, hash), &shown).await?;
+        let token = self.let_in(from, (app_key, hash, self.elapsed()), &shown).await?;
         self.gateway.directory.reachable()?;
         let limit = self.limits.max_tokens_per_app;
         let stored = self.gateway.directory.keystore().put_token(&token.row(), now(), limit).await;
@@ -164,22 +177,38 @@ impl Tokens {
     /// # Errors
     /// `AUTH_FAILED`, `TOO_MANY_CONNECTIONS` for a source that guesses; `SEALED`, `UNAVAILABLE`.
     pub(super) async fn find(&self, from: IpAddr, hash: &TokenHash) -> Result<Arc<Token>, Refusal> {
-        let Some(token) = self.kept.get(hash) else { return self.load(from, hash).await };
-        if !self.stands(&token) {
-            return self.load(from, hash).await;
+        if let Some(token) = self.kept.get(hash) {
+            if self.stands(&token) && self.has_row(&token).await? {
+                return Ok(token);
+            }
+            self.kept.remove_if(hash, |kept| !self.stands(kept));
         }
-        if !self.is_fresh(&token) {
-            self.look(std::slice::from_ref(&token)).await.map_err(|error| unavailable(&error))?;
+        // However many connections wait for it, it is read once.
+        self.kept.get_or_insert_async(hash, self.load(from, hash)).await
+    }
+
+    /// Whether the row of a token is still there, as far as can be told: while the keystore does not answer, what is
+    /// kept is trusted as everything else is.
+    async fn has_row(&self, token: &Arc<Token>) -> Result<bool, Refusal> {
+        if self.is_fresh(token) {
+            return Ok(true);
         }
-        match self.is_good(&token) {
-            true => Ok(token),
-            false => Err(ErrorCode::AUTH_FAILED.into()),
+        let _turn = token.looking.lock().await;
+        if self.is_fresh(token) {
+            return Ok(true);
+        }
+        match timeout(PATIENCE, self.look(std::slice::from_ref(token))).await {
+            Ok(Ok(())) => Ok(!token.over.load(Ordering::Relaxed)),
+            _ if self.gateway.directory.is_trusted() => Ok(true),
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(_) => Err(unavailable(&KeystoreError::Slow)),
         }
     }
 
     /// Reads what a token stands for, and has an engine check it.
     async fn load(&self, from: IpAddr, hash: &TokenHash) -> Result<Arc<Token>, Refusal> {
         self.take_turn(from).await?;
+        let seen = self.elapsed();
         let row = self.read(hash).await?;
         let record = row.as_ref().and_then(|row| TokenRecord::from_bytes(&row.record));
         let (Some(row), Some(record)) = (row, record) else {
@@ -187,9 +216,11 @@ impl Tokens {
             return Err(ErrorCode::AUTH_FAILED.into());
         };
         let shown = ShownToken { record: &record, hash, renew: None };
-        let token = self.let_in(from, (&row.app, *hash), &shown).await?;
-        self.put(token.clone());
-        Ok(token)
+        let token = self.let_in(from, (&row.app, *hash, seen), &shown).await?;
+        match self.revoked.get(hash) {
+            None => Ok(token),
+            Some(()) => Err(ErrorCode::AUTH_FAILED.into()),
+        }
     }
 
     async fn read(&self, hash: &TokenHash) -> Result<Option<TokenRow>, Refusal> {
@@ -212,9 +243,13 @@ impl Tokens {
         let last = token.issued.saturating_add(self.limits.token_max_ttl.as_secs());
         let wish = increment.filter(|wish| *wish > 0).unwrap_or(self.limits.token_ttl.as_secs());
         let left = last.saturating_sub(now());
-        let renew = Some(wish.min(left).max(1));
+        if left == 0 {
+            let detail = "the token has reached its longest time: log in again";
+            return Err(Refusal::new(ErrorCode::MALFORMED_BODY, detail));
+        }
+        let (renew, seen) = (Some(wish.min(left)), self.elapsed());
         let shown = ShownToken { record: &token.record, hash: &token.hash, renew };
-        let renewed = self.let_in(from, (&token.app.id, token.hash), &shown).await?;
+        let renewed = self.let_in(from, (&token.app.id, token.hash, seen), &shown).await?;
         self.gateway.directory.reachable()?;
         let stored = self.gateway.directory.keystore().renew_token(&renewed.row()).await;
         if !stored.map_err(|error| unavailable(&error))? {
@@ -232,6 +267,8 @@ impl Tokens {
         self.gateway.directory.reachable()?;
         let removed = self.gateway.directory.keystore().remove_token(&token.hash).await;
         removed.map_err(|error| unavailable(&error))?;
+        // Who has read the row a moment before does not keep it.
+        self.revoked.insert(token.hash, ());
         if let Some((_, kept)) = self.kept.remove(&token.hash) {
             kept.over.store(true, Ordering::Relaxed);
         }
@@ -250,10 +287,10 @@ impl Tokens {
     async fn let_in<S: Shown<Granted = Admitted>>(
         &self,
         from: IpAddr,
-        (app_key, hash): (&str, TokenHash),
+        (app_key, hash, seen): (&str, TokenHash, u64),
         shown: &S,
     ) -> Result<Arc<Token>, Refusal> {
-        let seen = AtomicU64::new(self.elapsed());
+        let seen = AtomicU64::new(seen);
         let LetIn { granted, watch, .. } =
             admission::admit(&self.gateway, from, app_key, shown).await?;
         let ends = granted.ends();
@@ -271,6 +308,7 @@ impl Tokens {
             seen,
             used,
             over,
+            looking: Mutex::const_new(()),
         }))
     }
 

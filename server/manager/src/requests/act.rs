@@ -7,7 +7,7 @@ use sealwire_engine::document::{
 };
 use sealwire_keystore::By;
 
-use super::{Claimed, Outcome};
+use super::{Claimed, Outcome, is_app};
 use crate::apps::check_networks;
 use crate::keys::Which;
 use crate::{
@@ -272,6 +272,9 @@ impl Manager {
     pub(super) async fn check_target(&self, request: &RequestDocument) -> Result<(), ManagerError> {
         let Some(target) = &request.target else { return Ok(()) };
         let by = By::Id(&target.id);
+        if is_app(&request.asked.id) {
+            return self.check_still_deleted(request, target).await;
+        }
         let revision = match &request.act {
             Act::DestroyKey { .. } | Act::TrimKey { .. } | Act::UnmarkKey => {
                 self.read::<KeyDocument>(by).await?.map(|key| key.revision)
@@ -295,9 +298,29 @@ impl Manager {
         }
     }
 
+    /// Whether the versions whose destruction an app has asked for still do nothing. The key may have changed
+    /// otherwise: one that was trimmed is in use.
+    async fn check_still_deleted(
+        &self,
+        request: &RequestDocument,
+        target: &Target,
+    ) -> Result<(), ManagerError> {
+        let below = match &request.act {
+            Act::TrimKey { below, .. } => *below,
+            _ => u32::MAX,
+        };
+        let key = self.read::<KeyDocument>(By::Id(&target.id)).await?;
+        let is_back = key.is_none_or(|key| {
+            let mut versions = key.versions.iter().filter(|version| version.version < below);
+            versions.any(|version| version.state.is_usable())
+        });
+        if is_back { Err(ManagerError::moved(&target.name)) } else { Ok(()) }
+    }
+
     /// Does what a request asks for, if what it is about is still as it was.
     pub(super) async fn carry_out(&self, request: &RequestDocument) -> Result<(), ManagerError> {
         let bound = request.target.as_ref().map(|target| target.revision);
+        let bound = bound.filter(|_| !is_app(&request.asked.id));
         let id = request.target.as_ref().map_or("", |target| target.id.as_str());
         match request.act.clone() {
             Act::DestroyKey { version, after_seconds } => {

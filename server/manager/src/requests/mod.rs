@@ -34,6 +34,9 @@ const LIFETIME: u64 = 24 * 3600;
 /// Requests of one operator that may be pending at once: who asks for ever keeps nobody else from asking.
 const MOST_OF_ONE: usize = 20;
 
+/// Requests of one app: it deletes many keys at once, and each is looked at.
+const MOST_OF_APP: usize = 200;
+
 /// Longest act, in bytes.
 const LARGEST: usize = 16 * 1024;
 
@@ -96,14 +99,21 @@ impl Manager {
         }
         let live = self.live(now).await?;
         let pending = || live.iter().filter(|known| known.state == RequestState::Pending);
+        let by_app = is_app(&asked.id);
         let same = |known: &&RequestDocument| {
-            known.act == act && known.target == target && known.asked.id == asked.id
+            // What an app has asked for stays, however the key changes meanwhile.
+            let about = |target: &Option<Target>| {
+                target
+                    .as_ref()
+                    .map(|target| (target.id.clone(), if by_app { 0 } else { target.revision }))
+            };
+            known.act == act && about(&known.target) == about(&target) && known.asked.id == asked.id
         };
         if let Some(same) = pending().find(same) {
             return Ok(Box::new(RequestView::new(same, now)));
         }
         let own = pending().filter(|known| known.asked.id == asked.id).count();
-        if own >= MOST_OF_ONE {
+        if own >= if by_app { MOST_OF_APP } else { MOST_OF_ONE } {
             return Err(ManagerError::IllegalChange(format!(
                 "{own} requests of yours wait already: have them decided, or take some back"
             )));
@@ -128,6 +138,23 @@ impl Manager {
                 tracing::info!(request = %id, by = %asked.name, "asked: {}", view.what);
                 return Ok(Box::new(view));
             }
+        }
+    }
+
+    /// Whether an app may ask for more.
+    ///
+    /// # Errors
+    /// [`ManagerError::IllegalChange`].
+    pub(crate) async fn check_room(&self, app: &str) -> Result<(), ManagerError> {
+        let live = self.live(self.now()).await?;
+        let own = live
+            .iter()
+            .filter(|known| known.state == RequestState::Pending && known.asked.id == app);
+        match own.count() {
+            own if own < MOST_OF_APP => Ok(()),
+            own => Err(ManagerError::IllegalChange(format!(
+                "{own} destructions that the app has asked for wait for an operator already"
+            ))),
         }
     }
 
@@ -264,7 +291,7 @@ impl Manager {
     /// Whether who has asked may still do so: nobody's wish outlives what he may do.
     async fn check_asker(&self, request: &RequestDocument) -> Result<(), ManagerError> {
         let id = By::Id(&request.asked.id);
-        let may = if request.asked.id.starts_with("ak_") {
+        let may = if is_app(&request.asked.id) {
             let key = request.target.as_ref().map_or("", |target| target.name.as_str());
             self.read::<AppDocument>(id).await?.is_some_and(|asker| {
                 asker.state == AppState::Active && asker.grants.allows(Op::Manage, key)
@@ -329,4 +356,9 @@ impl Manager {
             Who::Unclaimed => Err(ManagerError::SignInNeeded),
         }
     }
+}
+
+/// Whether an app has asked, by the id that stands for who has.
+fn is_app(id: &str) -> bool {
+    id.starts_with("ak_")
 }

@@ -1,0 +1,68 @@
+//! The body of an answer, on its way out: a long one goes in pieces, as the peer takes them, and holds its room until
+//! the last of them.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::body::Room;
+use super::connection::Busy;
+
+/// Most bytes that go at once.
+const PIECE: usize = 64 * 1024;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    rest: Bytes,
+    /// The room of the request, which the answer takes over.
+    room: Option<Room>,
+    /// The request is being answered until all of it is taken.
+    busy: Option<Busy>,
+}
+
+impl Outgoing {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { rest: bytes.into(), room: None, busy: None }
+    }
+
+    /// Holds room until it is taken.
+    pub(super) fn hold(&mut self, room: Option<Room>) {
+        self.room = room;
+    }
+
+    /// Counts as being answered until it is taken.
+    pub(super) fn keep_busy(&mut self, busy: Busy) {
+        self.busy = Some(busy);
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(busy) = &self.busy {
+            busy.note_taken();
+        }
+        if !self.rest.has_remaining() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
