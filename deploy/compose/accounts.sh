@@ -7,6 +7,7 @@ CREATE USER IF NOT EXISTS 'sealwire_gateway'@'localhost';
 ALTER USER 'sealwire_gateway'@'localhost' IDENTIFIED BY '$DB_GATEWAY_PASSWORD';
 GRANT SELECT ON sealwire.* TO 'sealwire_gateway'@'localhost';
 GRANT INSERT, UPDATE ON sealwire.key_usage TO 'sealwire_gateway'@'localhost';
+GRANT INSERT, UPDATE, DELETE ON sealwire.token TO 'sealwire_gateway'@'localhost';
 
 CREATE USER IF NOT EXISTS 'sealwire_manager'@'localhost';
 ALTER USER 'sealwire_manager'@'localhost' IDENTIFIED BY '$DB_MANAGER_PASSWORD';

@@ -33,7 +33,7 @@ struct Input {
 const UNKNOWN: [Opcode; 2] = [Opcode(0x3F), Opcode(0x5C)];
 
 /// Every word of the engine protocol, and the unknown ones.
-const WORDS: [Opcode; 25] = [
+const WORDS: [Opcode; 28] = [
     Opcode::PING,
     word::STATUS,
     word::SITE,
@@ -45,6 +45,8 @@ const WORDS: [Opcode; 25] = [
     word::DEC,
     word::REENC,
     word::DATAKEY,
+    word::LOGIN,
+    word::TOKEN,
     word::SIGN,
     word::MAKE_SITE,
     word::GENKEY,
@@ -77,7 +79,7 @@ const OF_MANAGERS: [Opcode; 12] = [
     word::CEREMONIES,
 ];
 
-const OF_GATEWAYS: [Opcode; 7] = [
+const OF_GATEWAYS: [Opcode; 9] = [
     word::SESSION,
     word::CHALLENGE,
     word::AUTH_VERIFY,
@@ -85,6 +87,8 @@ const OF_GATEWAYS: [Opcode; 7] = [
     word::DEC,
     word::REENC,
     word::DATAKEY,
+    word::LOGIN,
+    word::TOKEN,
 ];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

@@ -13,6 +13,7 @@ use sealwire_engine::document::{
     AppDocument, AppSecret, AppState, Document, DocumentKind, Grants, KeyDocument, KeyVersion,
     Renewal, VersionState,
 };
+use sealwire_engine::wire::manage::ManageOrder;
 use sealwire_engine::{
     Engine, EngineConfig, GatewayRole, ManagerRole, RootKey, SignedDocument, Uid,
 };
@@ -50,6 +51,11 @@ struct NoKeys;
 impl KeyMaker for NoKeys {
     async fn genkey(&self, _: KeyOrder) -> Result<MadeKey, KeyMakerError> {
         Err(KeyMakerError { code: ErrorCode::UNAVAILABLE, detail: String::new() })
+    }
+
+    async fn manage(&self, _: ManageOrder) -> Result<(), KeyMakerError> {
+        let detail = String::new();
+        Err(KeyMakerError { code: ErrorCode::UNAVAILABLE, detail })
     }
 }
 

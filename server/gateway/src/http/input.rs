@@ -169,7 +169,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem
     if is_deep(body) {
         return Err(Problem::bad(format!("JSON that nests more than {DEEPEST} deep is not read")));
     }
-    serde_json::from_slice(body).map_err(wrong)
+    serde_json::from_slice(body).map_err(|error| wrong(&error))
 }
 
 /// Reads a list.
@@ -201,7 +201,7 @@ pub(super) fn parse_list<'a, T: Deserialize<'a>>(
         }
     }
     let mut deserializer = serde_json::Deserializer::from_str(list.get());
-    let items = deserializer.deserialize_seq(&List(most, PhantomData)).map_err(wrong)?;
+    let items = deserializer.deserialize_seq(&List(most, PhantomData)).map_err(|error| wrong(&error))?;
     items.ok_or_else(|| {
         let text = format!("the list has more than {most} items: send it in parts");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text)
@@ -225,7 +225,7 @@ pub(super) async fn aside<T>(
 }
 
 /// What is wrong, and where; not what stands there, which may be secret.
-fn wrong(error: serde_json::Error) -> Problem {
+fn wrong(error: &serde_json::Error) -> Problem {
     let what = match error.classify() {
         Category::Data => "a field is of another kind, out of its range, or there twice",
         _ => "this is not JSON",

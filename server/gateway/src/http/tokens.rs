@@ -154,7 +154,7 @@ impl Tokens {
         getrandom::fill(&mut *random).map_err(|_| Refusal::from(ErrorCode::INTERNAL))?;
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 43));
         text.push_str(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(&*random, &mut text);
+        URL_SAFE_NO_PAD.encode_string(*random, &mut text);
         let hash = hash_of(text.as_bytes());
         let lifetime = self.limits.token_ttl.as_secs();
         let shown = ShownSecret { secret, hash: &hash, lifetime };
