@@ -97,6 +97,9 @@ async fn an_engine_refuses_who_is_not_of_its_site_or_whose_role_it_is_not() {
         word::ENC,
         word::DEC,
         word::REENC,
+        word::DATAKEY,
+        word::LOGIN,
+        word::TOKEN,
         unknown,
     ];
     let of_managers = [

@@ -16,8 +16,9 @@ use sealwire_engine::document::OperatorRole;
 use sealwire_manager::api::calls::CALLS;
 use sealwire_manager::{CreateApp, CreateKey, CreateToken, ManagerClient, RotateSecret};
 use sealwire_protocol::credential;
+use support::face::{HTTP, HttpApp};
 use support::operators::{make_first, operator, sign_in};
-use support::web::{PAGES, Visitor, plain};
+use support::web::{PAGES, Visitor};
 use support::{App, Server};
 use tokio::net::UnixStream;
 
@@ -110,9 +111,41 @@ async fn pages(server: &Server, wrong: &str, secrets: &mut Secrets) -> Vec<(Stri
     found.into_iter().map(|(name, answer)| (name.to_owned(), answer.body.into_bytes())).collect()
 }
 
+/// What apps show over HTTP, and what they get for it; messages in requests that are refused, too.
+async fn over_http(server: &Server, secrets: &mut Secrets) {
+    let app = HttpApp::make(
+        &sign_in(server, "alice", PASSWORD).await,
+        "over-http",
+        &["enc,datakey,manage:over-http-*"],
+    )
+    .await;
+    secrets.0.push(("an HTTP secret".into(), app.http_secret.as_bytes().to_vec()));
+    let raw = credential::decode_http_secret(&app.http_secret).expect("in its form");
+    secrets.add("an HTTP secret's bytes", raw.as_slice());
+    let face = server.face(&app).await;
+    secrets.0.push(("a token over HTTP".into(), face.token.as_bytes().to_vec()));
+    face.login(&app.http_secret, &app.app.key).await.error(400);
+    face.login(&app.app.key, MESSAGE).await.error(400);
+    let plaintext = STANDARD.encode(MESSAGE);
+    face.encrypt("over-http-1", &plaintext).await;
+    for body in [
+        serde_json::json!({ "plaintext": MESSAGE }),
+        serde_json::json!({ "plaintext": plaintext, "key_version": MESSAGE }),
+        serde_json::json!({ "plaintext": plaintext, "nonce": plaintext }),
+    ] {
+        face.post("/v1/transit/encrypt/over-http-1", &body).await.error(400);
+    }
+    let nothing = serde_json::json!({});
+    let made = face.post("/v1/transit/datakey/plaintext/over-http-1", &nothing).await.data();
+    let data_key = STANDARD.decode(made["plaintext"].as_str().expect("text")).expect("base64");
+    secrets.add("a data key", &data_key);
+    assert_eq!(face.post("/v1/auth/token/renew-self", &serde_json::json!({})).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_lies_anywhere_in_clear() {
-    let mut server = plain().await;
+    let mut server =
+        Server::start_with(&format!("[manager.http]\nlisten = '127.0.0.1:0'\n{HTTP}")).await;
     let mut secrets = Secrets::default();
     make_first(&server, "alice", &OperatorRole::ALL, PASSWORD).await;
     secrets.add("a password", PASSWORD.as_bytes());
@@ -143,6 +176,7 @@ async fn no_secret_lies_anywhere_in_clear() {
         let raw = credential::decode_app_secret(secret).expect("in its form");
         secrets.add("an AppSecret's bytes", raw.as_slice());
     }
+    over_http(&server, &mut secrets).await;
     let token =
         CreateToken { name: "t".into(), roles: vec![OperatorRole::Auditor], lifetime_seconds: 600 };
     let token = alice.create_token(&token).await.expect("a token").token;

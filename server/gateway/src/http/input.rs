@@ -201,7 +201,8 @@ pub(super) fn parse_list<'a, T: Deserialize<'a>>(
         }
     }
     let mut deserializer = serde_json::Deserializer::from_str(list.get());
-    let items = deserializer.deserialize_seq(&List(most, PhantomData)).map_err(|error| wrong(&error))?;
+    let items =
+        deserializer.deserialize_seq(&List(most, PhantomData)).map_err(|error| wrong(&error))?;
     items.ok_or_else(|| {
         let text = format!("the list has more than {most} items: send it in parts");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text)
