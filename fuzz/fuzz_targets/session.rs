@@ -89,7 +89,7 @@ async fn world() -> World {
         grants: Grants(vec!["enc,dec,reenc,genkey:*".parse().expect("a grant")]),
         secrets: vec![AppSecret::new(&wrapped, None)],
         http_secrets: Vec::new(),
-        disabled_at: None,
+        disabled_by: None,
     };
     let key = KeyDocument {
         kind: DocumentKind::Key,

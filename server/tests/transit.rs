@@ -148,10 +148,7 @@ async fn a_batch_has_a_result_for_each_item() {
     let asked = json!({ "batch_input": items, "partial_failure_response_code": 999 });
     let answer = face.post("/v1/transit/encrypt/chat", &asked).await;
     assert_eq!(answer.status, 400);
-    assert!(
-        answer.body["warnings"][0].as_str().expect("a warning").contains("999")
-            || answer.body["warnings"][0].as_str().expect("a warning").contains("400")
-    );
+    assert!(answer.body["warnings"][0].as_str().expect("a warning").ends_with("400"));
     let all_wrong = json!({ "batch_input": [{}], "partial_failure_response_code": 200 });
     assert_eq!(face.post("/v1/transit/encrypt/chat", &all_wrong).await.status, 400);
 

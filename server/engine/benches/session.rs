@@ -37,7 +37,7 @@ fn warm() -> (Session, UsableKey) {
         grants: Grants(vec!["enc,dec,reenc:*".parse().expect("a grant")]),
         secrets: vec![AppSecret::new(&wrapped, None)],
         http_secrets: Vec::new(),
-        disabled_at: None,
+        disabled_by: None,
     };
     let signed = manager.sign(&site, &app).now().expect("signed");
     let limits = SessionLimits { max_frame: 65_536, max_in_flight: 1, session_seconds: 1 };

@@ -38,6 +38,8 @@ struct TokenClaims {
     token: String,
     /// The HTTP secret that was shown for it.
     secret: Uid,
+    /// The revision of the app's document at the login.
+    revision: u64,
     /// Unix time in seconds of the login.
     issued: u64,
     /// Unix time in seconds from which it is no longer taken.
@@ -143,7 +145,14 @@ impl Engine {
             .ok_or(EngineError::AuthFailed)?;
         let expires = now.saturating_add(lifetime.min(MAX_LIFETIME));
         let (app_key, token) = (app.id.clone(), hex::encode(token));
-        let claims = TokenClaims { app: app_key, token, secret, issued: now, expires };
+        let claims = TokenClaims {
+            app: app_key,
+            token,
+            secret,
+            revision: app.revision,
+            issued: now,
+            expires,
+        };
         self.admit(site, signed, app, &claims)
     }
 
@@ -168,7 +177,7 @@ impl Engine {
             && claims.app == app.id
             && app.state == AppState::Active
             && now < claims.expires
-            && app.disabled_at.is_none_or(|at| claims.issued > at)
+            && app.disabled_by.is_none_or(|revision| claims.revision > revision)
             && app.http_secrets.iter().any(|held| still(&held));
         if !good {
             return Err(EngineError::Token);

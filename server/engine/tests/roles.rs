@@ -87,7 +87,7 @@ impl World {
             grants: Grants(grants.iter().map(|text| text.parse().expect(text)).collect()),
             secrets: vec![AppSecret::new(&wrapped, None)],
             http_secrets: Vec::new(),
-            disabled_at: None,
+            disabled_by: None,
         };
         (app, *credential::decode_app_secret(&secret).expect("its own form"))
     }

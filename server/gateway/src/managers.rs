@@ -186,7 +186,13 @@ impl Managers {
         for turn in 0..count {
             let manager = (first + turn) % count;
             match self.order_at(manager, request).await {
-                Ok(Err(error)) if error.code.is_retryable() => last = Err(error),
+                // One that may have done it, and does not know, is not followed by another.
+                Ok(Err(error))
+                    if error.code.is_retryable()
+                        && (request.repeats || error.code == ErrorCode::SEALED) =>
+                {
+                    last = Err(error);
+                }
                 Ok(answer) => {
                     self.current.store(manager, Ordering::Relaxed);
                     return answer;

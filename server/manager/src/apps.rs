@@ -74,7 +74,7 @@ impl Manager {
                 grants: Grants(request.grants.clone()),
                 secrets: vec![AppSecret::new(&wrapped, None)],
                 http_secrets: http.iter().map(|http| AppSecret::new(http, None)).collect(),
-                disabled_at: None,
+                disabled_by: None,
             };
             let deed = ("app.create", said(&document));
             match change.commit(Draft::of(document, deed)).await {
@@ -129,11 +129,11 @@ impl Manager {
             if found.state == state {
                 return Ok(AppView::new(&found));
             }
-            let disabled_at = match state {
-                AppState::Active => found.disabled_at,
-                AppState::Disabled => Some(self.now()),
+            let disabled_by = match state {
+                AppState::Active => found.disabled_by,
+                AppState::Disabled => Some(revision),
             };
-            let document = AppDocument { revision, state, disabled_at, ..found.into_inner() };
+            let document = AppDocument { revision, state, disabled_by, ..found.into_inner() };
             let act = match state {
                 AppState::Active => "app.enable",
                 AppState::Disabled => "app.disable",

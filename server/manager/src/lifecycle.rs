@@ -215,6 +215,10 @@ impl Manager {
         let deed = ("key.schedule-destroy", format!("versions below {below}, at {at}"));
         let changed = self.change_key(Which::Uid(uid), deed, |key| {
             check_bound(bound, key.revision, &key.name)?;
+            let mut versions = key.versions.iter().filter(|version| version.version < below);
+            if versions.any(|version| version.state.is_usable()) {
+                return Err(ManagerError::moved(&key.name));
+            }
             let below = |version: &&mut KeyVersion| {
                 version.version < below && version.state == VersionState::Disabled
             };

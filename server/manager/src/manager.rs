@@ -195,7 +195,7 @@ impl Manager {
             grants: Grants::default(),
             secrets: vec![AppSecret::new(&wrapped, None)],
             http_secrets: Vec::new(),
-            disabled_at: None,
+            disabled_by: None,
         };
         Ok(self.engine.sign(site, &decoy).await?)
     }

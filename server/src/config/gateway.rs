@@ -136,8 +136,8 @@ impl FaceConfig {
             "gateway.http: max_items must be from 1 to 1,000,000"
         );
         ensure!(
-            self.max_buffered >= 4 * self.max_body,
-            "gateway.http: max_buffered must be four times max_body at least: a body, its items and the answer"
+            self.max_buffered >= 5 * self.max_body + 1024 * self.max_items,
+            "gateway.http: max_buffered must be 5 x max_body + 1024 x max_items at least: a body, its items and the answer"
         );
         ensure!(
             (1..=3600).contains(&self.body_timeout_seconds),

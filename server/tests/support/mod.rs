@@ -142,6 +142,11 @@ impl Server {
         self.config = self.config.replace(from, to);
     }
 
+    /// Has the next process read more lines, behind the others.
+    pub(crate) fn append(&mut self, lines: &str) {
+        self.config = format!("{}\n{lines}\n", self.config);
+    }
+
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -90,9 +90,9 @@ pub struct AppDocument {
     /// Its HTTP secrets; none when it may not come over HTTP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_secrets: Vec<AppSecret>,
-    /// Unix time in seconds of when it was last disabled: tokens of until then are not taken.
+    /// The revision by which it was last disabled: tokens of until then are not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disabled_at: Option<u64>,
+    pub disabled_by: Option<u64>,
 }
 
 impl AppDocument {

@@ -112,6 +112,18 @@ impl Act {
         matches!(self, Self::CreateApp { .. } | Self::RotateSecret { .. })
     }
 
+    /// Whether it is the same, whenever it is to be done.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::DestroyKey { version, .. }, Self::DestroyKey { version: others, .. }) => {
+                version == others
+            }
+            (Self::TrimKey { below, .. }, Self::TrimKey { below: others, .. }) => below == others,
+            (one, other) => one == other,
+        }
+    }
+
     /// Whether an app may ask for it.
     const fn may_come_from_an_app(&self) -> bool {
         matches!(self, Self::DestroyKey { .. } | Self::TrimKey { .. })

@@ -41,7 +41,11 @@ pub(super) async fn login(
         }
         _ => refusal.into(),
     })?;
-    connection.called_by(token.clone()).await?;
+    if let Err(problem) = connection.called_by(token.clone()).await {
+        // Nobody has it.
+        let _ = connection.shared.tokens.revoke(&token).await;
+        return Err(problem);
+    }
     let body = answer::envelope_of_auth(id, &auth(&token, &text));
     Ok(answer::of_json(StatusCode::OK, body))
 }

@@ -82,6 +82,9 @@ pub(super) async fn run(
             data.extend_from_slice(&result);
             data.push(b',');
             tally.count(outcome);
+            if !shared.tokens.stands(&call.caller.token) {
+                return Err(Problem::denied());
+            }
         }
     } else {
         for (number, item) in items.iter().enumerate() {

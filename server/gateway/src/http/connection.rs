@@ -47,9 +47,10 @@ pub(super) struct Connection {
     id: u64,
     requests: AtomicU64,
     begun: Instant,
-    /// When the last request was answered, in milliseconds after the beginning; and how many are being answered.
+    /// When the last request was answered, in milliseconds after the beginning.
     last: AtomicU64,
-    busy: AtomicU64,
+    /// Those that are being answered, by number: when they began, or a piece of their answer last went.
+    busy: Mutex<HashMap<u64, u64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,19 +58,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A request that is being answered, until its answer is taken.
-pub(super) struct Busy(Arc<Connection>);
+pub(super) struct Busy {
+    connection: Arc<Connection>,
+    number: u64,
+}
 
 impl Busy {
-    /// A piece of the answer goes.
+    /// A piece of a long answer goes.
     pub(super) fn note_taken(&self) {
-        self.0.last.store(self.0.elapsed(), Ordering::Relaxed);
+        let now = self.connection.elapsed();
+        lock(&self.connection.busy).insert(self.number, now);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.last.store(self.0.elapsed(), Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.connection.last.store(self.connection.elapsed(), Ordering::Relaxed);
+        lock(&self.connection.busy).remove(&self.number);
     }
 }
 
@@ -90,7 +95,7 @@ impl Connection {
             requests: AtomicU64::new(0),
             begun: Instant::now(),
             last: AtomicU64::new(0),
-            busy: AtomicU64::new(0),
+            busy: Mutex::default(),
         }
     }
 
@@ -100,9 +105,9 @@ impl Connection {
 
     /// A request begins.
     pub(super) fn begin(self: &Arc<Self>) -> (Busy, RequestId) {
-        self.busy.fetch_add(1, Ordering::Relaxed);
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        (Busy(self.clone()), RequestId { connection: self.id, number })
+        lock(&self.busy).insert(number, self.elapsed());
+        (Busy { connection: self.clone(), number }, RequestId { connection: self.id, number })
     }
 
     /// Whether an app has shown on it who it is.
@@ -112,25 +117,25 @@ impl Connection {
 
     /// Whether nothing was asked for too long.
     pub(super) fn is_idle(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) == 0
-            && self.is_quiet_for(self.shared.gateway.limits.idle_timeout)
+        let limit = self.shared.gateway.limits.idle_timeout;
+        self.is_quiet() && self.has_passed(limit, self.last.load(Ordering::Relaxed))
     }
 
-    /// Whether something is being answered for longer than that may take, and nothing of any answer goes.
+    /// Whether a request takes longer than it may, or nothing of its answer is taken.
     pub(super) fn is_stuck(&self) -> bool {
         let HttpLimits { body_timeout, request_timeout, .. } = self.shared.limits;
         let time = body_timeout + request_timeout + self.shared.gateway.limits.write_timeout;
-        self.busy.load(Ordering::Relaxed) > 0 && self.is_quiet_for(time)
+        let oldest = lock(&self.busy).values().min().copied();
+        oldest.is_some_and(|since| self.has_passed(time, since))
     }
 
-    fn is_quiet_for(&self, time: Duration) -> bool {
-        let quiet = self.elapsed().saturating_sub(self.last.load(Ordering::Relaxed));
-        u128::from(quiet) >= time.as_millis()
+    fn has_passed(&self, time: Duration, since: u64) -> bool {
+        u128::from(self.elapsed().saturating_sub(since)) >= time.as_millis()
     }
 
     /// Whether nothing is being answered.
     pub(super) fn is_quiet(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) == 0
+        lock(&self.busy).is_empty()
     }
 
     /// An app has shown who it is.

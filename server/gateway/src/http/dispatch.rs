@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::HOST;
-use hyper::{HeaderMap, Request, StatusCode, Version};
+use hyper::header::{CONTENT_LENGTH, HOST};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use sealwire_protocol::ErrorCode;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -50,11 +50,16 @@ impl Call<'_> {
 /// Answers a request.
 pub(super) async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Answer {
     let (busy, id) = connection.begin();
-    let version = request.version();
+    let (version, is_head) = (request.version(), *request.method() == Method::HEAD);
     let mut answer = take(connection, request, id).await.unwrap_or_else(|problem| {
         tracing::debug!(status = problem.status.as_u16(), text = %problem.text, "refused");
         problem.into_answer(version)
     });
+    if is_head {
+        // Over HTTP/2 nobody else leaves the body out.
+        let length = answer.body_mut().take_length();
+        answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     answer.body_mut().keep_busy(busy);
     answer
 }
@@ -69,7 +74,8 @@ async fn take(
     let route = Route::of(&head.method, &head.uri);
     // Strangers are told of no route that they may not use.
     if !route.as_ref().is_ok_and(Route::is_open) {
-        let caller = match connection.caller(&head.headers).await {
+        let called = in_time(connection, connection.caller(&head.headers)).await;
+        let caller = match called {
             Ok(caller) => caller,
             Err(problem) => {
                 body::drain(incoming).await;
@@ -88,12 +94,24 @@ async fn take(
         Route::OpenApi => Ok(openapi::answer()),
         _ => {
             let body = body::read(shared, incoming, MAX_LOGIN).await?;
-            let answered = auth::login(connection, &body.bytes, id).await;
+            let answered = in_time(connection, auth::login(connection, &body.bytes, id)).await;
             let outcome = answered.as_ref().map(drop).map_err(|_| ErrorCode::AUTH_FAILED);
             FIGURES.count("auth", outcome);
             answered
         }
     }
+}
+
+/// Does something within the time of a request.
+async fn in_time<T>(
+    connection: &Connection,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let done = timeout(connection.shared.limits.request_timeout, work).await;
+    done.unwrap_or_else(|_| {
+        let text = "the request took too long: send less at once, or try again";
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
+    })
 }
 
 /// Refuses what two readers could take for two different requests (RFC 9112, section 3.2), and what is asked for besides
@@ -126,13 +144,8 @@ impl Call<'_> {
             _ => MAX_PLAIN.min(shared.limits.max_body),
         };
         let body::Read { bytes, mut room } = body::read(shared, incoming, most).await?;
-        let answered =
-            timeout(shared.limits.request_timeout, self.run(route, query, &bytes, &mut room));
-        let late = |_| {
-            let text = "the request took too long: send less at once, or try again";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
-        };
-        let mut answer = answered.await.map_err(late)??;
+        let answered = in_time(self.connection, self.run(route, query, &bytes, &mut room));
+        let mut answer = answered.await?;
         answer.body_mut().hold(room);
         Ok(answer)
     }

@@ -26,6 +26,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Requests of one HTTP/2 connection that are worked on at once.
 const MAX_STREAMS: u32 = 128;
 
+/// What a stream of HTTP/2 may send unread, in bytes; a connection four times that.
+const H2_WINDOW: u32 = 64 * 1024;
+
 /// How often a connection looks at its clocks.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -90,6 +93,8 @@ async fn converse(
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(H2_WINDOW)
+        .initial_connection_window_size(4 * H2_WINDOW)
         .max_header_list_size(u32::try_from(MAX_HEAD).expect("it is small"));
     let answering = hyper::service::service_fn(|request| {
         let connection = connection.clone();

@@ -34,6 +34,11 @@ impl Outgoing {
         self.room = room;
     }
 
+    /// What is left of it, in bytes; nothing is left afterwards.
+    pub(super) fn take_length(&mut self) -> usize {
+        std::mem::take(&mut self.rest).len()
+    }
+
     /// Counts as being answered until it is taken.
     pub(super) fn keep_busy(&mut self, busy: Busy) {
         self.busy = Some(busy);
@@ -48,14 +53,20 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        if self.rest.len() <= PIECE && self.room.is_none() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest)))));
+        }
         if let Some(busy) = &self.busy {
             busy.note_taken();
         }
-        if !self.rest.has_remaining() {
-            return Poll::Ready(None);
-        }
+        // A copy: the last piece would keep the whole, when its room is given back.
         let length = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+        let piece = Bytes::copy_from_slice(&self.rest[..length]);
+        self.rest.advance(length);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

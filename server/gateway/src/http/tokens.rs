@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(400);
 
+/// What a look that has failed counts for, in milliseconds before it: the next one follows half a second later.
+const MISSED: u64 = 500;
+
 /// Time between two sweeps of rows whose time is over.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -184,7 +187,12 @@ impl Tokens {
             self.kept.remove_if(hash, |kept| !self.stands(kept));
         }
         // However many connections wait for it, it is read once.
-        self.kept.get_or_insert_async(hash, self.load(from, hash)).await
+        let token = self.kept.get_or_insert_async(hash, self.load(from, hash)).await?;
+        self.heed_revoked(&token);
+        match token.over.load(Ordering::Relaxed) {
+            true => Err(ErrorCode::AUTH_FAILED.into()),
+            false => Ok(token),
+        }
     }
 
     /// Whether the row of a token is still there, as far as can be told: while the keystore does not answer, what is
@@ -197,12 +205,17 @@ impl Tokens {
         if self.is_fresh(token) {
             return Ok(true);
         }
-        match timeout(PATIENCE, self.look(std::slice::from_ref(token))).await {
-            Ok(Ok(())) => Ok(!token.over.load(Ordering::Relaxed)),
-            _ if self.gateway.directory.is_trusted() => Ok(true),
-            Ok(Err(error)) => Err(unavailable(&error)),
-            Err(_) => Err(unavailable(&KeystoreError::Slow)),
+        let looked = timeout(PATIENCE, self.look(std::slice::from_ref(token))).await;
+        let error = match looked.unwrap_or(Err(KeystoreError::Slow)) {
+            Ok(()) => return Ok(!token.over.load(Ordering::Relaxed)),
+            Err(error) => error,
+        };
+        if !self.gateway.directory.is_trusted() {
+            return Err(unavailable(&error));
         }
+        // Those that wait behind this one need not find out for themselves.
+        token.seen.fetch_max(self.elapsed().saturating_sub(MISSED), Ordering::Relaxed);
+        Ok(true)
     }
 
     /// Reads what a token stands for, and has an engine check it.
@@ -216,11 +229,7 @@ impl Tokens {
             return Err(ErrorCode::AUTH_FAILED.into());
         };
         let shown = ShownToken { record: &record, hash, renew: None };
-        let token = self.let_in(from, (&row.app, *hash, seen), &shown).await?;
-        match self.revoked.get(hash) {
-            None => Ok(token),
-            Some(()) => Err(ErrorCode::AUTH_FAILED.into()),
-        }
+        self.let_in(from, (&row.app, *hash, seen), &shown).await
     }
 
     async fn read(&self, hash: &TokenHash) -> Result<Option<TokenRow>, Refusal> {
@@ -281,7 +290,16 @@ impl Tokens {
         if let Some(before) = self.kept.get(&token.hash) {
             before.over.store(true, Ordering::Relaxed);
         }
-        self.kept.insert(token.hash, token);
+        self.kept.insert(token.hash, token.clone());
+        self.heed_revoked(&token);
+    }
+
+    /// One that was revoked while it was read is not kept.
+    fn heed_revoked(&self, token: &Token) {
+        if self.revoked.get(&token.hash).is_some() {
+            token.over.store(true, Ordering::Relaxed);
+            self.kept.remove(&token.hash);
+        }
     }
 
     async fn let_in<S: Shown<Granted = Admitted>>(
@@ -356,13 +374,19 @@ impl Tokens {
             let used = |token: &Arc<Token>| token.used.swap(false, Ordering::Relaxed);
             let used: Vec<_> = self.kept.iter().map(|(_, token)| token).filter(used).collect();
             for tokens in used.chunks(BATCH) {
-                if let Err(error) = self.look(tokens).await {
+                let looked = timeout(PATIENCE, self.look(tokens)).await;
+                if let Err(error) = looked.unwrap_or(Err(KeystoreError::Slow)) {
                     tracing::debug!(%error, "looking at tokens");
                 }
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
-                match directory.keystore().sweep_tokens(now()).await {
+                let swept = timeout(SWEEP, directory.keystore().sweep_tokens(now()));
+                let swept = tokio::select! {
+                    swept = swept => swept.unwrap_or(Err(KeystoreError::Slow)),
+                    () = stop.cancelled() => return,
+                };
+                match swept {
                     Ok(0) => {}
                     Ok(tokens) => tracing::debug!(tokens, "tokens whose time is over were removed"),
                     Err(error) => tracing::debug!(%error, "sweeping tokens"),

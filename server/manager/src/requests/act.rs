@@ -327,6 +327,9 @@ impl Manager {
                 // The policy may ask for more by now.
                 let least = self.policy().await?.destroy_wait_seconds;
                 let at = self.now().saturating_add(after_seconds.max(least));
+                if is_app(&request.asked.id) {
+                    return self.destroy_below(id, (u32::MAX, at), None).await;
+                }
                 self.change_state_of(id, version, StateChange::Destroy(at), bound).await.map(drop)
             }
             Act::TrimKey { below, after_seconds } => {

@@ -107,7 +107,9 @@ impl Manager {
                     .as_ref()
                     .map(|target| (target.id.clone(), if by_app { 0 } else { target.revision }))
             };
-            known.act == act && about(&known.target) == about(&target) && known.asked.id == asked.id
+            known.act.is_same_as(&act)
+                && about(&known.target) == about(&target)
+                && known.asked.id == asked.id
         };
         if let Some(same) = pending().find(same) {
             return Ok(Box::new(RequestView::new(same, now)));
