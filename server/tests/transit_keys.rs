@@ -79,13 +79,16 @@ async fn what_was_deleted_comes_back_by_an_operator_alone_and_is_not_destroyed_t
         assert!(refused.contains("an operator enables it"), "{call}: {refused}");
     }
     let request = only_request(&carol).await;
-    let every = Versions { version: None };
-    carol.change_key("im-1", "enable", every).await.expect("enabled");
+    let every = || Versions { version: None };
+    carol.change_key("im-1", "enable", every()).await.expect("enabled");
     let opened = face.post("/v1/transit/decrypt/im-1", &json!({ "ciphertext": sealed })).await;
     assert_eq!(opened.data()["plaintext"], "YQ==");
-    // Who approves what was asked for before destroys nothing.
+    // What was asked for before is refused by that, and stays so when the key is disabled one day.
+    assert_eq!(carol.show_request(&request).await.expect("a request").state, "refused");
+    carol.change_key("im-1", "disable", every()).await.expect("disabled");
     let refused = number(carol.decide_request(&request, true).await);
-    assert_eq!(refused, Some(ErrorCode::KEY_STATE.0), "it is back");
+    assert_eq!(refused, Some(ErrorCode::KEY_STATE.0), "it was refused");
+    carol.change_key("im-1", "enable", every()).await.expect("enabled");
     assert_eq!(states(&carol, "im-1").await, [Active]);
     // Deleted again, and approved.
     assert_eq!(face.delete(path).await.status, 204);

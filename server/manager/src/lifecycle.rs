@@ -167,6 +167,9 @@ impl Manager {
         let apply = |key: &mut KeyDocument| change.apply_to(key, version);
         let changed = self.change_key(Which::Named(key), change.deed(version), apply).await?;
         tracing::info!(key = %changed.name, ?version, "versions {}", change.verb());
+        if change == StateChange::Enable {
+            self.withdraw_deletions(&changed).await?;
+        }
         Ok(KeyView::new(&changed))
     }
 

@@ -112,6 +112,15 @@ impl Act {
         matches!(self, Self::CreateApp { .. } | Self::RotateSecret { .. })
     }
 
+    /// Of what is to be destroyed, the version that it stays below.
+    #[must_use]
+    pub const fn below(&self) -> u32 {
+        match self {
+            Self::TrimKey { below, .. } => *below,
+            _ => u32::MAX,
+        }
+    }
+
     /// Whether it is the same, whenever it is to be done.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {

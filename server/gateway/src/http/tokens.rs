@@ -264,7 +264,7 @@ impl Tokens {
         if !stored.map_err(|error| unavailable(&error))? {
             return Err(ErrorCode::AUTH_FAILED.into());
         }
-        self.put(renewed.clone());
+        self.put(&renewed);
         Ok(renewed)
     }
 
@@ -286,12 +286,12 @@ impl Tokens {
     }
 
     /// Keeps a token; one of before is not used any more.
-    fn put(&self, token: Arc<Token>) {
+    fn put(&self, token: &Arc<Token>) {
         if let Some(before) = self.kept.get(&token.hash) {
             before.over.store(true, Ordering::Relaxed);
         }
         self.kept.insert(token.hash, token.clone());
-        self.heed_revoked(&token);
+        self.heed_revoked(token);
     }
 
     /// One that was revoked while it was read is not kept.

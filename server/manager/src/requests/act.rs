@@ -305,10 +305,7 @@ impl Manager {
         request: &RequestDocument,
         target: &Target,
     ) -> Result<(), ManagerError> {
-        let below = match &request.act {
-            Act::TrimKey { below, .. } => *below,
-            _ => u32::MAX,
-        };
+        let below = request.act.below();
         let key = self.read::<KeyDocument>(By::Id(&target.id)).await?;
         let is_back = key.is_none_or(|key| {
             let mut versions = key.versions.iter().filter(|version| version.version < below);

@@ -15,9 +15,10 @@ mod policy;
 mod views;
 
 use sealwire_engine::Verified;
+use sealwire_engine::audit::AuditActor;
 use sealwire_engine::document::{
-    Act, AppDocument, AppState, DocumentKind, Op, OperatorDocument, OperatorRole, OperatorState,
-    Person, RequestDocument, RequestState, Target,
+    Act, AppDocument, AppState, DocumentKind, KeyDocument, Op, OperatorDocument, OperatorRole,
+    OperatorState, Person, RequestDocument, RequestState, Target,
 };
 use sealwire_keystore::By;
 
@@ -25,6 +26,7 @@ pub(crate) use act::check_bound;
 pub use views::{Outcome, PolicyView, RequestList, RequestView, SetPolicy, Wish};
 
 use crate::access::random_id;
+use crate::audit;
 use crate::changing::Draft;
 use crate::{Caller, Manager, ManagerError, Who};
 
@@ -141,6 +143,32 @@ impl Manager {
                 return Ok(Box::new(view));
             }
         }
+    }
+
+    /// Refuses what apps have asked for of versions that an operator has brought back, in the operator's name: it is
+    /// not to be approved when they are disabled again one day.
+    pub(crate) async fn withdraw_deletions(&self, key: &KeyDocument) -> Result<(), ManagerError> {
+        let now = self.now();
+        let AuditActor::Operator { id, name, .. } = audit::by() else { return Ok(()) };
+        let (uid, decided) = (key.uid.to_string(), Person { id, name, at: now });
+        let is_back = |request: &&RequestDocument| {
+            let of_key = request.target.as_ref().is_some_and(|target| target.id == uid);
+            let below = request.act.below();
+            let mut versions = key.versions.iter().filter(|version| version.version < below);
+            request.state == RequestState::Pending
+                && is_app(&request.asked.id)
+                && of_key
+                && versions.any(|version| version.state.is_usable())
+        };
+        for request in self.live(now).await?.iter().filter(is_back) {
+            match self.decide(&request.id, RequestState::Refused, &decided).await {
+                Ok(_) => tracing::info!(request = %request.id, "withdrawn: the key is back"),
+                // Somebody else has decided it meanwhile.
+                Err(ManagerError::IllegalChange(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Whether an app may ask for more.
