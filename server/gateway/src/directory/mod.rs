@@ -425,9 +425,14 @@ impl Directory {
 
     /// Takes in what was committed in this process: it is in force at once.
     pub(crate) async fn keep_up(&self) {
-        if self.committed.is_waiting() {
+        if !self.is_kept_up() {
             self.take_committed().await;
         }
+    }
+
+    /// Whether everything that was committed in this process is taken in.
+    pub(crate) fn is_kept_up(&self) -> bool {
+        !self.committed.is_waiting()
     }
 
     /// The keystore itself, for tokens, and lists of keys.

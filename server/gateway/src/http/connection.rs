@@ -161,20 +161,26 @@ impl Connection {
         }
     }
 
+    /// Whose request it is, when that is who has called before and nothing has changed.
+    pub(super) fn known_caller(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
+        let hash = hash_of(token_of(headers).ok()?);
+        let caller = lock(&self.caller).clone()?;
+        let good = caller.token.hash == hash
+            && self.shared.gateway.directory.is_kept_up()
+            && self.shared.tokens.is_good(&caller.token);
+        good.then_some(caller)
+    }
+
     /// Whose request it is.
     ///
     /// # Errors
     /// 403; 429, 503.
     pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
-        let hash = hash_of(token_of(headers)?);
         self.shared.gateway.directory.keep_up().await;
-        let held = lock(&self.caller).clone();
-        if let Some(caller) = held
-            && caller.token.hash == hash
-            && self.shared.tokens.is_good(&caller.token)
-        {
+        if let Some(caller) = self.known_caller(headers) {
             return Ok(caller);
         }
+        let hash = hash_of(token_of(headers)?);
         let token = self.shared.tokens.find(self.peer, &hash).await?;
         self.called_by(token).await
     }
@@ -269,7 +275,7 @@ impl Caller {
         {
             return Ok(key.clone());
         }
-        let key = directory.find(name).await?;
+        let key = Box::pin(directory.find(name)).await?;
         let mut keys = lock(&self.keys);
         if keys.len() >= KEYS {
             keys.clear();

@@ -117,13 +117,13 @@ pub(super) async fn run(
                 check_sound(&message)?;
             }
             let kind = message.kind.as_ref().map(|kind| &*kind.0);
-            keys::make(call, name, kind).await?;
+            Box::pin(keys::make(call, name, kind)).await?;
             find(call, name).await?
         }
         None => return Err(unknown()),
     };
     if let Some(list) = list {
-        return batch::run(call, (deed, &key), &message, (list, room)).await;
+        return Box::pin(batch::run(call, (deed, &key), &message, (list, room))).await;
     }
     let mut data = Vec::with_capacity(body.len() + 128);
     data.push(b'{');
@@ -171,7 +171,7 @@ pub(super) async fn one(
     out: &mut Vec<u8>,
 ) -> Result<(), Refusal> {
     if let Some(job) = start(caller, (deed, key), message, out)? {
-        let reply = caller.finish(job).await;
+        let reply = Box::pin(caller.finish(job)).await;
         deed.push(out, connection::body(&reply)?);
     }
     Ok(())

@@ -74,11 +74,14 @@ async fn take(
     let route = Route::of(&head.method, &head.uri);
     // Strangers are told of no route that they may not use.
     if !route.as_ref().is_ok_and(Route::is_open) {
-        let called = in_time(connection, connection.caller(&head.headers)).await;
+        let called = match connection.known_caller(&head.headers) {
+            Some(caller) => Ok(caller),
+            None => in_time(connection, Box::pin(connection.caller(&head.headers))).await,
+        };
         let caller = match called {
             Ok(caller) => caller,
             Err(problem) => {
-                body::drain(incoming).await;
+                Box::pin(body::drain(incoming)).await;
                 return Err(problem);
             }
         };
@@ -94,7 +97,8 @@ async fn take(
         Route::OpenApi => Ok(openapi::answer()),
         _ => {
             let body = body::read(shared, incoming, MAX_LOGIN).await?;
-            let answered = in_time(connection, auth::login(connection, &body.bytes, id)).await;
+            let answered =
+                in_time(connection, Box::pin(auth::login(connection, &body.bytes, id))).await;
             let outcome = answered.as_ref().map(drop).map_err(|_| ErrorCode::AUTH_FAILED);
             FIGURES.count("auth", outcome);
             answered
@@ -150,6 +154,7 @@ impl Call<'_> {
         Ok(answer)
     }
 
+    /// What is not on the hot path is boxed: its futures would be moved about with the others.
     async fn run(
         &self,
         route: Route<'_>,
@@ -161,17 +166,19 @@ impl Call<'_> {
             Route::Encrypt(name) => crypt::run(self, (Deed::Encrypt, &name), body, room).await,
             Route::Decrypt(name) => crypt::run(self, (Deed::Decrypt, &name), body, room).await,
             Route::Rewrap(name) => crypt::run(self, (Deed::Rewrap, &name), body, room).await,
-            Route::Datakey { name, in_clear } => crypt::datakey(self, &name, in_clear, body).await,
-            Route::ListKeys => keys::list(self, query).await,
-            Route::ReadKey(name) => keys::read(self, &name).await,
-            Route::CreateKey(name) => keys::create(self, &name, body).await,
-            Route::DeleteKey(name) => keys::delete(self, &name).await,
-            Route::ConfigKey(name) => keys::config(self, &name, body).await,
-            Route::RotateKey(name) => keys::rotate(self, &name).await,
-            Route::TrimKey(name) => keys::trim(self, &name, body).await,
+            Route::Datakey { name, in_clear } => {
+                Box::pin(crypt::datakey(self, &name, in_clear, body)).await
+            }
+            Route::ListKeys => Box::pin(keys::list(self, query)).await,
+            Route::ReadKey(name) => Box::pin(keys::read(self, &name)).await,
+            Route::CreateKey(name) => Box::pin(keys::create(self, &name, body)).await,
+            Route::DeleteKey(name) => Box::pin(keys::delete(self, &name)).await,
+            Route::ConfigKey(name) => Box::pin(keys::config(self, &name, body)).await,
+            Route::RotateKey(name) => Box::pin(keys::rotate(self, &name)).await,
+            Route::TrimKey(name) => Box::pin(keys::trim(self, &name, body)).await,
             Route::LookupSelf => Ok(auth::lookup_self(self)),
-            Route::RenewSelf => auth::renew_self(self, body).await,
-            Route::RevokeSelf => auth::revoke_self(self).await,
+            Route::RenewSelf => Box::pin(auth::renew_self(self, body)).await,
+            Route::RevokeSelf => Box::pin(auth::revoke_self(self)).await,
             Route::Mounts => Ok(sys::mounts(self.id)),
             Route::Health
             | Route::SealStatus
