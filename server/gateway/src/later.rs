@@ -163,7 +163,7 @@ impl Job {
         Ok(body)
     }
 
-    /// ENC, DEC, REENC: loads what is needed, then runs; off the runtime's threads when large. Notes the suite.
+    /// ENC, DEC, REENC, DATAKEY: loads what is needed, then runs; off the runtime's threads when large. Notes the suite.
     async fn crypt(self, tag: &mut Tag) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         let Self { gateway, body, mut work, .. } = self;
         let header = tag.header;

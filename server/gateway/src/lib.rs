@@ -8,11 +8,13 @@
 //! | [`listener`] | accepts, caps connections, tells TLS from plain TCP |
 //! | [`proxy`] | where a connection comes from, in the word of a load balancer |
 //! | [`handshake`](connection) | AUTH: nobody goes on without it |
+//! | `admission` | how an app is let in, whatever it shows: a proof, an HTTP secret, a token |
+//! | [`http`] | the HTTP face: requests become the same frames |
 //! | `guesses` | who has sent many wrong AUTHs takes turns |
 //! | [`connection`] | the loop of a connection: a read, every reply that is ready, a write |
 //! | `link` | its stream, and the buffers that frames are parsed and answered in |
 //! | `session` | which operation a frame asks for, and its reply |
-//! | `ops` | ENC, DEC, REENC: parse in place, find the key, hand it to the engine |
+//! | `ops` | ENC, DEC, REENC, DATAKEY: parse in place, find the key, hand it to the engine |
 //! | `later` | what cannot be answered at once: key loads, large messages, GENKEY |
 //! | `figures` | what is counted on the way |
 //! | [`managers`](Managers) | managers of other processes, which make keys |
