@@ -18,6 +18,23 @@ def card():
     b"pkcs11:token=card%201;object=root?module-path=/lib/p.so&pin-source=file:/run/pin")
 (here / "corpus/card/passphrase").write_bytes(b"01234-56789-ABCDE-FGHJK-MNPQR")
 
+# A byte for the call, with a token or without, then a body.
+bodies = [
+    '{"plaintext":"YQ==","context":"Yw==","associated_data":"ZA==","key_version":"1","reference":"r"}',
+    '{"ciphertext":"vault:v1:9QIAAAAMAAAAA4FVNkwIX7spXTWU1umrT0BoO8qTG1Usa05PkooJmmdESckHF/HhAdpN"}',
+    '{"batch_input":[{"plaintext":"YQ==","reference":"1"},{"plaintext":7}],"partial_failure_response_code":200}',
+    '{"type":"aes256-gcm96","derived":"true","exportable":false,"auto_rotate_period":"24h"}',
+    '{"min_decryption_version":1,"min_encryption_version":0,"deletion_allowed":true}',
+    '{"min_available_version":1}', '{"role_id":"ak_fuzz","secret_id":"swh1_x"}', '{"increment":"1h"}', '{"bits":256}',
+    "list=true&after=a&limit=5", "standbyok=true&sealedcode=418", "",
+]
+(here / "corpus/http").mkdir(parents=True, exist_ok=True)
+for call in [*range(16), *range(0x40, 0x50)]:
+    for at, body in enumerate(bodies):
+        (here / f"corpus/http/{call}-{at}").write_bytes(bytes([call]) + body.encode())
+(here / "corpus/http/raw").write_bytes(b"\x80GET /v1/sys/health HTTP/1.1\r\nHost: a\r\n\r\nPRI * HTTP/2.0")
+(here / "corpus/http/raw-2").write_bytes(b"\x80PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+
 for path in sorted(vectors.glob("*.json")):
     vector = json.loads(path.read_text(encoding="utf-8"))
     data = bytes.fromhex(vector["input"])

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, Problem, RequestId};
 use super::connection::Connection;
 use super::dispatch::Call;
-use super::input::{self, Seconds, Text};
-use super::tokens::Token;
+use super::input;
+use super::lenient::{Seconds, Text};
+use super::token::Token;
 
 #[derive(Deserialize)]
 struct Login<'a> {

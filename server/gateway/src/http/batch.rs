@@ -82,7 +82,7 @@ pub(super) async fn run(
             data.extend_from_slice(&result);
             data.push(b',');
             tally.count(outcome);
-            if !shared.tokens.stands(&call.caller.token) {
+            if !call.caller.token.stands() {
                 return Err(Problem::denied());
             }
         }
@@ -90,7 +90,7 @@ pub(super) async fn run(
         for (number, item) in items.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
-                if !shared.tokens.stands(&call.caller.token) {
+                if !call.caller.token.stands() {
                     return Err(Problem::denied());
                 }
             }

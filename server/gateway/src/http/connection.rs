@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::answer::{Problem, RequestId};
-use super::tokens::{Token, hash_of};
+use super::token::{Token, hash_of};
 use super::{HttpLimits, Shared};
 use crate::Refusal;
 use crate::directory::{Directory, KeyEntry, NEVER};

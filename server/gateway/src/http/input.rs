@@ -1,13 +1,12 @@
 //! What is read from a peer's JSON. Payloads are borrowed; lists are cut off at their limit while they are read.
-//! Numbers and booleans may come as strings, as some clients write them.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::StatusCode;
-use serde::de::{Error, IgnoredAny, SeqAccess, Unexpected, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -15,150 +14,6 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::answer::Problem;
 use super::dispatch::Call;
-
-/// A text, borrowed where nothing in it is escaped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text)))
-            }
-        }
-        deserializer.deserialize_str(Read)
-    }
-}
-
-/// A number that is not negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number(pub(super) u64);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl Visitor<'_> for Read {
-            type Value = Number;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number from 0 on")
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-                Ok(Number(value))
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
-                let number = u64::try_from(value);
-                number.map(Number).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
-                let number = text.trim().parse();
-                number.map(Number).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
-
-/// A truth value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flag(pub(super) bool);
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl Visitor<'_> for Read {
-            type Value = Flag;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true or false")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Flag, E> {
-                Ok(Flag(value))
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Flag, E> {
-                match value {
-                    0 => Ok(Flag(false)),
-                    1 => Ok(Flag(true)),
-                    _ => Err(E::invalid_value(Unexpected::Unsigned(value), &self)),
-                }
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Flag, E> {
-                match text {
-                    "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(Flag(true)),
-                    "false" | "False" | "FALSE" | "f" | "F" | "0" | "" => Ok(Flag(false)),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
-
-/// Seconds: a number, or a number with a unit, as in `24h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seconds(pub(super) u64);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl Visitor<'_> for Read {
-            type Value = Seconds;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("seconds, or a number with one of the units s, m, h, d")
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Seconds, E> {
-                Ok(Seconds(value))
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Seconds, E> {
-                let number = u64::try_from(value);
-                number.map(Seconds).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
-                let text = text.trim();
-                let wrong = || E::invalid_value(Unexpected::Str(text), &self);
-                if text.is_empty() {
-                    return Ok(Seconds(0));
-                }
-                let (number, unit) = match text.char_indices().last() {
-                    Some((at, 's')) => (&text[..at], 1),
-                    Some((at, 'm')) => (&text[..at], 60),
-                    Some((at, 'h')) => (&text[..at], 3600),
-                    Some((at, 'd')) => (&text[..at], 24 * 3600),
-                    _ => (text, 1),
-                };
-                let number: u64 = number.parse().map_err(|_| wrong())?;
-                number.checked_mul(unit).map(Seconds).ok_or_else(wrong)
-            }
-        }
-        deserializer.deserialize_any(Read)
-    }
-}
 
 /// Reads a body. An empty one has no fields.
 ///
@@ -169,10 +24,32 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem
     if is_deep(body) {
         return Err(Problem::bad(format!("JSON that nests more than {DEEPEST} deep is not read")));
     }
-    serde_json::from_slice(body).map_err(|error| wrong(&error))
+    let fields: Fields<T> = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
+    Ok(fields.0)
 }
 
-/// Reads a list.
+/// What has its fields by name: a list of their values would be taken, too.
+struct Fields<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Fields<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Read<T> {
+            type Value = Fields<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Fields)
+            }
+        }
+        deserializer.deserialize_map(Read(PhantomData))
+    }
+}
+
+/// Reads a list of objects.
 ///
 /// # Errors
 /// 400; 413 when it has more items than `most`.
@@ -190,7 +67,7 @@ pub(super) fn parse_list<'a, T: Deserialize<'a>>(
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
             let mut items = Vec::new();
-            while let Some(item) = list.next_element()? {
+            while let Some(Fields(item)) = list.next_element()? {
                 if items.len() == self.0 {
                     while list.next_element::<IgnoredAny>()?.is_some() {}
                     return Ok(None);
@@ -278,71 +155,42 @@ pub(super) fn push_base64(out: &mut Vec<u8>, text: &str) -> Result<(), base64::D
 
 #[cfg(test)]
 mod tests {
+    use super::super::lenient::{Number, Text};
     use super::*;
 
     #[derive(Debug, Deserialize)]
     struct Sample<'a> {
         #[serde(borrow, default)]
         text: Option<Text<'a>>,
-        #[serde(default)]
-        number: Option<Number>,
-        #[serde(default)]
-        flag: Option<Flag>,
-        #[serde(default)]
-        time: Option<Seconds>,
         #[serde(borrow, default)]
         list: Option<&'a RawValue>,
     }
 
     #[test]
-    fn numbers_truths_and_times_may_be_strings() {
-        for body in [
-            r#"{"number":7,"flag":true,"time":90,"text":"a"}"#,
-            r#"{"number":"7","flag":"true","time":"90s","text":"a","list":null}"#,
-            r#"{"number":"7","flag":1,"time":"90"}"#,
-        ] {
-            let read: Sample<'_> = parse(body.as_bytes()).expect(body);
-            assert_eq!(read.number, Some(Number(7)), "{body}");
-            assert_eq!(read.flag, Some(Flag(true)), "{body}");
-            assert_eq!(read.time, Some(Seconds(90)), "{body}");
-        }
+    fn what_is_no_body_of_its_fields_is_refused() {
         let read: Sample<'_> = parse(b"").expect("no fields");
-        assert!(read.text.is_none() && read.number.is_none());
-        let read: Sample<'_> = parse(br#"{"time":"24h"}"#).expect("a time");
-        assert_eq!(read.time, Some(Seconds(86_400)));
-        for body in [
-            r#"{"number":-1}"#,
-            r#"{"number":"x"}"#,
-            r#"{"flag":2}"#,
-            r#"{"time":"1y"}"#,
-            r#"{"time":"99999999999999999999d"}"#,
-            r#"{"text":5}"#,
-            "[]x",
-            "{",
-        ] {
+        assert!(read.text.is_none() && read.list.is_none());
+        for body in [r#"{"text":5}"#, r#"{"text":"a","text":"b"}"#, "[]x", "{", "[]", "null"] {
             let refused = parse::<Sample<'_>>(body.as_bytes()).expect_err(body);
             assert_eq!(refused.status, 400, "{body}");
         }
     }
 
     #[test]
-    fn a_text_without_escapes_is_borrowed() {
-        let read: Sample<'_> = parse(br#"{"text":"abc"}"#).expect("a text");
-        assert!(matches!(read.text, Some(Text(Cow::Borrowed("abc")))));
-        let read: Sample<'_> = parse(br#"{"text":"a\/c"}"#).expect("a text");
-        assert!(matches!(read.text, Some(Text(Cow::Owned(text))) if text == "a/c"));
-    }
-
-    #[test]
     fn a_list_is_cut_off_at_its_limit() {
-        let read = |body: &str| -> Result<Vec<Number>, Problem> {
+        #[derive(Debug, Deserialize)]
+        struct Item {
+            n: Number,
+        }
+        let read = |body: &str| -> Result<Vec<Item>, Problem> {
             let sample: Sample<'_> = parse(body.as_bytes())?;
             parse_list(sample.list.expect("a list"), 3)
         };
-        assert_eq!(read(r#"{"list":[1,"2",3]}"#).expect("three").len(), 3);
-        let long = format!("{{\"list\":[{}1]}}", "1,".repeat(1_000_000));
+        let three = read(r#"{"list":[{"n":1},{"n":"2"},{"n":3}]}"#).expect("three");
+        assert_eq!(three.iter().map(|item| item.n.0).sum::<u64>(), 6);
+        let long = format!("{{\"list\":[{}{{\"n\":1}}]}}", "{\"n\":1},".repeat(100_000));
         assert_eq!(read(&long).expect_err("long").status, 413);
-        for bad in [r#"{"list":{}}"#, r#"{"list":[1,{}]}"#, r#"{"list":"x"}"#] {
+        for bad in [r#"{"list":{}}"#, r#"{"list":[[1]]}"#, r#"{"list":[{}]}"#, r#"{"list":"x"}"#] {
             assert_eq!(read(bad).expect_err(bad).status, 400);
         }
     }

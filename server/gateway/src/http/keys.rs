@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 use super::answer::{self, Answer, Problem};
 use super::crypt::find;
 use super::dispatch::Call;
-use super::input::{self, Flag, Number, Seconds, Text};
+use super::input;
+use super::lenient::{Flag, Number, Seconds, Text};
 use crate::Refusal;
 use crate::directory::{KeyEntry, VERIFIED_AT_ONCE, unavailable};
 

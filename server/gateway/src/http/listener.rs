@@ -1,5 +1,6 @@
 //! The listener: it accepts, caps connections as that of TCP does, and speaks HTTP/1.1 and HTTP/2.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +40,7 @@ pub async fn run(listener: TcpListener, service: HttpService, stop: Cancellation
     let connections = TaskTracker::new();
     while let Some((stream, peer)) = accept(&listener, &stop).await {
         let address = peer.ip().to_canonical();
-        let Some(place) = shared.service.admission().admit(address) else {
-            tell_too_many(address);
-            continue;
-        };
+        let Some(connection) = admit(&shared, address) else { continue };
         if shared.tls.is_none()
             && !shared.service.is_plain_everywhere()
             && !is_loopback(&stream, address)
@@ -51,9 +49,8 @@ pub async fn run(listener: TcpListener, service: HttpService, stop: Cancellation
             continue;
         }
         let deadline = Instant::now() + shared.gateway.limits.auth_timeout;
-        let connection = Connection::new(shared.clone(), address, (place, Counted::new()));
-        let (connection, stop) = (Arc::new(connection), stop.clone());
-        let served = async move { serve(stream, &connection, deadline, &stop).await };
+        let stop = stop.clone();
+        let served = async move { serve_socket(stream, &connection, deadline, &stop).await };
         connections.spawn(served.instrument(span(address)));
     }
     drop(listener);
@@ -61,7 +58,29 @@ pub async fn run(listener: TcpListener, service: HttpService, stop: Cancellation
     let _ = tended.await;
 }
 
-async fn serve(
+/// Serves a connection from `address` whose stream is at hand, until it ends or `stop`.
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    service: &HttpService,
+    address: IpAddr,
+    stop: &CancellationToken,
+) {
+    let deadline = Instant::now() + service.shared.gateway.limits.auth_timeout;
+    if let Some(connection) = admit(&service.shared, address) {
+        converse(stream, &connection, deadline, stop).await;
+    }
+}
+
+/// Has a place for a connection, or says that there is none.
+fn admit(shared: &Arc<Shared>, address: IpAddr) -> Option<Arc<Connection>> {
+    let Some(place) = shared.service.admission().admit(address) else {
+        tell_too_many(address);
+        return None;
+    };
+    Some(Arc::new(Connection::new(shared.clone(), address, (place, Counted::new()))))
+}
+
+async fn serve_socket(
     stream: TcpStream,
     connection: &Arc<Connection>,
     deadline: Instant,

@@ -5,10 +5,10 @@
 //! |---|---|
 //! | `listener` | accepts, TLS, HTTP/1.1 and HTTP/2 |
 //! | `connection` | what the requests of a connection share: whose it is, and its session |
-//! | `tokens` | login, and what a token stands for |
+//! | `tokens`, `token` | login, and what tokens stand for; one of them |
 //! | `route` | which call a request is |
 //! | `dispatch` | from a request to its answer: who calls, its body, the call |
-//! | `body`, `input` | bodies within their limits; lenient JSON |
+//! | `body`, `input`, `lenient` | bodies within their limits; JSON; numbers and booleans that came as strings |
 //! | `answer`, `outgoing` | the envelope of answers, and the errors; a body on its way out |
 //! | `auth` | login, and a token about itself |
 //! | `crypt`, `batch` | encrypt, decrypt, rewrap, datakey: one message, or many |
@@ -25,14 +25,16 @@ mod crypt;
 mod dispatch;
 mod input;
 mod keys;
+mod lenient;
 mod listener;
 mod openapi;
 mod outgoing;
 mod route;
 mod sys;
+mod token;
 mod tokens;
 
-pub use listener::run;
+pub use listener::{run, serve};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,27 +4,22 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use quick_cache::sync::Cache;
-use sealwire_engine::document::{AppDocument, lets_in};
 use sealwire_engine::host::process::now;
-use sealwire_engine::{
-    Admitted, Capability, EngineError, GatewayRole, SignedDocument, Site, TokenHash, TokenRecord,
-    Verified,
-};
+use sealwire_engine::{TokenHash, TokenRecord};
 use sealwire_keystore::{KeystoreError, TokenRow};
 use sealwire_protocol::{ErrorCode, credential};
-use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::HttpLimits;
-use crate::admission::{self, LetIn, Shown};
+use super::token::{ShownSecret, ShownToken, Token, hash_of};
 use crate::directory::unavailable;
 use crate::{Gateway, Refusal};
 
@@ -54,47 +49,6 @@ const SWEEP: Duration = Duration::from_secs(60);
 const BATCH: usize = 256;
 const READS: usize = 16;
 
-/// A token that was taken.
-pub(super) struct Token {
-    pub(super) hash: TokenHash,
-    pub(super) app: Verified<AppDocument>,
-    /// Unix time in seconds of the login.
-    pub(super) issued: u64,
-    /// Unix time in seconds from which it is no longer taken.
-    pub(super) expires: u64,
-    pub(super) capability: Capability,
-    /// Moves when what the app may do changes.
-    pub(super) watch: watch::Receiver<[u8; 32]>,
-    record: TokenRecord,
-    /// Unix time in seconds from which it is looked at again: its HTTP secret may end before it does.
-    ends: u64,
-    /// When its row was last seen, in milliseconds after the beginning.
-    seen: AtomicU64,
-    /// Whether it was used since the last look at its row.
-    used: AtomicBool,
-    /// Whether it is not taken any more, or another has taken its place here.
-    over: AtomicBool,
-    /// Who looks at its row.
-    looking: Mutex<()>,
-}
-
-impl Token {
-    fn row(&self) -> TokenRow {
-        let (hash, app, expires) = (self.hash, self.app.id.clone(), self.expires);
-        TokenRow { hash, app, record: self.record.to_bytes(), expires }
-    }
-
-    /// Whether it may be used from an address.
-    pub(super) fn lets_in(&self, from: IpAddr) -> bool {
-        lets_in(&self.app.allow, from)
-    }
-}
-
-/// The hash of a token's text.
-pub(super) fn hash_of(token: &[u8]) -> TokenHash {
-    Sha256::digest(token).into()
-}
-
 /// See the module.
 pub(super) struct Tokens {
     gateway: Arc<Gateway>,
@@ -122,14 +76,7 @@ impl Tokens {
         if !token.used.load(Ordering::Relaxed) {
             token.used.store(true, Ordering::Relaxed);
         }
-        self.stands(token) && self.is_fresh(token)
-    }
-
-    /// Whether a token is still good, as far as is known here; its row may be gone.
-    pub(super) fn stands(&self, token: &Token) -> bool {
-        !token.over.load(Ordering::Relaxed)
-            && now() < token.ends
-            && !token.watch.has_changed().unwrap_or(true)
+        token.stands() && self.is_fresh(token)
     }
 
     /// While the keystore is away, what is kept is trusted as everything else is.
@@ -161,7 +108,8 @@ impl Tokens {
         let hash = hash_of(text.as_bytes());
         let lifetime = self.limits.token_ttl.as_secs();
         let shown = ShownSecret { secret, hash: &hash, lifetime };
-        let token = self.let_in(from, (app_key, hash, self.elapsed()), &shown).await?;
+        let named = (app_key, hash, self.elapsed());
+        let token = Token::admit(&self.gateway, from, named, &shown).await?;
         self.gateway.directory.reachable()?;
         let limit = self.limits.max_tokens_per_app;
         let stored = self.gateway.directory.keystore().put_token(&token.row(), now(), limit).await;
@@ -181,18 +129,15 @@ impl Tokens {
     /// `AUTH_FAILED`, `TOO_MANY_CONNECTIONS` for a source that guesses; `SEALED`, `UNAVAILABLE`.
     pub(super) async fn find(&self, from: IpAddr, hash: &TokenHash) -> Result<Arc<Token>, Refusal> {
         if let Some(token) = self.kept.get(hash) {
-            if self.stands(&token) && self.has_row(&token).await? {
+            if token.stands() && self.has_row(&token).await? {
                 return Ok(token);
             }
-            self.kept.remove_if(hash, |kept| !self.stands(kept));
+            self.kept.remove_if(hash, |kept| !kept.stands());
         }
         // However many connections wait for it, it is read once.
         let token = self.kept.get_or_insert_async(hash, self.load(from, hash)).await?;
         self.heed_revoked(&token);
-        match token.over.load(Ordering::Relaxed) {
-            true => Err(ErrorCode::AUTH_FAILED.into()),
-            false => Ok(token),
-        }
+        if token.is_over() { Err(ErrorCode::AUTH_FAILED.into()) } else { Ok(token) }
     }
 
     /// Whether the row of a token is still there, as far as can be told: while the keystore does not answer, what is
@@ -207,7 +152,7 @@ impl Tokens {
         }
         let looked = timeout(PATIENCE, self.look(std::slice::from_ref(token))).await;
         let error = match looked.unwrap_or(Err(KeystoreError::Slow)) {
-            Ok(()) => return Ok(!token.over.load(Ordering::Relaxed)),
+            Ok(()) => return Ok(!token.is_over()),
             Err(error) => error,
         };
         if !self.gateway.directory.is_trusted() {
@@ -229,7 +174,7 @@ impl Tokens {
             return Err(ErrorCode::AUTH_FAILED.into());
         };
         let shown = ShownToken { record: &record, hash, renew: None };
-        self.let_in(from, (&row.app, *hash, seen), &shown).await
+        Token::admit(&self.gateway, from, (&row.app, *hash, seen), &shown).await
     }
 
     async fn read(&self, hash: &TokenHash) -> Result<Option<TokenRow>, Refusal> {
@@ -258,7 +203,8 @@ impl Tokens {
         }
         let (renew, seen) = (Some(wish.min(left)), self.elapsed());
         let shown = ShownToken { record: &token.record, hash: &token.hash, renew };
-        let renewed = self.let_in(from, (&token.app.id, token.hash, seen), &shown).await?;
+        let named = (token.app.id.as_str(), token.hash, seen);
+        let renewed = Token::admit(&self.gateway, from, named, &shown).await?;
         self.gateway.directory.reachable()?;
         let stored = self.gateway.directory.keystore().renew_token(&renewed.row()).await;
         if !stored.map_err(|error| unavailable(&error))? {
@@ -279,16 +225,16 @@ impl Tokens {
         // Who has read the row a moment before does not keep it.
         self.revoked.insert(token.hash, ());
         if let Some((_, kept)) = self.kept.remove(&token.hash) {
-            kept.over.store(true, Ordering::Relaxed);
+            kept.end();
         }
-        token.over.store(true, Ordering::Relaxed);
+        token.end();
         Ok(())
     }
 
     /// Keeps a token; one of before is not used any more.
     fn put(&self, token: &Arc<Token>) {
         if let Some(before) = self.kept.get(&token.hash) {
-            before.over.store(true, Ordering::Relaxed);
+            before.end();
         }
         self.kept.insert(token.hash, token.clone());
         self.heed_revoked(token);
@@ -297,37 +243,9 @@ impl Tokens {
     /// One that was revoked while it was read is not kept.
     fn heed_revoked(&self, token: &Token) {
         if self.revoked.get(&token.hash).is_some() {
-            token.over.store(true, Ordering::Relaxed);
+            token.end();
             self.kept.remove(&token.hash);
         }
-    }
-
-    async fn let_in<S: Shown<Granted = Admitted>>(
-        &self,
-        from: IpAddr,
-        (app_key, hash, seen): (&str, TokenHash, u64),
-        shown: &S,
-    ) -> Result<Arc<Token>, Refusal> {
-        let seen = AtomicU64::new(seen);
-        let LetIn { granted, watch, .. } =
-            admission::admit(&self.gateway, from, app_key, shown).await?;
-        let ends = granted.ends();
-        let Admitted { record, issued, expires, capability, app } = granted;
-        let (used, over) = (AtomicBool::new(true), AtomicBool::new(false));
-        Ok(Arc::new(Token {
-            hash,
-            app,
-            issued,
-            expires,
-            capability,
-            watch,
-            record,
-            ends,
-            seen,
-            used,
-            over,
-            looking: Mutex::const_new(()),
-        }))
     }
 
     async fn take_turn(&self, from: IpAddr) -> Result<(), Refusal> {
@@ -352,7 +270,7 @@ impl Tokens {
             if left.contains(&token.hash) {
                 token.seen.fetch_max(asked, Ordering::Relaxed);
             } else {
-                token.over.store(true, Ordering::Relaxed);
+                token.end();
                 self.kept.remove(&token.hash);
             }
         }
@@ -393,59 +311,5 @@ impl Tokens {
                 }
             }
         }
-    }
-}
-
-/// An HTTP secret, shown for a token.
-struct ShownSecret<'a> {
-    secret: &'a str,
-    hash: &'a TokenHash,
-    lifetime: u64,
-}
-
-impl Shown for ShownSecret<'_> {
-    type Granted = Admitted;
-
-    const NAME: &'static str = "HTTP login";
-    const RECORDED: bool = true;
-
-    async fn check(
-        &self,
-        engine: &GatewayRole,
-        site: &Site,
-        document: &SignedDocument,
-    ) -> Result<Admitted, EngineError> {
-        engine.login(site, document, (self.secret, self.hash), self.lifetime).await
-    }
-
-    fn app(granted: &Admitted) -> &Verified<AppDocument> {
-        &granted.app
-    }
-}
-
-/// A token, with its record.
-struct ShownToken<'a> {
-    record: &'a TokenRecord,
-    hash: &'a TokenHash,
-    renew: Option<u64>,
-}
-
-impl Shown for ShownToken<'_> {
-    type Granted = Admitted;
-
-    const NAME: &'static str = "HTTP token";
-    const RECORDED: bool = false;
-
-    async fn check(
-        &self,
-        engine: &GatewayRole,
-        site: &Site,
-        document: &SignedDocument,
-    ) -> Result<Admitted, EngineError> {
-        engine.token(site, document, (self.record, self.hash), self.renew).await
-    }
-
-    fn app(granted: &Admitted) -> &Verified<AppDocument> {
-        &granted.app
     }
 }
