@@ -26,10 +26,11 @@ pub fn ciphertext(envelope: &[u8]) -> Option<String> {
     Some(format!("{PREFIX}{version}:{}", STANDARD.encode(envelope)))
 }
 
-/// The envelope of a ciphertext; `None` when it is not one.
+/// The envelope of a ciphertext, in which line ends are passed over; `None` when it is not one.
 #[must_use]
 pub fn envelope(ciphertext: &str) -> Option<Vec<u8>> {
     let (version, base64) = ciphertext.strip_prefix(PREFIX)?.split_once(':')?;
+    let base64: Vec<u8> = base64.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     let envelope = STANDARD.decode(base64).ok()?;
     let header = Envelope::parse(&envelope).ok()?.header;
     (version.parse() == Ok(header.key_version)).then_some(envelope)

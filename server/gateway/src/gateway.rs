@@ -140,7 +140,7 @@ pub struct Gateway {
     pub(crate) auditor: Arc<Auditor>,
     /// Large messages that are worked on at once: as many as there are cores, so that they do not
     /// crowd out small ones.
-    pub(crate) heavy: Semaphore,
+    pub(crate) heavy: Arc<Semaphore>,
     /// Requests in bulk that are worked on at once, in this process: by half of the cores.
     pub(crate) bulk: Semaphore,
     /// Who has sent many wrong AUTHs.
@@ -160,7 +160,7 @@ impl Gateway {
         // Shown from the start on, with 0 in them.
         LazyLock::force(&FIGURES);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let (heavy, bulk) = (Semaphore::new(cores), Semaphore::new(cores.div_ceil(2)));
+        let (heavy, bulk) = (Arc::new(Semaphore::new(cores)), Semaphore::new(cores.div_ceil(2)));
         let guesses = Guesses::new();
         Arc::new(Self { engine, directory, key_maker, limits, auditor, heavy, bulk, guesses })
     }

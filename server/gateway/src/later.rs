@@ -189,7 +189,12 @@ impl Job {
                 (work, noted, ran.map(|done| (done, out)))
             };
             let (returned, noted, ran) = if large {
-                let _permit = gateway.heavy.acquire().await;
+                // It goes on, whether or not somebody still waits for it.
+                let turn = gateway.heavy.clone().acquire_owned().await;
+                let run = move || {
+                    let _turn = turn;
+                    run()
+                };
                 let ran = tokio::task::spawn_blocking(run).await;
                 ran.map_err(|_| Refusal::from(ErrorCode::INTERNAL))?
             } else {

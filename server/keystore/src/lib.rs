@@ -17,6 +17,7 @@ pub mod audit;
 mod committed;
 mod error;
 mod marks;
+mod migrations;
 mod mysql;
 mod rows;
 mod sqlite;

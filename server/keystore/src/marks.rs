@@ -16,9 +16,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{QueryBuilder, Row};
 
-use crate::KeystoreError;
 use crate::sqlite::is_idle;
 use crate::statements::{padded, signed, unsigned};
+use crate::{KeystoreError, migrations};
 
 /// The marks of a data folder.
 pub struct Marks {
@@ -62,7 +62,7 @@ impl Marks {
             .connect_with(options)
             .await;
         let pool = pool.map_err(failed)?;
-        sqlx::migrate!("migrations/marks")
+        migrations::MARKS
             .run(&pool)
             .await
             .map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;

@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
+use crate::migrations;
 use crate::statements::keystore;
 
 const READERS: u32 = 4;
@@ -64,7 +65,7 @@ impl SqliteKeystore {
             .before_acquire(|connection, _| Box::pin(async { Ok(is_idle(connection)) }))
             .connect_with(options.clone())
             .await?;
-        sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(KeystoreError::Schema)?;
+        migrations::SQLITE.run(&writer).await.map_err(KeystoreError::Schema)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY)

@@ -184,10 +184,20 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::NoSuchKey`]; [`ManagerError::IllegalChange`] when it has as many as it may have.
     pub async fn rotate_key(&self, key: &str) -> Result<KeyView, ManagerError> {
+        self.rotate_key_if(key, |_| Ok(())).await
+    }
+
+    /// The same, when that may be done with the key as it is.
+    pub(crate) async fn rotate_key_if(
+        &self,
+        key: &str,
+        may: impl Fn(&KeyDocument) -> Result<(), ManagerError>,
+    ) -> Result<KeyView, ManagerError> {
         let mut change = self.begin().await?;
         let rotated = loop {
             let revision = change.revision().await?;
             let found = self.find(key).await?.into_inner();
+            may(&found)?;
             let draft = self.next_version(found, revision, "key.rotate").await?;
             if let Some(rotated) = change.commit(draft).await? {
                 break rotated;

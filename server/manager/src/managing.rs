@@ -7,6 +7,7 @@ use sealwire_engine::document::{
 };
 use sealwire_engine::wire::manage::{ManageAct, ManageOrder};
 use sealwire_keystore::By;
+use sealwire_protocol::credential::key_name;
 
 use crate::audit::acting;
 use crate::keys::{KeyFlags, Which};
@@ -14,6 +15,17 @@ use crate::{ChangeKey, Manager, ManagerError, StateChange};
 
 /// Time within which what an app has asked for is approved, in seconds.
 const LIFETIME: u64 = 30 * 24 * 3600;
+
+/// What was deleted comes back by an operator alone.
+fn check_in_use(key: &KeyDocument) -> Result<(), ManagerError> {
+    if key.versions.iter().any(|version| version.state.is_usable()) {
+        return Ok(());
+    }
+    Err(ManagerError::IllegalChange(format!(
+        "key {} was deleted, or disabled: an operator enables it again, or its destruction goes on",
+        key.name
+    )))
+}
 
 impl Manager {
     /// Does something to a key for an app. On disk when it returns.
@@ -23,6 +35,8 @@ impl Manager {
     /// [`ManagerError::Invalid`], as operators have it.
     pub async fn manage_for(&self, order: ManageOrder) -> Result<(), ManagerError> {
         let ManageOrder { app, key, act } = order;
+        // A number would be taken for an index, and grants are on names.
+        key_name(key.as_bytes()).map_err(|error| ManagerError::Invalid(error.to_string()))?;
         let document = self.read::<AppDocument>(By::Id(&app)).await?;
         let may = |app: &AppDocument| {
             app.state == AppState::Active && app.grants.allows(Op::Manage, &key)
@@ -45,10 +59,7 @@ impl Manager {
                 let flags = KeyFlags { context_required, ..KeyFlags::default() };
                 self.create_for_app(key, &suites, flags, renew_after_seconds).await
             }
-            ManageAct::Rotate => {
-                self.check_in_use(key).await?;
-                self.rotate_key(key).await.map(drop)
-            }
+            ManageAct::Rotate => self.rotate_key_if(key, check_in_use).await.map(drop),
             ManageAct::Set { min_dec, min_enc, deletion_allowed, renew_after_seconds } => {
                 let wish = ChangeKey {
                     min_dec,
@@ -57,7 +68,7 @@ impl Manager {
                     renew_after_seconds,
                     ..ChangeKey::default()
                 };
-                self.check_in_use(key).await?;
+                check_in_use(&*self.find(key).await?)?;
                 self.set_key(key, &wish).await.map(drop)
             }
             ManageAct::Trim { below } => self.trim(app, key, below).await,
@@ -81,17 +92,6 @@ impl Manager {
             self.set_key(key, &wish).await?;
         }
         Ok(())
-    }
-
-    /// What was deleted comes back by an operator alone.
-    async fn check_in_use(&self, key: &str) -> Result<(), ManagerError> {
-        let found = self.find(key).await?;
-        match found.versions.iter().any(|version| version.state.is_usable()) {
-            true => Ok(()),
-            false => Err(ManagerError::IllegalChange(format!(
-                "key {key} was deleted, or disabled: an operator enables it again, or its destruction goes on"
-            ))),
-        }
     }
 
     /// Disables the versions below one, and asks for their destruction.

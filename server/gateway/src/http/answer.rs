@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
+use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode, Version};
 use sealwire_protocol::ErrorCode;
@@ -163,8 +164,8 @@ pub(super) fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 }
 
 /// An answer of JSON that has its text form already.
-pub(super) fn of_json(status: StatusCode, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Outgoing::new(body));
+pub(super) fn of_json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Outgoing::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -188,8 +189,13 @@ pub(super) fn plain(status: StatusCode, value: &Value) -> Answer {
 
 /// An answer that says nothing but that it is done.
 pub(super) fn nothing() -> Answer {
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// An answer with its status alone.
+pub(super) fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Outgoing::default());
-    *answer.status_mut() = StatusCode::NO_CONTENT;
+    *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer

@@ -35,10 +35,17 @@ pub(super) async fn login(
     if secret_id.is_empty() {
         return Err(Problem::bad("missing secret_id"));
     }
-    let admitted = connection.shared.tokens.login(connection.peer, (role_id, secret_id)).await;
+    let (tokens, shown) = (&connection.shared.tokens, (role_id, secret_id));
+    let mut admitted = tokens.login(connection.peer, shown).await;
+    if admitted.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::SESSION_ENDED) {
+        // The app was changed meanwhile.
+        admitted = tokens.login(connection.peer, shown).await;
+    }
     let (text, token) = admitted.map_err(|refusal| match refusal.code {
-        ErrorCode::AUTH_FAILED | ErrorCode::SESSION_ENDED => {
-            Problem::bad("invalid role or secret ID")
+        ErrorCode::AUTH_FAILED => Problem::bad("invalid role or secret ID"),
+        ErrorCode::SESSION_ENDED => {
+            let text = "the app is being changed: try again";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
         }
         _ => refusal.into(),
     })?;

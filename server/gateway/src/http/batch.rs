@@ -82,17 +82,13 @@ pub(super) async fn run(
             data.extend_from_slice(&result);
             data.push(b',');
             tally.count(outcome);
-            if !call.caller.token.stands() {
-                return Err(Problem::denied());
-            }
+            call.check_still().await?;
         }
     } else {
         for (number, item) in items.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
-                if !call.caller.token.stands() {
-                    return Err(Problem::denied());
-                }
+                call.check_still().await?;
             }
             tally.count(result(call, (deed, key), item, &mut data).await);
             data.push(b',');

@@ -37,6 +37,14 @@ pub(super) fn room(limits: &HttpLimits) -> Arc<Semaphore> {
 /// Some of it, given back on drop.
 pub(super) struct Room(OwnedSemaphorePermit);
 
+impl Room {
+    /// Gives back what is not needed for so many bytes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let spare = self.0.num_permits().saturating_sub(bytes.div_ceil(UNIT));
+        drop(self.0.split(spare));
+    }
+}
+
 /// Takes room for so many bytes, beside what is held already.
 ///
 /// # Errors

@@ -35,6 +35,9 @@ const KEYS: usize = 64;
 /// A buffer above which it is given back after a long message, in bytes.
 const KEEP: usize = 256 * 1024;
 
+/// How fast an answer is taken at least, in bytes a second: meanwhile it holds room that others wait for.
+const LEAST_RATE: u64 = 128 * 1024;
+
 /// See the module.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -49,7 +52,7 @@ pub(super) struct Connection {
     begun: Instant,
     /// When the last request was answered, in milliseconds after the beginning.
     last: AtomicU64,
-    /// Those that are being answered, by number: when they began, or a piece of their answer last went.
+    /// Those that are being answered, by number: until when, in the same milliseconds.
     busy: Mutex<HashMap<u64, u64>>,
 }
 
@@ -64,10 +67,12 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// A piece of a long answer goes.
-    pub(super) fn note_taken(&self) {
-        let now = self.connection.elapsed();
-        lock(&self.connection.busy).insert(self.number, now);
+    /// The answer is there: from now on it is up to the peer to take so many bytes.
+    pub(super) fn note_answered(&self, bytes: usize) {
+        let write_timeout = self.connection.shared.gateway.limits.write_timeout;
+        let time = write_timeout + Duration::from_secs(bytes as u64 / LEAST_RATE);
+        let until = self.connection.after(time);
+        lock(&self.connection.busy).insert(self.number, until);
     }
 }
 
@@ -103,10 +108,16 @@ impl Connection {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn after(&self, time: Duration) -> u64 {
+        self.elapsed().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// A request begins.
     pub(super) fn begin(self: &Arc<Self>) -> (Busy, RequestId) {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        lock(&self.busy).insert(number, self.elapsed());
+        let HttpLimits { body_timeout, request_timeout, .. } = self.shared.limits;
+        let time = body_timeout + request_timeout + self.shared.gateway.limits.write_timeout;
+        lock(&self.busy).insert(number, self.after(time));
         (Busy { connection: self.clone(), number }, RequestId { connection: self.id, number })
     }
 
@@ -121,12 +132,10 @@ impl Connection {
         self.is_quiet() && self.has_passed(limit, self.last.load(Ordering::Relaxed))
     }
 
-    /// Whether a request takes longer than it may, or nothing of its answer is taken.
+    /// Whether a request takes longer than it may, or its answer is taken too slowly.
     pub(super) fn is_stuck(&self) -> bool {
-        let HttpLimits { body_timeout, request_timeout, .. } = self.shared.limits;
-        let time = body_timeout + request_timeout + self.shared.gateway.limits.write_timeout;
-        let oldest = lock(&self.busy).values().min().copied();
-        oldest.is_some_and(|since| self.has_passed(time, since))
+        let first = lock(&self.busy).values().min().copied();
+        first.is_some_and(|until| self.elapsed() >= until)
     }
 
     fn has_passed(&self, time: Duration, since: u64) -> bool {
@@ -165,10 +174,12 @@ impl Connection {
     pub(super) fn known_caller(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
         let hash = hash_of(token_of(headers).ok()?);
         let caller = lock(&self.caller).clone()?;
-        let good = caller.token.hash == hash
-            && self.shared.gateway.directory.is_kept_up()
-            && self.shared.tokens.is_good(&caller.token);
-        good.then_some(caller)
+        (caller.token.hash == hash && self.lets_go_on(&caller.token)).then_some(caller)
+    }
+
+    /// Whether a token is good, as far as can be told without asking anybody.
+    pub(super) fn lets_go_on(&self, token: &Token) -> bool {
+        self.shared.gateway.directory.is_kept_up() && self.shared.tokens.is_good(token)
     }
 
     /// Whose request it is.
@@ -220,7 +231,8 @@ pub(super) fn token_of(headers: &HeaderMap) -> Result<&[u8], Problem> {
         let (scheme, token) = value.split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
     };
-    let token = headers.get("x-vault-token").map(|value| value.as_bytes()).or_else(bearer);
+    let named = headers.get("x-vault-token").map(|value| value.as_bytes());
+    let token = named.filter(|token| !token.is_empty()).or_else(bearer);
     token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN).ok_or_else(Problem::denied)
 }
 
@@ -239,8 +251,40 @@ struct Work {
     reply: Vec<u8>,
 }
 
+impl Work {
+    fn exchange(
+        &mut self,
+        opcode: Opcode,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<Option<Box<Job>>, Refusal> {
+        let Self { session, request, reply } = self;
+        encode(request)?;
+        let header = Header { opcode, flags: Flags::REQUEST, request_id: 1 };
+        let now = Instant::now();
+        session.begin_batch(now);
+        let handled = session.handle(&Frame { header, body: request }, reply);
+        session.tally.end_batch(now);
+        match handled {
+            Handled::Later(job) => Ok(Some(job)),
+            _ => body(reply).map(take).map(|()| None),
+        }
+    }
+
+    fn wipe(&mut self) {
+        for buffer in [&mut self.request, &mut self.reply] {
+            buffer[..].zeroize();
+            buffer.clear();
+            if buffer.capacity() > KEEP {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
+        self.wipe();
         self.session.tell((0, 0), 0);
     }
 }
@@ -301,28 +345,10 @@ impl Caller {
         take: impl FnOnce(&[u8]),
     ) -> Result<Option<Box<Job>>, Refusal> {
         let mut work = lock(&self.work);
-        let Work { session, request, reply } = &mut *work;
-        request.clear();
-        reply.clear();
-        encode(request)?;
-        let header = Header { opcode, flags: Flags::REQUEST, request_id: 1 };
-        let now = Instant::now();
-        session.begin_batch(now);
-        let handled = session.handle(&Frame { header, body: request }, reply);
-        session.tally.end_batch(now);
-        if let Handled::Later(job) = handled {
-            return Ok(Some(job));
-        }
-        let taken = body(reply).map(take);
-        for buffer in [request, reply] {
-            // One of them holds a message.
-            buffer[..].zeroize();
-            buffer.clear();
-            if buffer.capacity() > KEEP {
-                *buffer = Vec::new();
-            }
-        }
-        taken.map(|()| None)
+        let done = work.exchange(opcode, encode, take);
+        // Whatever has become of it: one of them holds a message.
+        work.wipe();
+        done
     }
 
     /// Does a job: the frame of its reply, of which [`body`] takes the body.

@@ -111,13 +111,12 @@ pub(super) async fn run(
     let message: Message<'_> = input::aside(call, body.len(), || input::parse(body)).await?;
     message.check()?;
     let list = message.batch_input.filter(|list| list.get() != "null");
+    let kind = message.kind.as_ref().map(|kind| &*kind.0);
+    keys::suites_of(kind)?;
     let key = match look_up(call, name).await? {
         Some(key) => key,
         None if deed == Deed::Encrypt && call.caller.grants().allows(Op::Manage, name) => {
-            if list.is_none() {
-                check_sound(&message)?;
-            }
-            let kind = message.kind.as_ref().map(|kind| &*kind.0);
+            Box::pin(check_worth(call, &message, list)).await?;
             Box::pin(keys::make(call, name, kind)).await?;
             find(call, name).await?
         }
@@ -132,6 +131,9 @@ pub(super) async fn run(
     data.push(b'}');
     Ok(answer::of_json(StatusCode::OK, answer::envelope(call.id, &data, &[])))
 }
+
+const NO_PLAINTEXT: &str = "missing plaintext to encrypt";
+const TOO_NEW: &str = "requested version for encryption is higher than the latest key version";
 
 fn unknown() -> Problem {
     Problem::bad("encryption key not found")
@@ -153,12 +155,39 @@ pub(super) async fn find(call: &Call<'_>, name: &str) -> Result<Arc<KeyEntry>, P
     look_up(call, name).await?.ok_or_else(unknown)
 }
 
-/// Whether a message could be sealed: no key is made for one that could not.
+/// Whether a key is to be made: for a message that can be sealed under it, or a list with one.
+async fn check_worth(
+    call: &Call<'_>,
+    message: &Message<'_>,
+    list: Option<&RawValue>,
+) -> Result<(), Problem> {
+    let Some(list) = list else { return Ok(check_sound(message)?) };
+    let most = call.connection.shared.limits.max_items;
+    let parse = || input::parse_list(list, most);
+    let items: Vec<Message<'_>> = input::aside(call, list.get().len(), parse).await?;
+    let mut first = Err(Problem::bad("missing batch input to process"));
+    for (number, item) in items.iter().enumerate() {
+        match check_sound(item) {
+            Ok(()) => return Ok(()),
+            Err(refusal) if number == 0 => first = Err(refusal.into()),
+            Err(_) => {}
+        }
+    }
+    first
+}
+
+/// Whether a message could be sealed under a new key.
 fn check_sound(message: &Message<'_>) -> Result<(), Refusal> {
+    message.check()?;
+    if message.key_version.is_some_and(|Number(version)| version > 1) {
+        return Err(malformed(TOO_NEW));
+    }
+    let bound = Bound::of(message)?;
+    let request = EncRequest { key_index: 1, suite: None, binding: bound.binding(), message: &[] };
+    let mut frame = Vec::new();
+    request.encode(&mut frame)?;
     let plaintext = message.plaintext.as_ref();
-    let plaintext = plaintext.ok_or_else(|| malformed("missing plaintext to encrypt"))?;
-    decoded(&mut Vec::new(), &plaintext.0, "plaintext")?;
-    Bound::of(message).map(drop)
+    decoded(&mut frame, &plaintext.ok_or_else(|| malformed(NO_PLAINTEXT))?.0, "plaintext")
 }
 
 /// Does one message, and appends the fields of its result.
@@ -192,8 +221,8 @@ fn start(
     let take = |reply: &[u8]| deed.push(out, reply);
     match deed {
         Deed::Encrypt => {
-            let missing = || malformed("missing plaintext to encrypt");
-            let plaintext = &message.plaintext.as_ref().ok_or_else(missing)?.0;
+            let plaintext = message.plaintext.as_ref();
+            let plaintext = &plaintext.ok_or_else(|| malformed(NO_PLAINTEXT))?.0;
             let key_index = key.document.index;
             let request = EncRequest { key_index, suite: None, binding, message: &[] };
             let encode = |frame: &mut Vec<u8>| {
@@ -298,9 +327,7 @@ fn check_version(key: &KeyEntry, wish: Option<Number>) -> Result<(), Refusal> {
     let Some(Number(wish)) = wish.filter(|wish| wish.0 > 0) else { return Ok(()) };
     let newest = key.document.versions.len() as u64;
     if wish > newest {
-        return Err(malformed(
-            "requested version for encryption is higher than the latest key version",
-        ));
+        return Err(malformed(TOO_NEW));
     }
     if key.sealing_version().map(u64::from) != Some(wish) {
         return Err(malformed("only the newest version encrypts: leave key_version out"));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HOST};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use sealwire_protocol::ErrorCode;
 use serde_json::Value;
@@ -14,7 +15,7 @@ use super::body::Room;
 use super::connection::{Caller, Connection, token_of};
 use super::crypt::Deed;
 use super::route::Route;
-use super::{auth, body, crypt, keys, openapi, sys};
+use super::{Shared, auth, body, crypt, keys, openapi, sys};
 use crate::figures::FIGURES;
 
 /// Longest body of a login, in bytes: nobody has proven anything yet.
@@ -69,24 +70,25 @@ async fn take(
     request: Request<Incoming>,
     id: RequestId,
 ) -> Result<Answer, Problem> {
-    check(&request)?;
     let (head, incoming) = request.into_parts();
+    if let Err(problem) = check(&head) {
+        Box::pin(body::drain(incoming)).await;
+        return Err(problem);
+    }
     let route = Route::of(&head.method, &head.uri);
     // Strangers are told of no route that they may not use.
     if !route.as_ref().is_ok_and(Route::is_open) {
-        let called = match connection.known_caller(&head.headers) {
-            Some(caller) => Ok(caller),
-            None => in_time(connection, Box::pin(connection.caller(&head.headers))).await,
-        };
-        let caller = match called {
-            Ok(caller) => caller,
+        let called = called_by(connection, &head.headers).await;
+        return match called.and_then(|caller| Ok((caller, route?))) {
+            Ok((caller, route)) => {
+                let call = Call { connection, caller, id, headers: &head.headers };
+                call.answer(route, head.uri.query(), incoming).await
+            }
             Err(problem) => {
                 Box::pin(body::drain(incoming)).await;
-                return Err(problem);
+                Err(problem)
             }
         };
-        let call = Call { connection, caller, id, headers: &head.headers };
-        return call.answer(route?, head.uri.query(), incoming).await;
     }
     let shared = &connection.shared;
     match route? {
@@ -97,8 +99,8 @@ async fn take(
         Route::OpenApi => Ok(openapi::answer()),
         _ => {
             let body = body::read(shared, incoming, MAX_LOGIN).await?;
-            let answered =
-                in_time(connection, Box::pin(auth::login(connection, &body.bytes, id))).await;
+            let login = Box::pin(auth::login(connection, &body.bytes, id));
+            let answered = in_time(connection, TOO_LONG, login).await;
             let outcome = answered.as_ref().map(drop).map_err(|_| ErrorCode::AUTH_FAILED);
             FIGURES.count("auth", outcome);
             answered
@@ -106,23 +108,36 @@ async fn take(
     }
 }
 
-/// Does something within the time of a request.
+/// Whose request it is.
+async fn called_by(connection: &Connection, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+    match connection.known_caller(headers) {
+        Some(caller) => Ok(caller),
+        None => in_time(connection, TOO_LONG, Box::pin(connection.caller(headers))).await,
+    }
+}
+
+/// What is said when a request has taken too long.
+const TOO_LONG: &str = "the request took too long: send less at once, or try again";
+
+/// The same of one that changes a key: its manager may still be at it.
+const STILL_DONE: &str =
+    "the request took too long, and may still be done: look at the key before you try again";
+
+/// Does something within the time of a request, or has this said.
 async fn in_time<T>(
     connection: &Connection,
+    too_long: &'static str,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
     let done = timeout(connection.shared.limits.request_timeout, work).await;
-    done.unwrap_or_else(|_| {
-        let text = "the request took too long: send less at once, or try again";
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
-    })
+    done.unwrap_or_else(|_| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, too_long)))
 }
 
 /// Refuses what two readers could take for two different requests (RFC 9112, section 3.2), and what is asked for besides
 /// and not done. A request with both lengths is read in chunks, and the last of its connection (section 6.3).
-fn check(request: &Request<Incoming>) -> Result<(), Problem> {
-    let headers = request.headers();
-    if request.version() == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
+fn check(head: &Parts) -> Result<(), Problem> {
+    let headers = &head.headers;
+    if head.version == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
         return Err(Problem::bad("a request has one Host").and_close());
     }
     if headers.get("x-vault-wrap-ttl").is_some_and(|value| !value.is_empty()) {
@@ -137,7 +152,7 @@ fn check(request: &Request<Incoming>) -> Result<(), Problem> {
 
 impl Call<'_> {
     async fn answer(
-        self,
+        mut self,
         route: Route<'_>,
         query: Option<&str>,
         incoming: Incoming,
@@ -148,10 +163,41 @@ impl Call<'_> {
             _ => MAX_PLAIN.min(shared.limits.max_body),
         };
         let body::Read { bytes, mut room } = body::read(shared, incoming, most).await?;
-        let answered = in_time(self.connection, self.run(route, query, &bytes, &mut room));
-        let mut answer = answered.await?;
+        if !self.connection.lets_go_on(&self.caller.token) {
+            // The body has taken its time.
+            self.caller = called_by(self.connection, self.headers).await?;
+        }
+        let (tells, changes) = (route.tells(), route.changes());
+        let too_long = if changes { STILL_DONE } else { TOO_LONG };
+        let mut answer =
+            in_time(self.connection, too_long, self.run(route, query, &bytes, &mut room)).await?;
+        if tells {
+            self.check_still().await?;
+        }
+        drop(bytes);
+        body::take(shared, &mut room, answer.body().length()).await?;
         answer.body_mut().hold(room);
         Ok(answer)
+    }
+
+    /// Whether who calls still may: what takes longer looks again, now and then.
+    ///
+    /// # Errors
+    /// 403; 503 when the app was changed.
+    pub(super) async fn check_still(&self) -> Result<(), Problem> {
+        let token = &self.caller.token;
+        if self.connection.lets_go_on(token) {
+            return Ok(());
+        }
+        let Shared { gateway, tokens, .. } = &*self.connection.shared;
+        gateway.directory.keep_up().await;
+        // Another request may have renewed it.
+        let now = Box::pin(tokens.find(self.connection.peer, &token.hash)).await?;
+        if now.app.revision == token.app.revision {
+            return Ok(());
+        }
+        let text = "the app was changed while the request was answered: try again";
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text))
     }
 
     /// What is not on the hot path is boxed: its futures would be moved about with the others.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::answer::Problem;
 use super::dispatch::Call;
@@ -148,9 +149,12 @@ pub(super) fn push_base64(out: &mut Vec<u8>, text: &str) -> Result<(), base64::D
     if decoded.is_ok() || !text.contains(['\r', '\n']) {
         return decoded;
     }
+    // What was read of it may be secret.
+    out[start..].zeroize();
     out.truncate(start);
-    let bare: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    STANDARD.decode_vec(bare, out)
+    let bare: Zeroizing<Vec<u8>> =
+        Zeroizing::new(text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect());
+    STANDARD.decode_vec(&*bare, out)
 }
 
 #[cfg(test)]

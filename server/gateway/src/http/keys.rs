@@ -28,18 +28,22 @@ const PAGE: u32 = 1000;
 /// Shortest time after which a key is rotated by itself, in seconds.
 const LEAST_PERIOD: u64 = 3600;
 
-/// What clients call a key that seals under this suite. Those that have no other name for it know it as what it comes
-/// nearest to; `suites` tells the truth.
+/// What clients call a key that seals under this suite: some take no name that they do not know. `suites` tells the
+/// truth.
 const fn type_name(suite: Suite) -> &'static str {
     match suite {
-        Suite::Xaes256Gcm | Suite::Aes256Gcm => "aes256-gcm96",
+        // A block cipher with keys of 128 bits, in GCM.
+        Suite::Sm4Gcm => "aes128-gcm96",
         Suite::ChaCha20Poly1305 | Suite::XChaCha20Poly1305 => "chacha20-poly1305",
-        _ => suite.name(),
+        _ => "aes256-gcm96",
     }
 }
 
 /// The suites of a type; none for the site's.
-fn suites_of(kind: Option<&str>) -> Result<Vec<String>, Problem> {
+///
+/// # Errors
+/// 400 for what is none, and for those that do not encrypt.
+pub(super) fn suites_of(kind: Option<&str>) -> Result<Vec<String>, Problem> {
     let suite = match kind {
         None | Some("") => return Ok(Vec::new()),
         Some("aes256-gcm96") => Suite::Xaes256Gcm,
@@ -268,13 +272,10 @@ impl Config<'_> {
 
 pub(super) async fn create(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Answer, Problem> {
     call.caller.check(Op::Manage, name)?;
-    if name.contains('/') {
-        return Err(Problem::bad(
-            "some clients cannot name a key with `/` in it: take another name",
-        ));
-    }
+    check_name(name)?;
     let config: Config<'_> = input::parse(body)?;
     config.check()?;
+    let suites = suites_of(config.kind.as_ref().map(|kind| &*kind.0))?;
     let known = call.connection.shared.gateway.directory.load_by_name(name).await;
     let existed = match known {
         Ok(key) if !is_there(&key.document) => {
@@ -288,7 +289,7 @@ pub(super) async fn create(call: &Call<'_>, name: &str, body: &[u8]) -> Result<A
     };
     if !existed {
         let act = ManageAct::Create {
-            suites: suites_of(config.kind.as_ref().map(|kind| &*kind.0))?,
+            suites,
             context_required: config.derived == Some(Flag(true)),
             renew_after_seconds: config.auto_rotate_period.map(|Seconds(time)| time),
         };
@@ -304,8 +305,17 @@ pub(super) async fn create(call: &Call<'_>, name: &str, body: &[u8]) -> Result<A
     Ok(answer::of_json(StatusCode::OK, answer::envelope(call.id, &data, &warnings)))
 }
 
+fn check_name(name: &str) -> Result<(), Problem> {
+    if name.contains('/') {
+        let text = "some clients cannot name a key with `/` in it: take another name";
+        return Err(Problem::bad(text));
+    }
+    Ok(())
+}
+
 /// Makes a key, for a message that is to be sealed under it.
 pub(super) async fn make(call: &Call<'_>, name: &str, kind: Option<&str>) -> Result<(), Problem> {
+    check_name(name)?;
     let suites = suites_of(kind)?;
     let act = ManageAct::Create { suites, context_required: false, renew_after_seconds: None };
     order(call, name, act).await
@@ -315,22 +325,24 @@ pub(super) async fn config(call: &Call<'_>, name: &str, body: &[u8]) -> Result<A
     call.caller.check(Op::Manage, name)?;
     let config: Config<'_> = input::parse(body)?;
     config.check()?;
-    let version = |wish: Option<Number>| {
-        wish.map(|Number(version)| u32::try_from(version).unwrap_or(u32::MAX).max(1))
-    };
+    let version = |Number(version)| u32::try_from(version).unwrap_or(u32::MAX);
+    let key = find(call, name).await?;
+    let min_dec = config.min_decryption_version.map(|wish| version(wish).max(1));
+    // 0 takes the bound away, but for what does not open any more: nothing but the newest seals anyway.
+    let lowest = min_dec.unwrap_or(key.document.min_dec);
+    let min_enc = config.min_encryption_version.map(version);
     let act = ManageAct::Set {
-        min_dec: version(config.min_decryption_version),
-        // 0 is whatever is newest: nothing older seals anyway.
-        min_enc: version(config.min_encryption_version.filter(|version| version.0 > 0)),
+        min_dec,
+        min_enc: min_enc.map(|wish| if wish == 0 { lowest } else { wish }),
         deletion_allowed: config.deletion_allowed.map(|Flag(allowed)| allowed),
         renew_after_seconds: config.auto_rotate_period.map(|Seconds(time)| time),
     };
-    change(call, name, act).await
+    change(call, key, act).await
 }
 
 pub(super) async fn rotate(call: &Call<'_>, name: &str) -> Result<Answer, Problem> {
     call.caller.check(Op::Manage, name)?;
-    change(call, name, ManageAct::Rotate).await
+    change(call, find(call, name).await?, ManageAct::Rotate).await
 }
 
 #[derive(Deserialize)]
@@ -348,7 +360,7 @@ pub(super) async fn trim(call: &Call<'_>, name: &str, body: &[u8]) -> Result<Ans
         return Err(Problem::bad("minimum available version should be positive"));
     }
     let below = u32::try_from(below).unwrap_or(u32::MAX);
-    change(call, name, ManageAct::Trim { below }).await
+    change(call, find(call, name).await?, ManageAct::Trim { below }).await
 }
 
 pub(super) async fn delete(call: &Call<'_>, name: &str) -> Result<Answer, Problem> {
@@ -366,9 +378,8 @@ pub(super) async fn delete(call: &Call<'_>, name: &str) -> Result<Answer, Proble
 }
 
 /// Has the manager change a key, and shows it.
-async fn change(call: &Call<'_>, name: &str, act: ManageAct) -> Result<Answer, Problem> {
-    let key = find(call, name).await?;
-    order(call, name, act).await?;
+async fn change(call: &Call<'_>, key: Arc<KeyEntry>, act: ManageAct) -> Result<Answer, Problem> {
+    order(call, &key.document.name, act).await?;
     let key = look_again(call, &key).await?;
     Ok(call.done(&shown(&key.document)))
 }

@@ -119,12 +119,12 @@ impl Lenient for Flag {
     }
 }
 
-/// Seconds: a number, or a number with a unit, as in `24h`.
+/// Seconds: a number, or numbers with units, as in `24h` and `1h30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) u64);
 
 impl Lenient for Seconds {
-    const NAME: &'static str = "seconds, or a number with one of the units s, m, h, d";
+    const NAME: &'static str = "seconds, or numbers with the units s, m, h, d";
 
     fn of_number(number: u64) -> Option<Self> {
         Some(Self(number))
@@ -134,14 +134,23 @@ impl Lenient for Seconds {
         if text.is_empty() {
             return Some(Self(0));
         }
-        let (number, unit) = match text.char_indices().last() {
-            Some((at, 's')) => (&text[..at], 1),
-            Some((at, 'm')) => (&text[..at], 60),
-            Some((at, 'h')) => (&text[..at], 3600),
-            Some((at, 'd')) => (&text[..at], 24 * 3600),
-            _ => (text, 1),
-        };
-        number.parse::<u64>().ok()?.checked_mul(unit).map(Self)
+        if let Ok(seconds) = text.parse() {
+            return Some(Self(seconds));
+        }
+        let mut seconds = 0_u64;
+        for part in text.split_inclusive(['s', 'm', 'h', 'd']) {
+            let (at, unit) = part.char_indices().last()?;
+            let unit = match unit {
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                'd' => 24 * 3600,
+                _ => return None,
+            };
+            let number: u64 = part[..at].parse().ok()?;
+            seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        }
+        Some(Self(seconds))
     }
 }
 
@@ -174,9 +183,15 @@ mod tests {
         for text in ["false", "0", "\"False\"", "\"\""] {
             assert_eq!(from_str::<Flag>(text).expect(text), Flag(false), "{text}");
         }
-        for (text, seconds) in
-            [("90", 90), ("\"90\"", 90), ("\"90s\"", 90), ("\"24h\"", 86_400), ("\"\"", 0)]
-        {
+        for (text, seconds) in [
+            ("90", 90),
+            ("\"90\"", 90),
+            ("\"90s\"", 90),
+            ("\"24h\"", 86_400),
+            ("\"1h30m\"", 5400),
+            ("\"720h0m0s\"", 2_592_000),
+            ("\"\"", 0),
+        ] {
             assert_eq!(from_str::<Seconds>(text).expect(text), Seconds(seconds), "{text}");
         }
     }
@@ -194,6 +209,8 @@ mod tests {
             "true",
             "\"1y\"",
             "\"s\"",
+            "\"1h30\"",
+            "\"h1\"",
             "\"1é\"",
             "\"99999999999999999999d\"",
             "\"18446744073709551615m\"",

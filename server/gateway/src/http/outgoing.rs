@@ -25,12 +25,19 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self { rest: bytes.into(), room: None, busy: None }
+    pub(super) fn new(rest: Bytes) -> Self {
+        Self { rest, room: None, busy: None }
     }
 
-    /// Holds room until it is taken.
-    pub(super) fn hold(&mut self, room: Option<Room>) {
+    pub(super) fn length(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Holds room until it is taken: of that of its request, as much as it needs.
+    pub(super) fn hold(&mut self, mut room: Option<Room>) {
+        if let Some(room) = &mut room {
+            room.shrink(self.rest.len());
+        }
         self.room = room;
     }
 
@@ -41,6 +48,7 @@ impl Outgoing {
 
     /// Counts as being answered until it is taken.
     pub(super) fn keep_busy(&mut self, busy: Busy) {
+        busy.note_answered(self.rest.len());
         self.busy = Some(busy);
     }
 }
@@ -58,9 +66,6 @@ impl Body for Outgoing {
         }
         if self.rest.len() <= PIECE && self.room.is_none() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest)))));
-        }
-        if let Some(busy) = &self.busy {
-            busy.note_taken();
         }
         // A copy: the last piece would keep the whole, when its room is given back.
         let length = self.rest.len().min(PIECE);

@@ -168,6 +168,23 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Whether its answer has a message in it, or a key.
+    pub(super) fn tells(&self) -> bool {
+        matches!(self, Self::Encrypt(_) | Self::Decrypt(_) | Self::Rewrap(_) | Self::Datakey { .. })
+    }
+
+    /// Whether it changes a key.
+    pub(super) fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateKey(_)
+                | Self::DeleteKey(_)
+                | Self::ConfigKey(_)
+                | Self::RotateKey(_)
+                | Self::TrimKey(_)
+        )
+    }
+
     /// Whether it is answered to everybody.
     pub(super) fn is_open(&self) -> bool {
         matches!(

@@ -54,6 +54,10 @@ pub(super) fn health(shared: &Shared, query: Option<&str>) -> Result<Answer, Pro
         "version": VERSION,
     });
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    // These have no body (RFC 9110, section 6.4.1).
+    if matches!(status.as_u16(), 204 | 205 | 304) {
+        return Ok(answer::empty(status));
+    }
     Ok(answer::plain(status, &body))
 }
 

@@ -18,9 +18,9 @@ use sqlx::sqlite::{
 use sqlx::{Row, SqliteConnection};
 
 use super::{AuditError, AuditLimits};
-use crate::KeystoreError;
 use crate::sqlite::is_idle;
 use crate::statements::{signed, unsigned};
+use crate::{KeystoreError, migrations};
 
 /// Bytes beyond the limit that a note of what was lost may take.
 const ROOM_FOR_LOST: u64 = 4096;
@@ -111,7 +111,7 @@ impl Notes {
             .connect_with(options)
             .await
             .map_err(failed)?;
-        sqlx::migrate!("migrations/notes")
+        migrations::NOTES
             .run(&pool)
             .await
             .map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;

@@ -2,15 +2,16 @@
 //! gateway's nor a manager's account may change it.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migration};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection as _, MySqlConnection};
 
 use super::{error_number, number};
-use crate::KeystoreError;
+use crate::{KeystoreError, migrations};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/mysql");
+static MIGRATIONS: LazyLock<Vec<Migration>> = LazyLock::new(|| migrations::MYSQL.migrations());
 
 /// Time for another process to end its migration.
 const LOCK_SECONDS: i64 = 120;
