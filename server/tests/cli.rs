@@ -118,6 +118,19 @@ async fn keys_and_apps_are_made_and_listed() {
     assert_eq!(bot["allow"], serde_json::json!(["10.0.0.0/8", "::1/128"]));
     assert_eq!(bot["grants"], serde_json::json!(["enc,dec:im-*", "reenc:a>b"]));
     assert!(bot.get("app_secret").is_none());
+
+    // A secret for HTTP: none unless it is asked for, another one later, and none again.
+    assert!(made.get("http_secret").is_none_or(serde_json::Value::is_null) && bot["http"] == false);
+    let create = ["app", "create", "web", "--allow", "::1", "--grant", "enc:im-*", "--http"];
+    let web = json(&[&create[..], &["--json"]].concat());
+    let first = web["http_secret"].as_str().expect("a secret").to_owned();
+    assert!(first.starts_with("swh1_"));
+    let second = json(&["app", "rotate-secret", "web", "--http", "--json"]);
+    assert!(second["http_secret"].as_str().expect("a secret").starts_with("swh1_"));
+    assert!(second["http_secret"] != first.as_str() && second["app_secret"].is_null());
+    assert_eq!(json(&["app", "show", "web", "--json"])["http"], true);
+    json(&["app", "set", "web", "--no-http", "--json"]);
+    assert_eq!(json(&["app", "show", "web", "--json"])["http"], false);
 }
 
 #[tokio::test(flavor = "multi_thread")]

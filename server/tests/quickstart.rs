@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use support::SEALWIRE;
@@ -25,6 +26,27 @@ fn the_quickstart_shows_the_whole_way_and_three_refusals() {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert_eq!(said.matches("decrypted  你好, Sealwire 👋").count(), 2);
+}
+
+#[test]
+fn it_writes_down_what_clients_need_for_nobody_else_to_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = folder.path().join("demo");
+    let output = Command::new(SEALWIRE).args(["quickstart", "--dir"]).arg(&demo).output();
+    assert!(output.expect("runs").status.success());
+    let file = demo.join("client.env");
+    let mode = std::fs::metadata(&file).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(file).expect("text");
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("export {name}='")));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).trim_end_matches('\'').to_owned()
+    };
+    assert!(value("SEALWIRE_ADDR").starts_with("sealwire+tcp://127.0.0.1:"));
+    assert!(value("SEALWIRE_APP_SECRET").starts_with("sws1_"));
+    assert!(value("VAULT_ADDR").starts_with("http://127.0.0.1:"));
+    assert_eq!(value("VAULT_ROLE_ID"), value("SEALWIRE_APP_KEY"));
+    assert!(value("VAULT_SECRET_ID").starts_with("swh1_"));
 }
 
 #[test]

@@ -416,6 +416,8 @@ async fn the_server_tells_of_itself_sealed_or_open() {
     );
     assert_eq!(stranger.get("/v1/sys/health?activecode=299").await.status, 299);
     assert_eq!(stranger.get("/v1/sys/health?activecode=x").await.status, 400);
+    let bare = stranger.get("/v1/sys/health?activecode=204").await;
+    assert_eq!((bare.status, bare.body), (204, json!(null)));
     assert_eq!(stranger.send(("HEAD", "/v1/sys/health"), &[], "").await.status, 200);
     assert_eq!(stranger.get("/v1/sys/seal-status").await.body["sealed"], json!(false));
     assert_eq!(stranger.get("/v1/sys/init").await.body, json!({ "initialized": true }));
@@ -433,6 +435,16 @@ async fn the_server_tells_of_itself_sealed_or_open() {
     assert_eq!(face.post("/v1/transit/encrypt/chat", &batch).await.status, 503);
     server.unseal().await;
     face.post("/v1/transit/encrypt/chat", &body).await.data();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_root_key_says_so() {
+    let server = Server::sealed(support::face::HTTP);
+    let stranger = server.stranger();
+    let health = stranger.get("/v1/sys/health").await;
+    assert_eq!((health.status, &health.body["initialized"]), (501, &json!(false)));
+    assert_eq!(stranger.get("/v1/sys/health?uninitcode=299").await.status, 299);
+    assert_eq!(stranger.get("/v1/sys/init").await.body, json!({ "initialized": false }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

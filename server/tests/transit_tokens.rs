@@ -136,6 +136,91 @@ async fn an_app_has_so_many_tokens_and_wrong_ones_wait_their_turn() {
         assert_eq!(status(&wrong).await, 403);
     }
     server.await_log("HTTP refused");
+    // Many at once are sent away, rather than kept waiting.
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let wrong = wrong.clone();
+        waiting.spawn(async move { wrong.login("ak_000000000000000000000000", "wrong").await });
+    }
+    let answers = waiting.join_all().await;
+    assert!(answers.iter().all(|answer| [400, 429].contains(&answer.status)), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer.status == 429));
+}
+
+/// Where a connection comes from is what its socket says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_says_nothing_of_the_address_and_a_connection_serves_many_requests() {
+    let server = Server::with_face("").await;
+    server.key("chat").await;
+    let app = server.http_app("im", &["enc:chat"]).await;
+    let face = server.face(&app).await;
+    let elsewhere = ChangeApp {
+        allow: Some(vec!["10.0.0.0/8".parse().expect("a network")]),
+        ..ChangeApp::default()
+    };
+    let path = ("GET", "/v1/auth/token/lookup-self");
+    for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+        let value = if name == "forwarded" { "for=192.0.2.1" } else { "192.0.2.1" };
+        assert_eq!(face.send(path, &[(name, value)], "").await.status, 200, "{name}");
+    }
+    let mut stream = std::net::TcpStream::connect(&face.host).expect("connects");
+    for number in 0..50 {
+        let request = format!(
+            "POST /v1/transit/encrypt/chat HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {}\r\nX-Vault-Token:\r\nContent-Length: 16\r\n\r\n{{\"plaintext\":\"\"}}",
+            face.token
+        );
+        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}\n") {
+            let mut buffer = [0; 4096];
+            let read = std::io::Read::read(&mut stream, &mut buffer).expect("read");
+            assert!(read > 0, "closed at {number}");
+            answer.extend_from_slice(&buffer[..read]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+    server.manager().set_app("im", &elsewhere).await.expect("set");
+    until_refused(&face).await;
+    let forged = [("x-forwarded-for", "10.0.0.1")];
+    assert_eq!(face.send(path, &forged, "").await.status, 403);
+}
+
+/// What was begun before the app was disabled is not ended behind that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_held_back_does_not_outlive_its_token() {
+    let server = Server::with_face("").await;
+    server.key("chat").await;
+    let app = server.http_app("im", &["enc,dec:chat"]).await;
+    let face = server.face(&app).await;
+    let ciphertext = face.encrypt("chat", "c2VjcmV0").await;
+    let body = json!({ "ciphertext": ciphertext }).to_string();
+    let head = format!(
+        "POST /v1/transit/decrypt/chat HTTP/1.1\r\nHost: here\r\nX-Vault-Token: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        face.token,
+        body.len()
+    );
+    let held = |disable: bool| {
+        let (server, head, body, host) = (&server, &head, &body, &face.host);
+        async move {
+            let mut stream = std::net::TcpStream::connect(host).expect("connects");
+            let begun = format!("{head}{}", &body[..body.len() - 1]);
+            std::io::Write::write_all(&mut stream, begun.as_bytes()).expect("sent");
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            if disable {
+                server.manager().enable_app("im", false).await.expect("disabled");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            std::io::Write::write_all(&mut stream, &body.as_bytes()[body.len() - 1..])
+                .expect("sent");
+            let mut answer = String::new();
+            std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
+            answer
+        }
+    };
+    let answer = held(false).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("c2VjcmV0"), "{answer}");
+    let answer = held(true).await;
+    assert!(answer.starts_with("HTTP/1.1 403") && !answer.contains("c2VjcmV0"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
