@@ -120,7 +120,7 @@ async fn keys_and_apps_are_made_and_listed() {
     assert!(bot.get("app_secret").is_none());
 
     // A secret for HTTP: none unless it is asked for, another one later, and none again.
-    assert!(made.get("http_secret").is_none_or(serde_json::Value::is_null) && bot["http"] == false);
+    assert!(made.get("http_secret").is_none_or(Value::is_null) && bot["http"] == false);
     let create = ["app", "create", "web", "--allow", "::1", "--grant", "enc:im-*", "--http"];
     let web = json(&[&create[..], &["--json"]].concat());
     let first = web["http_secret"].as_str().expect("a secret").to_owned();

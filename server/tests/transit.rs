@@ -440,6 +440,7 @@ async fn the_server_tells_of_itself_sealed_or_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_root_key_says_so() {
     let server = Server::sealed(support::face::HTTP);
+    server.await_log("gateway, HTTP on http://");
     let stranger = server.stranger();
     let health = stranger.get("/v1/sys/health").await;
     assert_eq!((health.status, &health.body["initialized"]), (501, &json!(false)));
