@@ -138,7 +138,7 @@ async fn an_app_has_so_many_tokens_and_wrong_ones_wait_their_turn() {
     server.await_log("HTTP refused");
     // Many at once are sent away, rather than kept waiting.
     let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..200 {
+    for _ in 0..100 {
         let wrong = wrong.clone();
         waiting.spawn(async move { wrong.login("ak_000000000000000000000000", "wrong").await });
     }
