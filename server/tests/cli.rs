@@ -193,6 +193,15 @@ fn a_configuration_is_checked_in_words() {
     let (code, said) = check("data_dir = '/var/lib/sealwire'\n[engine]\nchip = 'none'");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("key cards at every start") && said.contains("127.0.0.1:7700"));
+    assert!(!said.contains("HTTP  "), "{said}");
+    let (code, said) =
+        check("data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway.http]\nmax_items = 7");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(
+            "HTTP             127.0.0.1:7701, no TLS, bodies up to 33554432 bytes, 7 items"
+        )
+    );
     for (text, hint) in [
         ("data_dir = '/x'", "engine"),
         ("data_dir = '/x'\n[engine]\nchip = 'tpm'", "chip"),
@@ -215,6 +224,18 @@ fn a_configuration_is_checked_in_words() {
         (
             "data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway]\nlisten = '0.0.0.0:7700'",
             "not loopback",
+        ),
+        (
+            "data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway.http]\nlisten = '0.0.0.0:7701'",
+            "not loopback",
+        ),
+        (
+            "data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway.http]\nmax_buffered = 1000",
+            "max_buffered must be 5 x max_body",
+        ),
+        (
+            "data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway.http]\ntoken_max_ttl_seconds = 9999999",
+            "a week at most",
         ),
         ("data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway]\nmax_frame = 17000000", "max_frame"),
         ("data_dir = '/x'\n[engine]\nchip = 'none'\n[gateway]\ntls_key = 'k'", "belong together"),

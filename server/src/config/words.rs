@@ -123,6 +123,18 @@ impl Config {
                 from.join(", ")
             )?;
         }
+        if let Some(http) = &gateway.http {
+            writeln!(
+                f,
+                "HTTP             {}, {tls}, bodies up to {} bytes, {} items, {} bytes of long ones at once",
+                http.listen, http.max_body, http.max_items, http.max_buffered
+            )?;
+            writeln!(
+                f,
+                "tokens           for {} s, {} s with renewals, {} of an app",
+                http.token_ttl_seconds, http.token_max_ttl_seconds, http.max_tokens_per_app
+            )?;
+        }
         writeln!(
             f,
             "connections      {} in all, {} of one source; before AUTH {}, {} of one source",

@@ -69,13 +69,13 @@ pub(super) const CALLS: &[Row] = &[
         "post",
         "/transit/datakey/plaintext/{name}",
         "Make a data key: in clear and sealed.",
-        &[("bits", "integer", "128, 256 or 512."), CONTEXT, AAD],
+        &[("bits", "integer", "128, 256 or 512."), CONTEXT, AAD, VERSION],
     ),
     (
         "post",
         "/transit/datakey/wrapped/{name}",
         "Make a data key: sealed alone.",
-        &[("bits", "integer", "128, 256 or 512."), CONTEXT, AAD],
+        &[("bits", "integer", "128, 256 or 512."), CONTEXT, AAD, VERSION],
     ),
     ("get", "/transit/keys", "List keys, with `list=true`.", &[]),
     ("get", "/transit/keys/{name}", "Show a key.", &[]),
@@ -114,6 +114,30 @@ pub(super) const CALLS: &[Row] = &[
     ),
 ];
 
+/// What is asked for in the query of a path.
+const QUERIES: [(&str, &[Field]); 2] = [
+    (
+        "/sys/health",
+        &[
+            ("activecode", "integer", "The status when it is open."),
+            ("sealedcode", "integer", "The status when it is sealed."),
+            ("uninitcode", "integer", "The status when there is no root key."),
+        ],
+    ),
+    (
+        "/transit/keys",
+        &[
+            ("list", "boolean", "true."),
+            ("after", "string", "The last name of the list before."),
+            ("limit", "integer", "Most names, up to 10,000."),
+        ],
+    ),
+];
+
+/// Calls that are answered with 204, and no body.
+const SILENT: [(&str, &str); 2] =
+    [("post", "/auth/token/revoke-self"), ("delete", "/transit/keys/{name}")];
+
 /// Calls that are answered to everybody.
 const OPEN: [&str; 6] = [
     "/sys/health",
@@ -151,11 +175,12 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     text.into()
 });
 
-fn operation((_, path, summary, fields): &Row) -> Value {
+fn operation((method, path, summary, fields): &Row) -> Value {
+    let done = if SILENT.contains(&(method, path)) { "204" } else { "200" };
     let mut operation = json!({
         "summary": summary,
         "responses": {
-            "200": { "description": "Done." },
+            (done): { "description": "Done." },
             "400": { "description": "The request is wrong: `errors` says what." },
             "403": { "description": "No token, or no grant." },
             "503": { "description": "Sealed, or cut off from what it needs." },
@@ -168,6 +193,10 @@ fn operation((_, path, summary, fields): &Row) -> Value {
         operation["parameters"] = json!([{
             "name": "name", "in": "path", "required": true, "schema": { "type": "string" },
         }]);
+    }
+    if let Some((_, query)) = QUERIES.iter().find(|(of, _)| of == path) {
+        let parameter = |(name, kind, what): &Field| json!({ "name": name, "in": "query", "description": what, "schema": { "type": kind } });
+        operation["parameters"] = query.iter().map(parameter).collect();
     }
     if !fields.is_empty() {
         let fields: Map<String, Value> = fields
