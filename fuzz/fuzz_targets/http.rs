@@ -95,6 +95,8 @@ fuzz_target!(|input: &[u8]| {
         // What no path has at all (RFC 3986, section 3.3) is refused before it gets here.
         let sound = |c: &char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:@?".contains(*c);
         path.extend(content.escape_ascii().map(char::from).filter(sound));
+        // Of a longer head the library itself says that it is too long.
+        path.truncate(8192);
         body = b"";
     }
     let token = if with_token { &TOKEN } else { "" };

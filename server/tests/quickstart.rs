@@ -3,7 +3,7 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::SEALWIRE;
@@ -34,22 +34,28 @@ fn it_writes_down_what_clients_need_for_nobody_else_to_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let demo = folder.path().join("demo");
     // At the addresses that people expect: nothing else may be there.
-    let mut serving = Command::new(SEALWIRE)
+    struct Serving(Child);
+    impl Drop for Serving {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let serving = Command::new(SEALWIRE)
         .args(["quickstart", "--stay", "--dir"])
         .arg(&demo)
         .stdout(Stdio::null())
-        .spawn()
-        .expect("runs");
+        .spawn();
+    let mut serving = Serving(serving.expect("runs"));
     let file = demo.join("client.env");
     let begun = Instant::now();
     let is_written = || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("SECRET_ID"));
     while !is_written() {
-        assert!(serving.try_wait().expect("known").is_none(), "it has ended");
+        assert!(serving.0.try_wait().expect("known").is_none(), "it has ended");
         assert!(begun.elapsed() < Duration::from_secs(60), "no client.env");
         std::thread::sleep(Duration::from_millis(50));
     }
-    serving.kill().expect("killed");
-    serving.wait().expect("ends");
+    drop(serving);
     let mode = std::fs::metadata(&file).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let text = std::fs::read_to_string(file).expect("text");

@@ -38,6 +38,18 @@ const KEEP: usize = 256 * 1024;
 /// How fast an answer is taken at least, in bytes a second: meanwhile it holds room that others wait for.
 const LEAST_RATE: u64 = 128 * 1024;
 
+/// How long an answer may be on its way in all, beside others.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// A request that is being answered. Times are milliseconds after the beginning.
+struct Turn {
+    until: u64,
+    /// No later than this, whatever goes beside it.
+    last: u64,
+    /// Of its answer; 0 before there is one.
+    bytes: u64,
+}
+
 /// See the module.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -52,8 +64,8 @@ pub(super) struct Connection {
     begun: Instant,
     /// When the last request was answered, in milliseconds after the beginning.
     last: AtomicU64,
-    /// Those that are being answered, by number: until when, in the same milliseconds.
-    busy: Mutex<HashMap<u64, u64>>,
+    /// Those that are being answered, by number.
+    busy: Mutex<HashMap<u64, Turn>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,9 +82,19 @@ impl Busy {
     /// The answer is there: from now on it is up to the peer to take so many bytes.
     pub(super) fn note_answered(&self, bytes: usize) {
         let write_timeout = self.connection.shared.gateway.limits.write_timeout;
-        let time = write_timeout + Duration::from_secs(bytes as u64 / LEAST_RATE);
-        let until = self.connection.after(time);
-        lock(&self.connection.busy).insert(self.number, until);
+        let least = |bytes| Duration::from_secs(bytes / LEAST_RATE);
+        let bytes = bytes as u64;
+        let mut busy = lock(&self.connection.busy);
+        // All answers of a connection share its way: those that go have longer for this one.
+        let more = u64::try_from(least(bytes).as_millis()).unwrap_or(u64::MAX);
+        let mut all = bytes;
+        for turn in busy.values_mut().filter(|turn| turn.bytes > 0) {
+            turn.until = turn.until.saturating_add(more).min(turn.last);
+            all += turn.bytes;
+        }
+        let until = self.connection.after(write_timeout + least(all));
+        let last = until.max(self.connection.after(LONGEST));
+        busy.insert(self.number, Turn { until, last, bytes });
     }
 }
 
@@ -117,7 +139,8 @@ impl Connection {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let HttpLimits { body_timeout, request_timeout, .. } = self.shared.limits;
         let time = body_timeout + request_timeout + self.shared.gateway.limits.write_timeout;
-        lock(&self.busy).insert(number, self.after(time));
+        let until = self.after(time);
+        lock(&self.busy).insert(number, Turn { until, last: until, bytes: 0 });
         (Busy { connection: self.clone(), number }, RequestId { connection: self.id, number })
     }
 
@@ -134,8 +157,8 @@ impl Connection {
 
     /// Whether a request takes longer than it may, or its answer is taken too slowly.
     pub(super) fn is_stuck(&self) -> bool {
-        let first = lock(&self.busy).values().min().copied();
-        first.is_some_and(|until| self.elapsed() >= until)
+        let now = self.elapsed();
+        lock(&self.busy).values().any(|turn| now >= turn.until)
     }
 
     fn has_passed(&self, time: Duration, since: u64) -> bool {
@@ -345,6 +368,7 @@ impl Caller {
         take: impl FnOnce(&[u8]),
     ) -> Result<Option<Box<Job>>, Refusal> {
         let mut work = lock(&self.work);
+        work.wipe();
         let done = work.exchange(opcode, encode, take);
         // Whatever has become of it: one of them holds a message.
         work.wipe();

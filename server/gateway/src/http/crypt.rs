@@ -25,6 +25,7 @@ use super::lenient::{Flag, Number, Text};
 use crate::Refusal;
 use crate::directory::KeyEntry;
 use crate::later::Job;
+use crate::ops::max_message;
 
 /// The beginning of every ciphertext in its text form: `vault:vN:` and the envelope, base64.
 const PREFIX: &str = "vault:v";
@@ -161,13 +162,15 @@ async fn check_worth(
     message: &Message<'_>,
     list: Option<&RawValue>,
 ) -> Result<(), Problem> {
-    let Some(list) = list else { return Ok(check_sound(message)?) };
-    let most = call.connection.shared.limits.max_items;
+    let shared = &call.connection.shared;
+    let longest = max_message(shared.gateway.limits.max_frame);
+    let Some(list) = list else { return Ok(check_sound(message, longest)?) };
+    let most = shared.limits.max_items;
     let parse = || input::parse_list(list, most);
     let items: Vec<Message<'_>> = input::aside(call, list.get().len(), parse).await?;
     let mut first = Err(Problem::bad("missing batch input to process"));
     for (number, item) in items.iter().enumerate() {
-        match check_sound(item) {
+        match check_sound(item, longest) {
             Ok(()) => return Ok(()),
             Err(refusal) if number == 0 => first = Err(refusal.into()),
             Err(_) => {}
@@ -176,18 +179,19 @@ async fn check_worth(
     first
 }
 
-/// Whether a message could be sealed under a new key.
-fn check_sound(message: &Message<'_>) -> Result<(), Refusal> {
+/// Whether a message of at most `longest` bytes could be sealed under a new key.
+fn check_sound(message: &Message<'_>, longest: usize) -> Result<(), Refusal> {
     message.check()?;
     if message.key_version.is_some_and(|Number(version)| version > 1) {
         return Err(malformed(TOO_NEW));
     }
     let bound = Bound::of(message)?;
     let request = EncRequest { key_index: 1, suite: None, binding: bound.binding(), message: &[] };
-    let mut frame = Vec::new();
-    request.encode(&mut frame)?;
+    request.encode(&mut Vec::new())?;
+    let mut plain = Zeroizing::new(Vec::new());
     let plaintext = message.plaintext.as_ref();
-    decoded(&mut frame, &plaintext.ok_or_else(|| malformed(NO_PLAINTEXT))?.0, "plaintext")
+    decoded(&mut plain, &plaintext.ok_or_else(|| malformed(NO_PLAINTEXT))?.0, "plaintext")?;
+    if plain.len() > longest { Err(ErrorCode::MESSAGE_TOO_LARGE.into()) } else { Ok(()) }
 }
 
 /// Does one message, and appends the fields of its result.

@@ -61,7 +61,7 @@ pub(super) async fn answer(connection: &Arc<Connection>, request: Request<Incomi
         let length = answer.body_mut().take_length();
         answer.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
-    answer.body_mut().keep_busy(busy);
+    answer.body_mut().keep_busy(busy, version);
     answer
 }
 

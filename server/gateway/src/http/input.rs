@@ -16,12 +16,12 @@ use zeroize::{Zeroize, Zeroizing};
 use super::answer::Problem;
 use super::dispatch::Call;
 
-/// Reads a body. An empty one has no fields.
+/// Reads a body. An empty one has no fields, nor has `null`, which some clients send for it.
 ///
 /// # Errors
 /// 400.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    let body = if body.is_empty() { b"{}" } else { body };
+    let body = if matches!(body.trim_ascii(), b"" | b"null") { b"{}" } else { body };
     if is_deep(body) {
         return Err(Problem::bad(format!("JSON that nests more than {DEEPEST} deep is not read")));
     }
@@ -172,9 +172,11 @@ mod tests {
 
     #[test]
     fn what_is_no_body_of_its_fields_is_refused() {
-        let read: Sample<'_> = parse(b"").expect("no fields");
-        assert!(read.text.is_none() && read.list.is_none());
-        for body in [r#"{"text":5}"#, r#"{"text":"a","text":"b"}"#, "[]x", "{", "[]", "null"] {
+        for body in ["", "null\n", "{}"] {
+            let read: Sample<'_> = parse(body.as_bytes()).expect("no fields");
+            assert!(read.text.is_none() && read.list.is_none());
+        }
+        for body in [r#"{"text":5}"#, r#"{"text":"a","text":"b"}"#, "[]x", "{", "[]", "nul"] {
             let refused = parse::<Sample<'_>>(body.as_bytes()).expect_err(body);
             assert_eq!(refused.status, 400, "{body}");
         }

@@ -329,8 +329,12 @@ pub(super) async fn config(call: &Call<'_>, name: &str, body: &[u8]) -> Result<A
     let key = find(call, name).await?;
     let min_dec = config.min_decryption_version.map(|wish| version(wish).max(1));
     // 0 takes the bound away, but for what does not open any more: nothing but the newest seals anyway.
-    let lowest = min_dec.unwrap_or(key.document.min_dec);
     let min_enc = config.min_encryption_version.map(version);
+    let lowest = match min_dec {
+        Some(min_dec) => min_dec,
+        None if min_enc == Some(0) => look_again(call, &key).await?.document.min_dec,
+        None => 1,
+    };
     let act = ManageAct::Set {
         min_dec,
         min_enc: min_enc.map(|wish| if wish == 0 { lowest } else { wish }),
@@ -380,7 +384,12 @@ pub(super) async fn delete(call: &Call<'_>, name: &str) -> Result<Answer, Proble
 /// Has the manager change a key, and shows it.
 async fn change(call: &Call<'_>, key: Arc<KeyEntry>, act: ManageAct) -> Result<Answer, Problem> {
     order(call, &key.document.name, act).await?;
-    let key = look_again(call, &key).await?;
+    let key = look_again(call, &key).await.map_err(|problem| match problem.status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Problem::new(problem.status, "it is done; what the key is now cannot be shown just now")
+        }
+        _ => problem,
+    })?;
     Ok(call.done(&shown(&key.document)))
 }
 
@@ -400,6 +409,8 @@ async fn order(call: &Call<'_>, name: &str, act: ManageAct) -> Result<(), Proble
             ErrorCode::KEY_STATE | ErrorCode::MALFORMED_BODY | ErrorCode::INDEX_NOT_ALLOWED => {
                 error.detail
             }
+            // Some of it may be, or is yet to be.
+            ErrorCode::UNAVAILABLE => "look at the key before you try again".to_owned(),
             _ => String::new(),
         };
         Refusal::new(error.code, detail).into()
