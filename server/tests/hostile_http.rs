@@ -314,6 +314,31 @@ async fn http_2_works_and_its_streams_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_take_an_answer_has_no_place_for_long() {
+    let server =
+        Server::start_with(&format!("write_timeout_seconds = 1\n{}", support::face::HTTP)).await;
+    server.key("chat").await;
+    let app = server.http_app("im", &["enc:*"]).await;
+    let face = server.face(&app).await;
+    let stream = tokio::net::TcpStream::connect(&face.host).await.expect("connects");
+    // A stream's answer may be of one byte until it is taken.
+    let mut http = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let handshake = http.initial_stream_window_size(1).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let body = json!({ "plaintext": "YWJj".repeat(10_000) }).to_string();
+    let request = hyper::Request::post(format!("http://{}/v1/transit/encrypt/chat", face.host))
+        .header("x-vault-token", &face.token)
+        .body(Full::new(Bytes::from(body)));
+    sender.ready().await.expect("ready");
+    let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200);
+    let ended = tokio::time::timeout(Duration::from_secs(15), connection).await;
+    assert!(ended.is_ok(), "the connection is still there");
+    assert!(answer.into_body().collect().await.is_err(), "cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_hangs_up_in_the_middle_of_a_change_leaves_nothing_half_done() {
     let server = Server::with_face("").await;
     let app = server.http_app("im", &["enc,dec,manage:*"]).await;
