@@ -35,12 +35,7 @@ pub(super) async fn login(
     if secret_id.is_empty() {
         return Err(Problem::bad("missing secret_id"));
     }
-    let (tokens, shown) = (&connection.shared.tokens, (role_id, secret_id));
-    let mut admitted = tokens.login(connection.peer, shown).await;
-    if admitted.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::SESSION_ENDED) {
-        // The app was changed meanwhile.
-        admitted = tokens.login(connection.peer, shown).await;
-    }
+    let admitted = connection.shared.tokens.login(connection.peer, (role_id, secret_id)).await;
     let (text, token) = admitted.map_err(|refusal| match refusal.code {
         ErrorCode::AUTH_FAILED => Problem::bad("invalid role or secret ID"),
         ErrorCode::SESSION_ENDED => {

@@ -377,19 +377,14 @@ pub(super) async fn delete(call: &Call<'_>, name: &str) -> Result<Answer, Proble
         }
         _ => problem,
     })?;
-    look_again(call, &key).await?;
+    look_after(call, &key).await?;
     Ok(answer::nothing())
 }
 
 /// Has the manager change a key, and shows it.
 async fn change(call: &Call<'_>, key: Arc<KeyEntry>, act: ManageAct) -> Result<Answer, Problem> {
     order(call, &key.document.name, act).await?;
-    let key = look_again(call, &key).await.map_err(|problem| match problem.status {
-        StatusCode::SERVICE_UNAVAILABLE => {
-            Problem::new(problem.status, "it is done; what the key is now cannot be shown just now")
-        }
-        _ => problem,
-    })?;
+    let key = look_after(call, &key).await?;
     Ok(call.done(&shown(&key.document)))
 }
 
@@ -397,6 +392,17 @@ async fn change(call: &Call<'_>, key: Arc<KeyEntry>, act: ManageAct) -> Result<A
 async fn look_again(call: &Call<'_>, key: &KeyEntry) -> Result<Arc<KeyEntry>, Problem> {
     let directory = &call.connection.shared.gateway.directory;
     Ok(directory.look_again(key.document.index).await?)
+}
+
+/// A key as it is after a change, which whoever is told of trouble here must not ask for again.
+async fn look_after(call: &Call<'_>, key: &KeyEntry) -> Result<Arc<KeyEntry>, Problem> {
+    look_again(call, key).await.map_err(|problem| match problem.status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let text = "it is done, and the key cannot be read just now: look at it later";
+            Problem::new(problem.status, text)
+        }
+        _ => problem,
+    })
 }
 
 async fn order(call: &Call<'_>, name: &str, act: ManageAct) -> Result<(), Problem> {

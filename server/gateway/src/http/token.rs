@@ -11,6 +11,7 @@ use sealwire_engine::{
     Verified,
 };
 use sealwire_keystore::TokenRow;
+use sealwire_protocol::ErrorCode;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, watch};
 
@@ -52,7 +53,12 @@ impl Token {
         (app_key, hash, seen): (&str, TokenHash, u64),
         shown: &S,
     ) -> Result<Arc<Self>, Refusal> {
-        let LetIn { granted, watch, .. } = admission::admit(gateway, from, app_key, shown).await?;
+        let mut let_in = admission::admit(gateway, from, app_key, shown).await;
+        if matches!(&let_in, Err(refusal) if refusal.code == ErrorCode::SESSION_ENDED) {
+            // The app was changed meanwhile.
+            let_in = admission::admit(gateway, from, app_key, shown).await;
+        }
+        let LetIn { granted, watch, .. } = let_in?;
         let ends = granted.ends();
         let Admitted { record, issued, expires, capability, app } = granted;
         let (seen, looking) = (AtomicU64::new(seen), Mutex::const_new(()));

@@ -135,12 +135,7 @@ impl Tokens {
             self.kept.remove_if(hash, |kept| !kept.stands());
         }
         // However many connections wait for it, it is read once.
-        let mut loaded = self.kept.get_or_insert_async(hash, self.load(from, hash)).await;
-        if loaded.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::SESSION_ENDED) {
-            // The app was changed meanwhile.
-            loaded = self.kept.get_or_insert_async(hash, self.load(from, hash)).await;
-        }
-        let token = loaded?;
+        let token = self.kept.get_or_insert_async(hash, self.load(from, hash)).await?;
         self.heed_revoked(&token);
         if token.is_over() { Err(ErrorCode::AUTH_FAILED.into()) } else { Ok(token) }
     }
